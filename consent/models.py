@@ -1,0 +1,156 @@
+"""Who decides, who asks, what was asked and what was answered.
+
+Nothing here is the truth about a consent: the ledger is. These rows are the readable copies that
+pages show, and the intents that the outbox carries to the ledger.
+"""
+
+import hashlib
+import secrets
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+
+def random_id() -> str:
+    """32 random bytes in hex: an id that says nothing."""
+    return secrets.token_hex(32)
+
+
+def random_key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+class Patient(models.Model):
+    """A person whose records are here. Invited by the clinic, identity-proofed, linked to records."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="patient"
+    )
+    name = models.CharField(max_length=200)
+    birth_date = models.DateField(null=True, blank=True)
+    # The record that the clinic linked: the id of the FHIR Patient resource, unique within this custodian.
+    record_id = models.CharField(max_length=64, unique=True, null=True, blank=True)
+    invitation_digest = models.CharField(max_length=64, blank=True, db_index=True)
+    invitation_expires = models.DateTimeField(null=True, blank=True)
+    proofed_at = models.DateTimeField(null=True, blank=True)
+    proofed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    # Names the patient in the audit log by HMAC; dies on erasure.
+    audit_key = models.BinaryField(default=random_key)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Requester(models.Model):
+    """An organisation that asks: an AI provider. Its FHIR reference is `Organization/<id>`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200)
+    contact = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def reference(self) -> str:
+        return f"Organization/{self.id}"
+
+
+class Notice(models.Model):
+    """The full text that a patient was shown, by version, language and hash; never changed."""
+
+    slug = models.SlugField(max_length=60)
+    version = models.PositiveIntegerField()
+    language = models.CharField(max_length=10)
+    title = models.CharField(max_length=200)
+    text = models.TextField()
+    digest = models.CharField(max_length=64, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["slug", "version", "language"], name="one_notice")]
+
+    def __str__(self) -> str:
+        return f"{self.slug} {self.version} ({self.language})"
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        self.digest = hashlib.sha256(self.text.encode()).hexdigest()
+        super().save(*args, **kwargs)  # type: ignore[arg-type]
+
+
+class ConsentRequest(models.Model):
+    """One question to one patient: may this requester use these records, for this, until then?"""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        ANSWERED = "answered"
+        WITHDRAWN = "withdrawn"
+        EXPIRED = "expired"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="requests")
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="requests")
+    notice = models.ForeignKey(Notice, on_delete=models.PROTECT, related_name="+")
+    model = models.CharField(max_length=64, help_text="digest of the AI model")
+    purpose = models.CharField(max_length=20, help_text="v3-ActReason code")
+    use = models.JSONField(default=list, help_text="DUO codes")
+    kinds = models.JSONField(default=list, help_text="FHIR resource types asked for")
+    what_for = models.CharField(max_length=300, help_text="in plain words")
+    who_sees = models.CharField(max_length=300, blank=True)
+    what_can_go_wrong = models.TextField(blank=True)
+    share_until = models.DateField()
+    answer_by = models.DateField()
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["patient", "state"])]
+
+    def __str__(self) -> str:
+        return f"request of {self.requester}"
+
+
+class Consent(models.Model):
+    """The readable copy of one answer. `status` has FHIR's words; `ledger_state` says what the ledger holds."""
+
+    class Status(models.TextChoices):
+        PROPOSED = "proposed"
+        ACTIVE = "active"
+        REJECTED = "rejected"
+        INACTIVE = "inactive"
+        ENTERED_IN_ERROR = "entered-in-error"
+
+    class LedgerState(models.TextChoices):
+        NONE = "none"
+        GRANTING = "granting"
+        IN_FORCE = "in_force"
+        REFUSED = "refused"
+        REVOKING = "revoking"
+        REVOKED = "revoked"
+        SUPERSEDED = "superseded"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    request = models.ForeignKey(ConsentRequest, on_delete=models.PROTECT, related_name="consents")
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="consents")
+    replaces = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="replaced_by"
+    )
+    status = models.CharField(max_length=20, choices=Status, default=Status.PROPOSED)
+    ledger_state = models.CharField(max_length=12, choices=LedgerState, default=LedgerState.NONE)
+    fhir = models.JSONField(help_text="the FHIR R4 Consent, as given")
+    decided_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)
+    granted_at = models.DateTimeField(null=True)
+    stopped_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["patient", "decided_at"]), models.Index(fields=["request", "ledger_state"])]
+
+    def __str__(self) -> str:
+        return f"consent {self.status}"

@@ -1,0 +1,121 @@
+"""AI models, jobs and their sealed outputs. The table is the truth about a job, never the broker."""
+
+from django.db import models
+
+from consent.models import ConsentRequest, Patient, Requester, random_id
+
+
+class AIModel(models.Model):
+    """One version of one AI model, known by the digest of what runs."""
+
+    class State(models.TextChoices):
+        REGISTERING = "registering"
+        APPROVED = "approved"
+        SUSPENDED = "suspended"
+
+    digest = models.CharField(primary_key=True, max_length=64)
+    name = models.CharField(max_length=60)
+    version = models.CharField(max_length=20)
+    provider = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="models")
+    card = models.JSONField()
+    state = models.CharField(max_length=12, choices=State, default=State.REGISTERING)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class Job(models.Model):
+    """One analysis of the records of one or more patients, for one requester."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RELEASING = "releasing"
+        RUNNING = "running"
+        DELIVERING = "delivering"
+        DONE = "done"
+        DENIED = "denied"
+        STOPPED = "stopped"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    SETTLED = (State.DONE, State.DENIED, State.STOPPED, State.FAILED, State.CANCELLED)
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="jobs")
+    model = models.CharField(max_length=64)
+    purpose = models.CharField(max_length=20)
+    use = models.JSONField(default=list)
+    index_date = models.DateField()
+    idempotency_key = models.CharField(max_length=128, null=True, blank=True)
+    body_digest = models.CharField(max_length=64, blank=True)
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
+    error_code = models.CharField(max_length=60, blank=True)
+    # The claim: who runs it until when, and the number that only grows (the fencing token).
+    lease_until = models.DateTimeField(null=True)
+    fence = models.PositiveIntegerField(default=0)
+    cancel_requested = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["requester", "idempotency_key"], name="one_job_per_idempotency_key")
+        ]
+        indexes = [models.Index(fields=["state", "lease_until"]), models.Index(fields=["requester", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"job {self.state}"
+
+
+class JobSubject(models.Model):
+    """One patient within one job, under the only name that the client sees."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RELEASED = "released"
+        COMPUTED = "computed"
+        DELIVERED = "delivered"
+        NOT_AVAILABLE = "not_available"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="subjects")
+    request = models.ForeignKey(ConsentRequest, on_delete=models.PROTECT, related_name="+")
+    # Null where the client named a request that it does not have: such a subject is never released.
+    patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(max_length=13, choices=State, default=State.QUEUED)
+    # For staff and the patient only; a client sees `not_available`.
+    reasons = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"subject {self.state}"
+
+
+class Attempt(models.Model):
+    """One try at a job: its own release on the ledger."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    release_tx = models.CharField(max_length=64, blank=True)
+    deliver_tx = models.CharField(max_length=64, blank=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+    end = models.CharField(max_length=60, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_attempt")]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}"
+
+
+class Output(models.Model):
+    """One subject's result (FHIR RiskAssessment and Provenance), sealed to the keyholder by the child."""
+
+    subject = models.OneToOneField(JobSubject, on_delete=models.CASCADE, related_name="output")
+    digest = models.CharField(max_length=64)
+    sealed = models.BinaryField()
+    delivered_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return "sealed output"

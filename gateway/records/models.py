@@ -1,0 +1,46 @@
+"""Where sealed FHIR lies. A chunk is one patient, one resource type, one set of labels; the row
+knows only whose it is: type, labels and count are in the keyholder's sealed header."""
+
+from django.db import models
+
+from consent.models import Patient, random_id
+
+
+class IngestedFile(models.Model):
+    """One file that was taken in whole, by the digest of its bytes."""
+
+    digest = models.CharField(primary_key=True, max_length=64)
+    resources = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"file of {self.resources} resources"
+
+
+class Chunk(models.Model):
+    """`nonce ‖ AES-256-GCM(padded zstd of NDJSON)`; AAD is patient ‖ chunk ‖ version."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="chunks")
+    version = models.PositiveIntegerField(default=1)
+    blob = models.BinaryField()
+    # Set once the keyholder knows that the blob is safe here; until then it cannot be selected.
+    confirmed_at = models.DateTimeField(null=True, db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"chunk of {len(self.blob)} bytes"
+
+
+class ResourceVersion(models.Model):
+    """One version of one resource that is already sealed: a keyed digest, which says nothing by itself."""
+
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="resource_versions")
+    digest = models.CharField(max_length=64)
+    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="resource_versions")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["patient", "digest"], name="one_resource_version")]
+
+    def __str__(self) -> str:
+        return "resource version"

@@ -1,0 +1,43 @@
+"""The audit log's rows. A row's canonical line is its Merkle leaf, so what is exported is what was logged.
+
+Rows are inserted without a lock, in the database transaction that they record, and sealed later in
+batches by "not yet sealed", never by an id watermark: a late commit must not vanish.
+"""
+
+from django.db import models
+
+
+class AuditBatch(models.Model):
+    """One sealing: the log's size and root after it, and the ledger transaction that anchors them."""
+
+    size = models.PositiveBigIntegerField(primary_key=True)
+    root = models.CharField(max_length=64)
+    # Hashes of the perfect subtrees that make up the log at this size (left to right), to go on from.
+    range = models.JSONField()
+    tx_id = models.CharField(max_length=64, blank=True)
+    block = models.PositiveBigIntegerField(null=True)
+    sealed_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"log of {self.size}"
+
+
+class AuditRow(models.Model):
+    """One thing that happened."""
+
+    line = models.BinaryField(help_text="canonical JSON, the Merkle leaf")
+    kind = models.CharField(max_length=40)
+    # Keyed pseudonyms, as in the line; for look-ups.
+    subject = models.CharField(max_length=64, blank=True)
+    recorded_at = models.DateTimeField()
+    # Position in the log; null until sealed.
+    leaf = models.PositiveBigIntegerField(null=True, unique=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(leaf__isnull=True), name="audit_unsealed"),
+            models.Index(fields=["subject", "-id"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.kind

@@ -1,0 +1,54 @@
+"""What the gateway remembers of its own transactions: the outbox, and how far it has listened.
+
+The outbox row is written in the same database transaction as the intent that it carries out. The
+ledger is the truth; these rows are how we reach it.
+"""
+
+from django.db import models
+
+
+class LedgerTransaction(models.Model):
+    """One transaction that we want on the ledger, from intent to outcome."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        SENT = "sent"
+        COMMITTED = "committed"
+        REFUSED = "refused"
+
+    class Through(models.TextChoices):
+        GATEWAY = "gateway"
+        KEYHOLDER = "keyholder"
+
+    name = models.CharField(max_length=40)
+    args = models.JSONField(default=dict)
+    # What the row is about ("consent/<id>"), so that its owner finds it again.
+    reference = models.CharField(max_length=160, db_index=True)
+    through = models.CharField(max_length=10, choices=Through, default=Through.GATEWAY)
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    tx_id = models.CharField(max_length=64, blank=True, db_index=True)
+    # The signed envelope, stored before it is first sent; sent again as it is while the outcome is unknown.
+    envelope = models.BinaryField(null=True)
+    block = models.PositiveBigIntegerField(null=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    not_before = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.state}"
+
+
+class EventCursor(models.Model):
+    """The durable checkpoint of one listener: everything up to `(block, index)` has been handled."""
+
+    listener = models.CharField(max_length=40, primary_key=True)
+    block = models.BigIntegerField(default=-1)
+    index = models.BigIntegerField(default=-1)
+
+    def __str__(self) -> str:
+        return f"{self.listener} at {self.block}/{self.index}"
