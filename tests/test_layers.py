@@ -11,7 +11,7 @@ LAYERS = ("ledger", "consent", "gateway")
 
 
 def layer(module: str) -> int:
-    return LAYERS.index(module.split(".")[0])
+    return LAYERS.index(module.split(".", maxsplit=1)[0])
 
 
 def ours() -> list[str]:

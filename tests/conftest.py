@@ -1,0 +1,154 @@
+"""The cast, and a real ledger and keyholder to play with.
+
+alice is a patient, bob a clinician, charlie a stranger, helix an AI vendor, dana the compliance officer.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.processes import Processes, Spec, listens_at, python
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@dataclass
+class Installation:
+    """A running embedded ledger and keyholder in a folder of their own."""
+
+    home: Path
+    processes: Processes
+
+    @property
+    def ledger_url(self) -> str:
+        return f"embedded://{self.home / 'ledger'}"
+
+    @property
+    def keyholder_socket(self) -> str:
+        return str(self.home / "keyholder" / "keyholder.sock")
+
+
+def start_installation() -> Installation:
+    from gateway.keyholder.kek import FileKEK
+    from ledger.embedded.folder import make_ledger
+
+    home = Path(tempfile.mkdtemp(prefix="gw-"))
+    for folder in ("ledger", "keyholder"):
+        (home / folder).mkdir(mode=0o700)
+    make_ledger(home / "ledger")
+    FileKEK.create(home / "keyholder" / "kek")
+    found = Installation(home, Processes(home))
+    found.processes.start(
+        Spec(
+            "ledger",
+            python("-m", "ledger.embedded", str(home / "ledger")),
+            listens_at(home / "ledger" / "ledger.sock"),
+        )
+    )
+    found.processes.start(
+        Spec(
+            "keyholder",
+            python("-m", "gateway.keyholder", str(home / "keyholder"), "--ledger", found.ledger_url),
+            listens_at(home / "keyholder" / "keyholder.sock"),
+        )
+    )
+    return found
+
+
+@pytest.fixture(scope="session")
+def shared_installation() -> Iterator[Installation]:
+    found = start_installation()
+    yield found
+    found.processes.stop_all()
+    shutil.rmtree(found.home, ignore_errors=True)
+
+
+@pytest.fixture
+def installation(shared_installation: Installation, settings: Any) -> Installation:
+    """The session's ledger and keyholder, which the settings point to."""
+    settings.LEDGER_URL = shared_installation.ledger_url
+    settings.KEYHOLDER_SOCKET = shared_installation.keyholder_socket
+    return shared_installation
+
+
+@pytest.fixture
+def own_installation(settings: Any) -> Iterator[Installation]:
+    """A ledger and keyholder that the test may kill or spoil."""
+    found = start_installation()
+    settings.LEDGER_URL, settings.KEYHOLDER_SOCKET = found.ledger_url, found.keyholder_socket
+    yield found
+    found.processes.stop_all()
+    shutil.rmtree(found.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """Synthetic FHIR that lies beside the repository."""
+    if not DATA.is_dir():
+        pytest.skip(f"no sample data at {DATA}")
+    return DATA
+
+
+@pytest.fixture
+def user(db: None) -> Callable[..., Any]:
+    from gateway.accounts.models import User
+
+    def make(name: str, **fields: Any) -> User:
+        return User.objects.create_user(name, f"{name}@example.org", "correct horse battery", **fields)
+
+    return make
+
+
+@pytest.fixture
+def alice(user: Callable[..., Any]) -> Any:
+    """A patient who is invited, proofed and linked."""
+    from django.utils import timezone
+
+    from consent.models import Patient
+
+    return Patient.objects.create(
+        user=user("alice"), name="Alice Example", record_id="alice-1", proofed_at=timezone.now()
+    )
+
+
+@pytest.fixture
+def bob(user: Callable[..., Any]) -> Any:
+    """A clinician."""
+    return user("bob", is_staff=True)
+
+
+@pytest.fixture
+def charlie(user: Callable[..., Any]) -> Any:
+    """A stranger: another patient."""
+    from consent.models import Patient
+
+    return Patient.objects.create(user=user("charlie"), name="Charlie Example", record_id="charlie-1")
+
+
+@pytest.fixture
+def helix(db: None) -> Any:
+    """An AI vendor."""
+    from consent.models import Requester
+
+    return Requester.objects.create(name="Helix AI")
+
+
+@pytest.fixture
+def dana(user: Callable[..., Any]) -> Any:
+    """The compliance officer."""
+    return user("dana", is_staff=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The last lines of a run: how many tests did not run, and why."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"not run: {count} ({reason.removeprefix('Skipped: ')})")
