@@ -62,6 +62,19 @@ class Requester(models.Model):
         return f"Organization/{self.id}"
 
 
+class ReferralCode(models.Model):
+    """With this code a requester may ask one patient once, without knowing who she is."""
+
+    digest = models.CharField(primary_key=True, max_length=64)
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="referral_codes")
+    requester = models.ForeignKey(Requester, on_delete=models.CASCADE, related_name="+")
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return "referral code"
+
+
 class Notice(models.Model):
     """The full text that a patient was shown, by version, language and hash; never changed."""
 

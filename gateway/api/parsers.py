@@ -1,0 +1,29 @@
+"""Reading a request's body: strict JSON, bounded, no duplicate keys."""
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from ledger.contract.canonical import loads
+from ledger.contract.errors import Refused
+
+MAX_BODY = 1 << 20
+
+
+class StrictJSONParser(BaseParser):
+    """JSON as RFC 8259 with what it leaves open closed: one value for each key, no NaN, bounded depth."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        body = stream.read(MAX_BODY + 1)
+        if len(body) > MAX_BODY:
+            raise ParseError("The body is larger than 1 MiB.")
+        try:
+            return loads(body)
+        except Refused as error:
+            raise ParseError(error.message) from None

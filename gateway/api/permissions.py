@@ -1,0 +1,28 @@
+"""Who may call: an OAuth application that belongs to a requester, with the scope that the view names."""
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from consent.models import Requester
+from gateway.accounts.models import AIClient
+
+
+class IsAIClient(BasePermission):
+    """Refuses whoever is not an AI client, and every view that names no scope."""
+
+    message = "This token does not carry the scope that this address needs."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        scope = getattr(view, "required_scope", None)
+        token = request.auth
+        if scope is None or token is None or not token.is_valid([scope]):
+            return False
+        return AIClient.objects.filter(application=token.application_id).exists()
+
+
+def requester_of(request: Request) -> Requester:
+    """The organisation whose client calls."""
+    assert request.auth is not None
+    return Requester.objects.get(clients__application=request.auth.application_id)

@@ -1,0 +1,1 @@
+"""The demonstration: synthetic people, and the story that is played with them on real parts."""
