@@ -1,0 +1,205 @@
+"""Writing the audit log: one act, one row, in the database transaction that does the act.
+
+A row's canonical line is its leaf in the Merkle log. What may stand in a line is declared in KINDS
+and nowhere else, so no name, payload or free text can slip in.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import router, transaction
+from django.utils import timezone
+
+from ledger.audit.models import AuditRow
+from ledger.errors import InvalidInput
+
+FORMAT = 1
+NONCE_BYTES = 16
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CODE = re.compile(r"[a-z][a-z0-9_.-]{0,59}")
+_PURPOSE = re.compile(r"[A-Z]{2,20}")
+_CLIENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def _text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _are_codes(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 50
+        and all(isinstance(v, str) and _CODE.fullmatch(v) for v in value)
+    )
+
+
+ID = _text(_ID)  # 32 bytes in hex: an id, a digest, a transaction, a pseudonym
+UUID = _text(_UUID)  # a requester
+CODE = _text(_CODE)  # a stable code of ours, never free text
+PURPOSE = _text(_PURPOSE)  # a v3-ActReason code
+COUNT = _is_count
+CODES = _are_codes
+
+_CONSENT = {
+    "consent": ID, "request": ID, "requester": UUID, "purpose": PURPOSE, "model": ID, "notice": ID,
+    "tx_id": ID, "block": COUNT, "code": CODE,
+}  # fmt: skip
+_JOB = {
+    "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID, "consent": ID,
+    "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT, "reasons": CODES,
+    "tx_id": ID, "block": COUNT, "code": CODE,
+}  # fmt: skip
+_PATIENT = {"code": CODE, "method": CODE}
+_ACCESS = {"access": ID, "digest": ID, "chunks": COUNT, "tx_id": ID, "block": COUNT, "code": CODE}
+
+# What happened -> the details that its line may carry, each with the check that its value passes.
+KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+    "consent.asked": _CONSENT,
+    "consent.granted": _CONSENT,
+    "consent.refused": _CONSENT,
+    "consent.replaced": {**_CONSENT, "replaces": ID},
+    "consent.stopped": _CONSENT,
+    "consent.revoked": _CONSENT,
+    "request.withdrawn": _CONSENT,
+    "request.expired": _CONSENT,
+    "model.registered": {"model": ID, "card": ID, "requester": UUID, "state": CODE, "tx_id": ID, "block": COUNT, "code": CODE},
+    "job.queued": _JOB,
+    "job.released": _JOB,
+    "job.denied": _JOB,
+    "job.delivered": _JOB,
+    "job.stopped": _JOB,
+    "job.failed": _JOB,
+    "job.cancelled": _JOB,
+    "result.read": {**_JOB, "output": ID},
+    "patient.invited": _PATIENT,
+    "patient.proofed": _PATIENT,
+    "patient.linked": _PATIENT,
+    "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
+    "access.emergency": _ACCESS,
+    "access.subject": _ACCESS,
+    "staff.signed_in": {"method": CODE, "code": CODE},
+    "export.made": {"manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
+}  # fmt: skip
+
+
+def pseudonym(key: bytes, id: str) -> str:
+    """The name of `id` in the log: HMAC-SHA256(key, id) in hex. Whoever lacks the key cannot link or test it.
+
+    A patient's key is the patient's own (`Patient.audit_key`) and is destroyed on erasure.
+    """
+    return hmac.new(key, id.encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acted. `id` is a pseudonym (patient, staff), a client's id, or a process of ours (system)."""
+
+    kind: str
+    id: str
+
+    @classmethod
+    def patient(cls, pseudonym: str) -> "Actor":
+        return cls("patient", pseudonym)
+
+    @classmethod
+    def staff(cls, user_id: object) -> "Actor":
+        """A member of staff by the id of their account, named by a key that the installation's secret gives."""
+        key = hmac.new(settings.SECRET_KEY.encode(), b"audit staff pseudonyms", hashlib.sha256).digest()
+        return cls("staff", pseudonym(key, str(user_id)))
+
+    @classmethod
+    def client(cls, id: object) -> "Actor":
+        """An AI client: its requester's id (or its OAuth client id)."""
+        return cls("client", str(id))
+
+    @classmethod
+    def system(cls, process: str) -> "Actor":
+        """A process of ours: "relay", "worker", "keyholder", "command"."""
+        return cls("system", process)
+
+
+ACTORS: Mapping[str, Callable[[Any], bool]] = {
+    "patient": ID,
+    "staff": ID,
+    "client": _text(_CLIENT),
+    "system": CODE,
+}
+
+
+def record(
+    *, kind: str, actor: Actor, subject: str = "", at: datetime | None = None, **details: Any
+) -> AuditRow:
+    """Log one act within the caller's database transaction: both are kept, or neither.
+
+    `subject` is the pseudonym of the patient concerned, or "". `at` is when it happened (default now, kept
+    to the second). `details` are those that KINDS allows; one that is None is left out.
+
+    The line is canonical JSON (RFC 8785):
+        {"actor": {"id", "kind"}, "details", "format": 1, "kind", "nonce", "subject", "time": RFC 3339 in UTC}
+    The nonce is 16 random bytes in hex. A proof hands out the hashes of rows that it does not show; without
+    a nonce, anyone who can guess a row (kind, minute, a pseudonym seen elsewhere) could confirm the guess
+    by hashing it. With it a leaf hash says nothing, and a disclosed line still proves itself.
+
+    Raises InvalidInput for an unknown kind, an undeclared detail or a malformed value (which is never
+    repeated in the message), and TransactionManagementError outside a transaction.
+    """
+    if not transaction.get_connection(router.db_for_write(AuditRow)).in_atomic_block:
+        raise transaction.TransactionManagementError(
+            "The audit log is written in the transaction of the act that it records: open one around both."
+        )
+    details = {key: value for key, value in details.items() if value is not None}
+    _check(kind, actor, subject, details)
+    at = (at or timezone.now()).astimezone(UTC).replace(microsecond=0)
+    line = _canonical(
+        {
+            "actor": {"id": actor.id, "kind": actor.kind},
+            "details": details,
+            "format": FORMAT,
+            "kind": kind,
+            "nonce": secrets.token_hex(NONCE_BYTES),
+            "subject": subject,
+            "time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
+    return AuditRow.objects.create(line=line, kind=kind, subject=subject, recorded_at=at)
+
+
+def _check(kind: str, actor: Actor, subject: str, details: Mapping[str, Any]) -> None:
+    allowed = KINDS.get(kind)
+    if allowed is None:
+        raise InvalidInput(
+            "The audit log does not know this kind of act; declare it in KINDS.", code="audit_kind"
+        )
+    is_actor = ACTORS.get(actor.kind)
+    if is_actor is None or not is_actor(actor.id):
+        raise InvalidInput("The actor of an audit row must be a pseudonym or a plain id.", code="audit_actor")
+    if subject and not ID(subject):
+        raise InvalidInput("The subject of an audit row must be a pseudonym.", code="audit_subject")
+    for key, value in details.items():
+        if key not in allowed:
+            raise InvalidInput(
+                "An audit row carries a detail that its kind does not declare.", code="audit_detail"
+            )
+        if not allowed[key](value):
+            raise InvalidInput(
+                "A detail of an audit row has the wrong form for its kind.", code="audit_detail"
+            )
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    """RFC 8785, for what a line can hold: ASCII strings, integers below 2^53, arrays and objects of these."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
