@@ -1,4 +1,4 @@
-"""Django's name for this room."""
+"""Django's name for this room; the checks of an installation are registered here."""
 
 from django.apps import AppConfig
 
@@ -6,3 +6,6 @@ from django.apps import AppConfig
 class GatewayConfig(AppConfig):
     name = "gateway"
     label = "gateway"
+
+    def ready(self) -> None:
+        from gateway import checks  # noqa: F401 (importing it registers it)

@@ -1,0 +1,30 @@
+"""What must hold before an installation starts (`manage.py check`, and every command's start)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+
+@register
+def production_needs_many(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """In production no single organisation may be able to rewrite the ledger, and no file is the database."""
+    if not settings.PRODUCTION:
+        return []
+    found: list[CheckMessage] = []
+    if settings.LEDGER_URL.startswith("embedded://"):
+        found.append(
+            Error(
+                "The embedded ledger is for one machine: whoever owns the machine could rewrite it.",
+                hint="Set LEDGER_URL to the profile of a Fabric channel (docs/fabric.md).",
+                id="gateway.E001",
+            )
+        )
+    if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+        found.append(
+            Error("Production needs PostgreSQL.", hint="Set DATABASE_URL or DATABASE_URL_FILE.", id="gateway.E002")
+        )
+    if settings.DEBUG:
+        found.append(Error("GATEWAY_DEBUG shows records to strangers.", hint="Unset it.", id="gateway.E003"))
+    return found
