@@ -1,0 +1,252 @@
+"""How the rest of the gateway talks to the keyholder: typed calls over its Unix socket.
+
+Nothing here holds a key for longer than the call that brings it. When nobody listens, every call
+raises KeyholderUnavailable; a refusal comes back as the error that the keyholder raised, by code.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from ledger.contract.state import Json
+from ledger.errors import KeyholderUnavailable
+from ledger.rpc import Connection, from_b64, to_b64
+
+# The keyholder itself waits for the ledger in these calls.
+LEDGER_SECONDS = 60.0
+
+
+class ChunkHeader(TypedDict):
+    """What the keyholder keeps, sealed, of one chunk."""
+
+    chunk: str
+    resource_type: str
+    labels: list[str]
+    count: int
+    version: int
+
+
+class NewChunks(TypedDict):
+    """A data key for each chunk, and the patient's key for keyed digests (32 bytes each)."""
+
+    keys: dict[str, bytes]
+    index_key: bytes
+
+
+class Count(TypedDict):
+    """How many resources of a kind there are; nothing was opened to know it."""
+
+    resource_type: str
+    labels: list[str]
+    count: int
+
+
+class Submitted(TypedDict):
+    """`state` is committed, sent (outcome not known yet: repeat the call) or refused (`code` says why)."""
+
+    tx_id: str
+    block: int | None
+    state: str
+    code: str
+
+
+class SubjectOfPart(TypedDict):
+    subject: str
+    patient: str
+
+
+class Part(TypedDict):
+    """One child of a job: its number, its X25519 public key in hex, and whom it works on."""
+
+    part: int
+    key: str
+    subjects: list[SubjectOfPart]
+
+
+class SubjectDecision(TypedDict):
+    decision: str
+    reasons: list[Any]
+    consent: str | None
+
+
+class Released(TypedDict):
+    tx_id: str
+    block: int
+    decision: str
+    subjects: dict[str, SubjectDecision]
+
+
+class WrappedChunk(TypedDict):
+    """`wrapped` is for `envelope.PartUnwrapper.unwrap`."""
+
+    chunk: str
+    version: int
+    resource_type: str
+    labels: list[str]
+    wrapped: bytes
+
+
+class WrappedChunks(TypedDict):
+    """`rules` are those left over for single resources; `more`: ask again after the last chunk."""
+
+    chunks: list[WrappedChunk]
+    rules: Any
+    more: bool
+
+
+class OutputDigest(TypedDict):
+    """SHA-256 (hex) of a sealed output, and the subjects that it is about (one, unless an aggregate)."""
+
+    subjects: list[str]
+    digest: str
+
+
+class Delivered(TypedDict):
+    tx_id: str
+    block: int
+    delivered: list[str]
+    withheld: list[str]
+
+
+class OpenChunk(TypedDict):
+    chunk: str
+    version: int
+    resource_type: str
+    labels: list[str]
+    key: bytes
+
+
+class OpenChunks(TypedDict):
+    chunks: list[OpenChunk]
+    more: bool
+
+
+class Status(TypedDict):
+    """`boundary` says in words whether the system keeps the keyholder apart from its callers."""
+
+    heights: dict[str, int]
+    patients: int
+    chunks: int
+    consents: int
+    openings: int
+    kek: str
+    boundary: str
+    enforced: bool
+    ledger: NotRequired[int | None]
+
+
+class Keyholder:
+    """Calls to one keyholder; safe for threads. `socket_path` is KEYHOLDER_SOCKET."""
+
+    def __init__(self, socket_path: str | Path, *, timeout: float = 10.0) -> None:
+        self._socket_path, self._timeout = socket_path, timeout
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return Connection(self._socket_path, unavailable=KeyholderUnavailable)
+
+    def _call(self, method: str, params: Mapping[str, Any], timeout: float | None = None) -> Json:
+        return self._connection.call(method, dict(params), timeout=timeout or self._timeout)
+
+    # Records
+
+    def enrol(self, *, patient: str) -> None:
+        """Make the patient's keys, once; harmless to repeat."""
+        self._call("enrol", {"patient": patient})
+
+    def new_chunks(self, *, patient: str, chunks: Sequence[ChunkHeader]) -> NewChunks:
+        """Data keys to seal these chunks with. They are not selected until `confirm_chunks`."""
+        found = self._call("new_chunks", {"patient": patient, "chunks": list(chunks)})
+        keys = {chunk: bytes.fromhex(key) for chunk, key in found["keys"].items()}
+        return {"keys": keys, "index_key": bytes.fromhex(found["index_key"])}
+
+    def confirm_chunks(self, *, chunks: Sequence[str]) -> None:
+        """Their blobs are safe in the database: they may be selected from now on."""
+        self._call("confirm_chunks", {"chunks": list(chunks)})
+
+    def index(self, *, patient: str) -> list[Count]:
+        """What there is of a patient, by type and labels."""
+        found: list[Count] = self._call("index", {"patient": patient})["index"]
+        return found
+
+    # Consents
+
+    def grant(self, *, consent: str, patient: str, fhir: Json, replaces: str | None = None) -> Submitted:
+        """Keep the opening and put its commitment on the ledger; repeat it freely."""
+        params = {"consent": consent, "patient": patient, "fhir": fhir, "replaces": replaces}
+        return self._call("grant", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def stop(self, *, consent: str) -> None:
+        """From when this returns nothing is opened on this consent, whatever the ledger says."""
+        self._call("stop", {"consent": consent})
+
+    # Jobs
+
+    def output_key(self) -> bytes:
+        """The X25519 public key (32 bytes) that outputs are sealed to."""
+        return bytes.fromhex(self._call("output_key", {})["key"])
+
+    def release(self, *, job: str, attempt: int, request: Json, parts: Sequence[Part]) -> Released:
+        """Pass the first door. Raises RefusedTransition, LedgerError."""
+        params = {"job": job, "attempt": attempt, "request": request, "parts": list(parts)}
+        return self._call("release", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def open_chunks(
+        self, *, job: str, attempt: int, part: int, subject: str, after: str | None = None, limit: int = 1
+    ) -> WrappedChunks:
+        """The next permitted chunks of a subject, keys wrapped to the part's public key.
+
+        `after` is the last chunk had before. Raises AccessDenied with the code of the check that said no.
+        """
+        found = self._call(
+            "open_chunks",
+            {
+                "job": job,
+                "attempt": attempt,
+                "part": part,
+                "subject": subject,
+                "after": after,
+                "limit": limit,
+            },
+            LEDGER_SECONDS,
+        )
+        for chunk in found["chunks"]:
+            chunk["wrapped"] = from_b64(chunk.pop("wrapped_b64"))
+        return found  # type: ignore[return-value]
+
+    def deliver(self, *, job: str, attempt: int, outputs: Sequence[OutputDigest]) -> Delivered:
+        """Pass the second door. Raises RefusedTransition, LedgerError."""
+        params = {"job": job, "attempt": attempt, "outputs": list(outputs)}
+        return self._call("deliver", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def open_output(self, *, job: str, digest: str, sealed: bytes) -> bytes:
+        """A delivered output in clear, while its consents are in force. Raises AccessDenied."""
+        params = {"job": job, "digest": digest, "sealed_b64": to_b64(sealed)}
+        return from_b64(self._call("open_output", params, LEDGER_SECONDS)["output_b64"])
+
+    # Persons
+
+    def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Submitted:
+        """Break-glass for one person and one patient, until `expires` (seconds since 1970)."""
+        params = {"access": access, "patient": patient, "details": details, "expires": expires}
+        return self._call("emergency_access", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def subject_access(self, *, access: str, patient: str, details: Json, expires: int) -> Submitted:
+        """The patient's own copy, until `expires` (seconds since 1970)."""
+        params = {"access": access, "patient": patient, "details": details, "expires": expires}
+        return self._call("subject_access", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def open_access(self, *, access: str, after: str | None = None, limit: int = 1) -> OpenChunks:
+        """The next chunks of the patient that the access names, with their keys. Raises AccessDenied."""
+        found = self._call("open_access", {"access": access, "after": after, "limit": limit}, LEDGER_SECONDS)
+        for chunk in found["chunks"]:
+            chunk["key"] = bytes.fromhex(chunk["key"])
+        return found  # type: ignore[return-value]
+
+    def status(self) -> Status:
+        """Heights, counts, and what is enforced on this machine."""
+        return self._call("status", {})  # type: ignore[return-value]
+
+    def close(self) -> None:
+        self._connection.close()
