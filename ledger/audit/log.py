@@ -59,10 +59,19 @@ _CONSENT = {
     "tx_id": ID, "block": COUNT, "code": CODE,
 }  # fmt: skip
 _JOB = {
-    "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID, "consent": ID,
-    "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT, "reasons": CODES,
+    "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,
+    "consent": ID, "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT, "reasons": CODES,
     "tx_id": ID, "block": COUNT, "code": CODE,
 }  # fmt: skip
+_MODEL = {
+    "model": ID,
+    "card": ID,
+    "requester": UUID,
+    "state": CODE,
+    "tx_id": ID,
+    "block": COUNT,
+    "code": CODE,
+}
 _PATIENT = {"code": CODE, "method": CODE}
 _ACCESS = {"access": ID, "digest": ID, "chunks": COUNT, "tx_id": ID, "block": COUNT, "code": CODE}
 
@@ -76,7 +85,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "consent.revoked": _CONSENT,
     "request.withdrawn": _CONSENT,
     "request.expired": _CONSENT,
-    "model.registered": {"model": ID, "card": ID, "requester": UUID, "state": CODE, "tx_id": ID, "block": COUNT, "code": CODE},
+    "model.registered": _MODEL,
     "job.queued": _JOB,
     "job.released": _JOB,
     "job.denied": _JOB,
@@ -117,7 +126,7 @@ class Actor:
 
     @classmethod
     def staff(cls, user_id: object) -> "Actor":
-        """A member of staff by the id of their account, named by a key that the installation's secret gives."""
+        """A member of staff by their account's id, named by a key that the installation's secret gives."""
         key = hmac.new(settings.SECRET_KEY.encode(), b"audit staff pseudonyms", hashlib.sha256).digest()
         return cls("staff", pseudonym(key, str(user_id)))
 

@@ -14,6 +14,9 @@ class AuditBatch(models.Model):
     root = models.CharField(max_length=64)
     # Hashes of the perfect subtrees that make up the log at this size (left to right), to go on from.
     range = models.JSONField()
+    # The earliest and latest time of the batch's rows: a period is found without reading every row.
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
     tx_id = models.CharField(max_length=64, blank=True)
     block = models.PositiveBigIntegerField(null=True)
     sealed_at = models.DateTimeField(auto_now_add=True)
@@ -41,3 +44,20 @@ class AuditRow(models.Model):
 
     def __str__(self) -> str:
         return self.kind
+
+
+class AuditNode(models.Model):
+    """A whole subtree's hash, kept for every eighth level, so that a proof needs no walk over the log.
+
+    `(level, index)` covers the leaves [index·2^level, (index+1)·2^level); one row for 255 leaves.
+    """
+
+    level = models.PositiveSmallIntegerField()
+    index = models.PositiveBigIntegerField()
+    hash = models.BinaryField(max_length=32)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["level", "index"], name="one_audit_node")]
+
+    def __str__(self) -> str:
+        return f"node {self.level}/{self.index}"
