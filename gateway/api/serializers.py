@@ -1,0 +1,98 @@
+"""The shapes of requests and answers, as the OpenAPI document shows them."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+DIGEST = r"^[0-9a-f]{64}$"
+
+
+class Strict(serializers.Serializer[Any]):
+    """Refuses members that it does not know: a misspelt restriction must not vanish silently."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
+            raise serializers.ValidationError({name: ["There is no such member."] for name in unknown})
+        return super().to_internal_value(data)
+
+
+class ConsentRequestIn(Strict):
+    referral_code = serializers.CharField(max_length=64, help_text="from the patient; used once")
+    model = serializers.RegexField(DIGEST, help_text="SHA-256 of an approved model, hex")
+    purpose = serializers.CharField(max_length=20, help_text="v3-ActReason code, for example HRESCH")
+    use = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list, help_text="DUO codes"
+    )
+    kinds = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z][A-Za-z]{2,40}$"),
+        min_length=1,
+        max_length=20,
+        help_text="FHIR resource types that the model needs",
+    )
+    what_for = serializers.CharField(max_length=300, help_text="in plain words, for the patient")
+    who_sees = serializers.CharField(max_length=300, help_text="who sees the result, in plain words")
+    what_can_go_wrong = serializers.CharField(max_length=2000, help_text="in plain words, with numbers")
+    share_until = serializers.DateField()
+    answer_by = serializers.DateField()
+
+
+class ConsentRequestOut(serializers.Serializer[Any]):
+    id = serializers.RegexField(DIGEST)
+    available = serializers.BooleanField(
+        help_text="a consent is in force; false for waiting, refused, ended and stopped alike"
+    )
+
+
+class JobIn(Strict):
+    model = serializers.RegexField(DIGEST)
+    purpose = serializers.CharField(max_length=20)
+    use = serializers.ListField(child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list)
+    requests = serializers.ListField(
+        child=serializers.RegexField(DIGEST),
+        min_length=1,
+        max_length=1000,
+        required=False,
+        help_text="consent requests whose patients the job is about; all of yours for this model if left out",
+    )
+    index_date = serializers.DateField(
+        required=False, help_text="the model sees nothing later than this; today if left out"
+    )
+
+
+class JobOut(serializers.Serializer[Any]):
+    id = serializers.RegexField(DIGEST)
+    state = serializers.ChoiceField(
+        ["queued", "releasing", "running", "delivering", "done", "failed", "cancelled"]
+    )
+    model = serializers.RegexField(DIGEST)
+    purpose = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    settled_at = serializers.DateTimeField(allow_null=True)
+    subjects = serializers.IntegerField(help_text="patients asked about")
+    delivered = serializers.IntegerField(help_text="results that may be read")
+    error_code = serializers.CharField(allow_blank=True)
+
+
+class ManifestEntry(serializers.Serializer[Any]):
+    subject = serializers.RegexField(DIGEST, help_text="the patient's only name within this job")
+    request = serializers.RegexField(DIGEST, help_text="the consent request that you named")
+    state = serializers.ChoiceField(["delivered", "not_available"])
+    digest = serializers.RegexField(DIGEST, allow_null=True, help_text="SHA-256 of the sealed result")
+    url = serializers.CharField(allow_null=True)
+
+
+class ManifestOut(serializers.Serializer[Any]):
+    job = serializers.RegexField(DIGEST)
+    release_tx = serializers.CharField(help_text="the ledger transaction that let the job in")
+    deliver_tx = serializers.CharField(help_text="the ledger transaction that let the results out")
+    results = ManifestEntry(many=True)
+
+
+class ProblemOut(serializers.Serializer[Any]):
+    type = serializers.URLField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    request_id = serializers.CharField()
+    errors = serializers.JSONField(required=False)
