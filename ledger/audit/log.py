@@ -60,8 +60,8 @@ _CONSENT = {
 }  # fmt: skip
 _JOB = {
     "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,
-    "consent": ID, "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT, "reasons": CODES,
-    "tx_id": ID, "block": COUNT, "code": CODE,
+    "consent": ID, "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT,
+    "reasons": CODES, "tx_id": ID, "block": COUNT, "code": CODE,
 }  # fmt: skip
 _MODEL = {
     "model": ID,

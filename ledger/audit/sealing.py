@@ -99,8 +99,8 @@ def record_checkpointed(event: Event) -> None:
     anchors nothing.
     """
     size, root = event.payload.get("size"), event.payload.get("root")
-    found = AuditBatch.objects.filter(size=size, root=root).update(tx_id=event.tx_id, block=event.block)
-    if not found:
+    batches = AuditBatch.objects.filter(size=size, root=root) if type(size) is int else AuditBatch.objects.none()
+    if not batches.update(tx_id=event.tx_id, block=event.block):
         log.error("audit_checkpoint_unknown: the ledger holds a checkpoint that this log does not have")
 
 
