@@ -11,6 +11,9 @@ import uuid
 from django.conf import settings
 from django.db import models
 
+from ledger.audit.log import pseudonym
+from ledger.errors import InvalidInput
+
 
 def random_id() -> str:
     """32 random bytes in hex: an id that says nothing."""
@@ -44,6 +47,11 @@ class Patient(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def pseudonym(self) -> str:
+        """This patient's name in the audit log."""
+        return pseudonym(bytes(self.audit_key), self.id)
 
 
 class Requester(models.Model):
@@ -92,7 +100,10 @@ class Notice(models.Model):
         return f"{self.slug} {self.version} ({self.language})"
 
     def save(self, *args: object, **kwargs: object) -> None:
-        self.digest = hashlib.sha256(self.text.encode()).hexdigest()
+        digest = hashlib.sha256(self.text.encode()).hexdigest()
+        if self.digest not in ("", digest):
+            raise InvalidInput("A notice is never changed: publish a new version.", code="notice_is_final")
+        self.digest = digest
         super().save(*args, **kwargs)  # type: ignore[arg-type]
 
 
@@ -113,6 +124,7 @@ class ConsentRequest(models.Model):
     purpose = models.CharField(max_length=20, help_text="v3-ActReason code")
     use = models.JSONField(default=list, help_text="DUO codes")
     kinds = models.JSONField(default=list, help_text="FHIR resource types asked for")
+    sensitive = models.JSONField(default=list, help_text="v3-ActCode sensitivity codes asked for")
     what_for = models.CharField(max_length=300, help_text="in plain words")
     who_sees = models.CharField(max_length=300, blank=True)
     what_can_go_wrong = models.TextField(blank=True)
@@ -129,7 +141,7 @@ class ConsentRequest(models.Model):
 
 
 class Consent(models.Model):
-    """The readable copy of one answer. `status` has FHIR's words; `ledger_state` says what the ledger holds."""
+    """The readable copy of one answer. `status` has FHIR's words; `ledger_state` is what the ledger holds."""
 
     class Status(models.TextChoices):
         PROPOSED = "proposed"
@@ -147,6 +159,11 @@ class Consent(models.Model):
         REVOKED = "revoked"
         SUPERSEDED = "superseded"
 
+    class Duration(models.TextChoices):
+        ONCE = "once"
+        NINETY_DAYS = "90_days"
+        UNTIL = "until"
+
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     request = models.ForeignKey(ConsentRequest, on_delete=models.PROTECT, related_name="consents")
     patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="consents")
@@ -155,6 +172,9 @@ class Consent(models.Model):
     )
     status = models.CharField(max_length=20, choices=Status, default=Status.PROPOSED)
     ledger_state = models.CharField(max_length=12, choices=LedgerState, default=LedgerState.NONE)
+    duration = models.CharField(max_length=10, choices=Duration, blank=True)
+    kinds = models.JSONField(default=list, help_text="FHIR resource types given")
+    sensitive = models.JSONField(default=list, help_text="v3-ActCode sensitivity codes given")
     fhir = models.JSONField(help_text="the FHIR R4 Consent, as given")
     decided_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True)
@@ -163,7 +183,10 @@ class Consent(models.Model):
     revoked_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes = [models.Index(fields=["patient", "decided_at"]), models.Index(fields=["request", "ledger_state"])]
+        indexes = [
+            models.Index(fields=["patient", "decided_at"]),
+            models.Index(fields=["request", "ledger_state"]),
+        ]
 
     def __str__(self) -> str:
         return f"consent {self.status}"

@@ -1,0 +1,100 @@
+"""The patient's answer as a FHIR R4 Consent: what is kept, committed to and decided on.
+
+One root provision of type permit (IHE PCF), no nesting, and nothing that says who the patient is but
+a reference that means something only here. The contract compiles it: ledger/contract/consents.py.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+
+from consent.models import ConsentRequest
+
+Json = dict[str, Any]
+
+TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
+ACT_CODE = f"{TERMINOLOGY}/v3-ActCode"
+ACT_REASON = f"{TERMINOLOGY}/v3-ActReason"
+CONFIDENTIALITY = f"{TERMINOLOGY}/v3-Confidentiality"
+PARTICIPATION = f"{TERMINOLOGY}/v3-ParticipationType"
+CONSENT_SCOPE = f"{TERMINOLOGY}/consentscope"
+CONSENT_ACTION = f"{TERMINOLOGY}/consentaction"
+RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
+LOINC = "http://loinc.org"
+DUO = "http://purl.obolibrary.org/obo/duo.owl"
+MODEL_EXTENSION = "https://consent-gateway.example/fhir/StructureDefinition/model-digest"
+
+
+def build_consent(
+    *,
+    consent_id: str,
+    request: ConsentRequest,
+    kinds: Sequence[str],
+    sensitive: Sequence[str],
+    starts: datetime,
+    ends: datetime,
+) -> Json:
+    """FHIR R4 Consent (status active) that permits what was chosen, and nothing else.
+
+    The provision holds for the requester as information recipient (IRCP), for the purpose and the uses of
+    the question, for the AI model with this digest, from `starts` to `ends`, for the resource types
+    `kinds`. Records labelled with a sensitivity code are covered only where that code is in `sensitive`.
+    """
+    provision = {
+        "type": "permit",
+        "extension": [{"url": MODEL_EXTENSION, "valueString": request.model}],
+        "period": {"start": _instant(starts), "end": _instant(ends)},
+        "actor": [
+            {
+                "role": {"coding": [_coding(PARTICIPATION, "IRCP")]},
+                "reference": {"reference": request.requester.reference},
+            }
+        ],
+        "action": [{"coding": [_coding(CONSENT_ACTION, "use")]}],
+        "securityLabel": _labels(sensitive),
+        "purpose": [_coding(ACT_REASON, request.purpose), *(_coding(DUO, code) for code in request.use)],
+        "class": [_coding(RESOURCE_TYPES, kind) for kind in sorted(set(kinds))],
+    }
+    return {**_frame(consent_id, request, starts), "status": "active", "provision": provision}
+
+
+def build_refusal(*, consent_id: str, request: ConsentRequest, at: datetime) -> Json:
+    """FHIR R4 Consent (status rejected) that denies everything that was asked."""
+    return {**_frame(consent_id, request, at), "status": "rejected", "provision": {"type": "deny"}}
+
+
+def _frame(consent_id: str, request: ConsentRequest, at: datetime) -> Json:
+    """What every Consent of ours has: scope, category, whose, when, what was read, who keeps the records."""
+    return {
+        "resourceType": "Consent",
+        "id": consent_id,
+        "scope": {"coding": [_coding(CONSENT_SCOPE, "patient-privacy")]},
+        "category": [{"coding": [_coding(LOINC, "59284-0")]}],
+        "patient": {"reference": f"Patient/{request.patient_id}"},
+        "dateTime": _instant(at),
+        "performer": [{"reference": f"Patient/{request.patient_id}"}],
+        "organization": [{"display": settings.CUSTODIAN}],
+        "policy": [{"uri": notice_uri(request.notice.digest)}],
+    }
+
+
+def notice_uri(digest: str) -> str:
+    """The notice by its SHA-256 (hex), as a URI: RFC 6920 section 3."""
+    return "ni:///sha-256;" + base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
+
+
+def _labels(sensitive: Iterable[str]) -> list[Json]:
+    codes = sorted(set(sensitive))
+    return [_coding(CONFIDENTIALITY, "N"), *(_coding(ACT_CODE, code) for code in codes)]
+
+
+def _coding(system: str, code: str) -> Json:
+    return {"system": system, "code": code}
+
+
+def _instant(at: datetime) -> str:
+    """FHIR dateTime to the second, in UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

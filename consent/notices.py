@@ -1,0 +1,48 @@
+"""Notices: the full text behind a question, kept in every version that anyone was ever shown.
+
+A notice is known by the SHA-256 of its text; the consent names that digest, so what a patient read
+can be shown again, word for word, years later.
+"""
+
+from pathlib import Path
+
+from django.db import transaction
+
+from consent.models import Notice
+from ledger.errors import InvalidInput
+
+TEXTS = Path(__file__).parent / "notice_texts"
+DEFAULT = "ai-analysis"
+
+
+@transaction.atomic
+def publish(*, slug: str, language: str, title: str, text: str) -> Notice:
+    """The notice with exactly this text: the latest version where it has not changed, else a new version.
+
+    Raises InvalidInput for an empty title or text.
+    """
+    if not title.strip() or not text.strip():
+        raise InvalidInput("A notice needs a title and a text.", code="notice_empty")
+    latest = Notice.objects.filter(slug=slug, language=language).order_by("-version").first()
+    if latest is not None and (latest.title, latest.text) == (title, text):
+        return latest
+    version = latest.version + 1 if latest else 1
+    return Notice.objects.create(slug=slug, version=version, language=language, title=title, text=text)
+
+
+def current(slug: str = DEFAULT, language: str = "en") -> Notice:
+    """The latest version; one that ships with the product is published when first needed.
+
+    Raises InvalidInput where there is none in this language.
+    """
+    found = Notice.objects.filter(slug=slug, language=language).order_by("-version").first()
+    return found or publish_shipped(slug=slug, language=language)
+
+
+def publish_shipped(*, slug: str = DEFAULT, language: str = "en") -> Notice:
+    """Publish a text that ships with the product: the title, a blank line, the text."""
+    path = TEXTS / f"{slug}.{language}.txt"
+    if path.parent != TEXTS or not path.is_file():
+        raise InvalidInput("There is no notice of this name and language.", code="notice_unknown")
+    title, _, text = path.read_text(encoding="utf-8").partition("\n\n")
+    return publish(slug=slug, language=language, title=title.strip(), text=text.strip())

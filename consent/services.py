@@ -1,0 +1,485 @@
+"""What changes in this room: asking, answering, stopping, and what the ledger said about it.
+
+An act writes its row, its outbox row and its audit row in one database transaction. The ledger
+follows; its event brings the outcome to the `record_…` functions at the end of this file, which may be
+called twice with the same event. What is not allowed raises RefusedTransition and changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from consent import explanation, fhir
+from consent.models import Consent, ConsentRequest, Notice, Patient, Requester, random_id
+from consent.patients import (
+    accept_invitation,
+    find_invitation,
+    invite,
+    invite_again,
+    link_record,
+    proof_identity,
+)
+from consent.state import end_of
+from ledger import outbox
+from ledger.audit.log import Actor, record
+from ledger.client import Event
+from ledger.errors import InvalidInput, RefusedTransition
+from ledger.models import LedgerTransaction
+
+__all__ = [
+    "accept_invitation",
+    "ask",
+    "consent_of",
+    "expire_requests",
+    "find_invitation",
+    "grant",
+    "invite",
+    "invite_again",
+    "link_record",
+    "proof_identity",
+    "record_granted",
+    "record_refused",
+    "record_replaced",
+    "record_revoked",
+    "refuse",
+    "replace",
+    "revoke",
+    "use_up",
+    "withdraw_request",
+]
+
+Status, LedgerState, Duration = Consent.Status, Consent.LedgerState, Consent.Duration
+RELAY = Actor.system("relay")
+
+EXPIRE_AT_ONCE = 500  # requests for each call of expire_requests
+
+
+# Asking
+
+
+@transaction.atomic
+def ask(
+    *,
+    requester: Requester,
+    patient: Patient,
+    notice: Notice,
+    model: str,
+    purpose: str,
+    use: Sequence[str],
+    kinds: Sequence[str],
+    what_for: str,
+    share_until: date,
+    answer_by: date,
+    sensitive: Sequence[str] = (),
+    who_sees: str = "",
+    what_can_go_wrong: str = "",
+    by: Actor | None = None,
+) -> ConsentRequest:
+    """Put one question to one patient.
+
+    `model` is the digest of the AI model, `purpose` a v3-ActReason code, `use` DUO codes, `kinds` FHIR
+    resource types, `sensitive` v3-ActCode sensitivity codes. The texts are what the patient reads: at most
+    20 words in a sentence. `by` defaults to the requester as an AI client. Raises InvalidInput,
+    RefusedTransition (`not_linked`).
+    """
+    today = timezone.localdate()
+    _check_question(model, purpose, use, kinds, sensitive)
+    for text in (what_for, who_sees, what_can_go_wrong):
+        if explanation.longest_sentence(text) > explanation.LONGEST_SENTENCE:
+            raise InvalidInput(
+                "Write sentences of at most 20 words; a patient will read them.", code="hard_to_read"
+            )
+    if not what_for.strip() or len(what_for) > 300 or len(who_sees) > 300 or len(what_can_go_wrong) > 2000:
+        raise InvalidInput("Say what the records are for, in at most 300 characters.", code="what_for")
+    if not today <= answer_by < share_until:
+        raise InvalidInput("The answer is due today or later, and before the sharing ends.", code="dates")
+    if not patient.record_id:
+        raise RefusedTransition("This patient has no linked record yet.", code="not_linked")
+    request = ConsentRequest.objects.create(
+        requester=requester,
+        patient=patient,
+        notice=notice,
+        model=model,
+        purpose=purpose,
+        use=sorted(set(use)),
+        kinds=sorted(set(kinds)),
+        sensitive=sorted(set(sensitive)),
+        what_for=what_for.strip(),
+        who_sees=who_sees.strip(),
+        what_can_go_wrong=what_can_go_wrong.strip(),
+        share_until=share_until,
+        answer_by=answer_by,
+    )
+    _record("consent.asked", by or Actor.client(requester.id), request)
+    return request
+
+
+@transaction.atomic
+def withdraw_request(*, request: ConsentRequest, requester: Requester) -> None:
+    """The asker takes the question back while it is open. Raises RefusedTransition."""
+    if request.requester_id != requester.pk:
+        raise RefusedTransition("This question was asked by somebody else.", code="not_yours")
+    _settle(request, ConsentRequest.State.WITHDRAWN)
+    _record("request.withdrawn", Actor.client(requester.pk), request)
+
+
+def expire_requests(*, today: date | None = None) -> int:
+    """Close what was not answered in time: silence is No. Returns how many were closed."""
+    today = today or timezone.localdate()
+    due = ConsentRequest.objects.filter(state=ConsentRequest.State.PENDING, answer_by__lt=today)
+    closed = 0
+    for request in due.select_related("patient", "requester", "notice").order_by("answer_by")[
+        :EXPIRE_AT_ONCE
+    ]:
+        try:
+            with transaction.atomic():
+                _settle(request, ConsentRequest.State.EXPIRED)
+                _record("request.expired", RELAY, request)
+        except RefusedTransition:  # answered or withdrawn a moment ago
+            continue
+        closed += 1
+    return closed
+
+
+# Answering
+
+
+@transaction.atomic
+def grant(
+    *,
+    request: ConsentRequest,
+    patient: Patient,
+    kinds: Sequence[str],
+    duration: str,
+    sensitive: Sequence[str] = (),
+) -> Consent:
+    """The patient says yes to `kinds` (and to each of `sensitive` on its own) for `duration`.
+
+    The consent is proposed until the ledger has it. Raises InvalidInput for a choice that was not
+    offered, RefusedTransition for an answer that is not allowed (any more).
+    """
+    _check_answer(request, patient, kinds, sensitive, duration)
+    _settle(request, ConsentRequest.State.ANSWERED)
+    consent = _propose(request, kinds, sensitive, duration)
+    _send_to_keyholder("GrantConsent", consent)
+    _record("consent.granted", Actor.patient(patient.pseudonym), request, consent=consent.id, code="asked")
+    return consent
+
+
+@transaction.atomic
+def refuse(*, request: ConsentRequest, patient: Patient) -> Consent:
+    """The patient says no. Nothing goes to the ledger: what was not granted does not exist there.
+
+    Raises RefusedTransition.
+    """
+    _check_may_answer(request, patient)
+    _settle(request, ConsentRequest.State.ANSWERED)
+    id, now = random_id(), timezone.now()
+    consent = Consent.objects.create(
+        id=id,
+        request=request,
+        patient=patient,
+        status=Status.REJECTED,
+        ledger_state=LedgerState.NONE,
+        fhir=fhir.build_refusal(consent_id=id, request=request, at=now),
+    )
+    _record("consent.refused", Actor.patient(patient.pseudonym), request, consent=consent.id)
+    return consent
+
+
+@transaction.atomic
+def replace(
+    *,
+    consent: Consent,
+    patient: Patient,
+    kinds: Sequence[str],
+    duration: str,
+    sensitive: Sequence[str] = (),
+) -> Consent:
+    """The patient changes what they gave: a new consent takes the place of `consent`, which stays as it is
+    until the ledger has the new one. Raises InvalidInput, RefusedTransition.
+    """
+    _require_owner(consent.patient_id, patient)
+    now = timezone.now()
+    locked = Consent.objects.select_for_update(of=("self",)).select_related("request").get(pk=consent.pk)
+    if Consent.objects.filter(replaces=locked).exists() or locked.ledger_state == LedgerState.SUPERSEDED:
+        raise RefusedTransition("This choice was already replaced by a newer one.", code="replaced")
+    if locked.ledger_state != LedgerState.IN_FORCE or locked.stopped_at or not _lasts(locked, now):
+        raise RefusedTransition("Only a choice that is in force can be changed.", code="not_in_force")
+    _check_choice(locked.request, kinds, sensitive, duration)
+    newer = _propose(locked.request, kinds, sensitive, duration, replaces=locked)
+    _send_to_keyholder("ReplaceConsent", newer)
+    _record(
+        "consent.replaced",
+        Actor.patient(patient.pseudonym),
+        newer.request,
+        consent=newer.id,
+        replaces=locked.id,
+        code="asked",
+    )
+    return newer
+
+
+def revoke(*, consent: Consent, patient: Patient, stop_now: Callable[[str], None]) -> Consent:
+    """The patient stops sharing. Nobody may refuse this but for there being nothing to stop.
+
+    `stop_now(consent id)` is called as soon as the stop is committed here: it tells the keyholder, which
+    opens nothing more from then on. The ledger follows. Raises RefusedTransition.
+    """
+    _require_owner(consent.patient_id, patient)
+    return _stop(consent, Actor.patient(patient.pseudonym), stop_now)
+
+
+def use_up(*, consents: Sequence[str], stop_now: Callable[[str], None]) -> None:
+    """A result was delivered under these consents: those given for one time only end here."""
+    once = Consent.objects.filter(pk__in=consents, duration=Duration.ONCE, stopped_at=None)
+    for consent in once.filter(ledger_state=LedgerState.IN_FORCE):
+        try:
+            _stop(consent, RELAY, stop_now)
+        except RefusedTransition:  # the patient was quicker
+            continue
+
+
+def _stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consent:
+    with transaction.atomic():
+        now = timezone.now()
+        # A replacement on its way would come into force after all: it is stopped with what it replaces.
+        rows = Consent.objects.select_for_update(of=("self",)).filter(
+            Q(pk=consent.pk) | Q(replaces=consent.pk, ledger_state=LedgerState.GRANTING)
+        )
+        stopped = None
+        for row in rows.select_related(
+            "request__requester", "request__notice", "patient", "request__patient"
+        ):
+            if row.stopped_at is None and row.ledger_state in (LedgerState.GRANTING, LedgerState.IN_FORCE):
+                _begin_stop(row, by, now)
+                transaction.on_commit(lambda id=row.id: stop_now(id), robust=True)  # type: ignore[misc]
+                stopped = row if row.pk == consent.pk else stopped
+        if stopped is None:
+            raise RefusedTransition(
+                "There is nothing to stop: this choice is not in force.", code="not_in_force"
+            )
+    return stopped
+
+
+def _begin_stop(consent: Consent, by: Actor, now: datetime) -> None:
+    was = consent.ledger_state
+    consent.stopped_at, consent.status, consent.ledger_state = now, Status.INACTIVE, LedgerState.REVOKING
+    consent.save(update_fields=["stopped_at", "status", "ledger_state"])
+    if was == LedgerState.IN_FORCE:
+        _send_revocation(consent)
+    # A grant still under way cannot be revoked yet: record_granted does it as soon as it can.
+    _record("consent.stopped", by, consent.request, consent=consent.id)
+
+
+# What the ledger said. Each may come twice: the conditional update lets the first one through.
+
+
+@transaction.atomic
+def record_granted(event: Event) -> None:
+    """ConsentGranted: the consent is in force, unless it was stopped meanwhile; then it is revoked now."""
+    consent = _of_event(event)
+    if consent is not None and _come_into_force(consent, event):
+        _record(
+            "consent.granted", RELAY, consent.request, consent=consent.id, code="committed", **_where(event)
+        )
+
+
+@transaction.atomic
+def record_replaced(event: Event) -> None:
+    """ConsentReplaced: the new consent is in force, and the one that it replaces no longer."""
+    consent = _of_event(event)
+    if consent is None or not _come_into_force(consent, event):
+        return
+    Consent.objects.filter(pk=consent.replaces_id).exclude(ledger_state=LedgerState.REVOKED).update(
+        status=Status.INACTIVE, ledger_state=LedgerState.SUPERSEDED
+    )
+    _record(
+        "consent.replaced",
+        RELAY,
+        consent.request,
+        consent=consent.id,
+        replaces=consent.replaces_id,
+        code="committed",
+        **_where(event),
+    )
+
+
+@transaction.atomic
+def record_revoked(event: Event) -> None:
+    """ConsentRevoked: nothing can be released under this consent any more, whoever revoked it."""
+    consent = _of_event(event)
+    if consent is None or consent.ledger_state == LedgerState.REVOKED:
+        return
+    consent.status, consent.ledger_state = Status.INACTIVE, LedgerState.REVOKED
+    consent.revoked_at = timezone.now()
+    consent.stopped_at = consent.stopped_at or consent.revoked_at
+    consent.save(update_fields=["status", "ledger_state", "revoked_at", "stopped_at"])
+    _record("consent.revoked", RELAY, consent.request, consent=consent.id, **_where(event))
+
+
+@transaction.atomic
+def record_refused(row: LedgerTransaction) -> None:
+    """The ledger refused for good what the outbox row asked for. A grant then never was.
+
+    A refused revocation changes nothing here: the stop stays asked for, and the reconciler reports it.
+    """
+    if row.name not in ("GrantConsent", "ReplaceConsent"):
+        return
+    consent = consent_of(row)
+    changed = Consent.objects.filter(
+        pk=consent.pk, ledger_state__in=[LedgerState.GRANTING, LedgerState.REVOKING], granted_at=None
+    ).update(status=Status.ENTERED_IN_ERROR, ledger_state=LedgerState.REFUSED, replaces=None)
+    if changed:
+        kind = "consent.granted" if row.name == "GrantConsent" else "consent.replaced"
+        _record(kind, RELAY, consent.request, consent=consent.id, code=row.error_code or "refused")
+
+
+def consent_of(row: LedgerTransaction) -> Consent:
+    """The consent that an outbox row is about."""
+    return Consent.objects.select_related("request__requester", "request__notice", "request__patient").get(
+        pk=row.reference.removeprefix("consent/")
+    )
+
+
+def _come_into_force(consent: Consent, event: Event) -> bool:
+    """Whether this event is the first news of it."""
+    now = timezone.now()
+    new = Consent.objects.filter(pk=consent.pk, granted_at=None)
+    if new.filter(ledger_state=LedgerState.GRANTING).update(
+        status=Status.ACTIVE, ledger_state=LedgerState.IN_FORCE, granted_at=now
+    ):
+        return True
+    if new.filter(ledger_state=LedgerState.REVOKING).update(granted_at=now):
+        _send_revocation(consent)
+        return True
+    return False
+
+
+def _of_event(event: Event) -> Consent | None:
+    """The consent that an event is about; None where it is not of this installation."""
+    return (
+        Consent.objects.select_for_update(of=("self",))
+        .select_related("request__requester", "request__notice", "request__patient")
+        .filter(pk=event.payload.get("consent"))
+        .first()
+    )
+
+
+def _where(event: Event) -> dict[str, object]:
+    return {"tx_id": event.tx_id, "block": event.block}
+
+
+# Steps that the acts share
+
+
+def _propose(
+    request: ConsentRequest,
+    kinds: Sequence[str],
+    sensitive: Sequence[str],
+    duration: str,
+    *,
+    replaces: Consent | None = None,
+) -> Consent:
+    id, now = random_id(), timezone.now()
+    ends = end_of(Duration(duration), request=request, now=now)
+    return Consent.objects.create(
+        id=id,
+        request=request,
+        patient_id=request.patient_id,
+        replaces=replaces,
+        ledger_state=LedgerState.GRANTING,
+        duration=duration,
+        kinds=sorted(set(kinds)),
+        sensitive=sorted(set(sensitive)),
+        expires_at=ends,
+        fhir=fhir.build_consent(
+            consent_id=id, request=request, kinds=kinds, sensitive=sensitive, starts=now, ends=ends
+        ),
+    )
+
+
+def _send_to_keyholder(name: str, consent: Consent) -> None:
+    outbox.enqueue(
+        name=name,
+        args={"consent": consent.id},
+        reference=f"consent/{consent.id}",
+        through=LedgerTransaction.Through.KEYHOLDER,
+    )
+
+
+def _send_revocation(consent: Consent) -> None:
+    outbox.enqueue(name="RevokeConsent", args={"consent": consent.id}, reference=f"consent/{consent.id}")
+
+
+def _settle(request: ConsentRequest, state: ConsentRequest.State) -> None:
+    """Close an open request, once: of two answers at the same moment, one is refused."""
+    pending = ConsentRequest.objects.filter(pk=request.pk, state=ConsentRequest.State.PENDING)
+    if not pending.update(state=state):
+        raise RefusedTransition("This question is no longer open.", code="not_open")
+    request.state = state
+
+
+def _check_question(
+    model: str, purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]
+) -> None:
+    if len(model) != 64 or set(model) - set("0123456789abcdef"):
+        raise InvalidInput("The AI model is named by its SHA-256 digest in lower-case hex.", code="model")
+    if purpose not in explanation.PURPOSES:
+        raise InvalidInput("The purpose is not a v3-ActReason code that we know.", code="purpose")
+    if set(use) - explanation.USES:
+        raise InvalidInput("One of the uses is not a DUO code that we know.", code="use")
+    if not kinds or set(kinds) - explanation.KINDS.keys():
+        raise InvalidInput("Name the kinds of record by FHIR resource types that we know.", code="kinds")
+    if set(sensitive) - explanation.SENSITIVE.keys():
+        raise InvalidInput("One of the sensitive kinds is not a code that we know.", code="sensitive")
+
+
+def _check_answer(
+    request: ConsentRequest, patient: Patient, kinds: Sequence[str], sensitive: Sequence[str], duration: str
+) -> None:
+    _check_may_answer(request, patient)
+    if patient.proofed_at is None or not patient.record_id:
+        raise RefusedTransition("The clinic has to check who you are first.", code="not_proofed")
+    _check_choice(request, kinds, sensitive, duration)
+
+
+def _check_may_answer(request: ConsentRequest, patient: Patient) -> None:
+    _require_owner(request.patient_id, patient)
+    if request.state == ConsentRequest.State.EXPIRED or request.answer_by < timezone.localdate():
+        raise RefusedTransition("The time to answer is over.", code="too_late")
+
+
+def _check_choice(
+    request: ConsentRequest, kinds: Sequence[str], sensitive: Sequence[str], duration: str
+) -> None:
+    if not kinds or set(kinds) - set(request.kinds) or set(sensitive) - set(request.sensitive):
+        raise InvalidInput("Choose from the kinds of record that were asked for.", code="kinds")
+    if duration not in Duration.values:
+        raise InvalidInput("Choose how long they can use them.", code="duration")
+
+
+def _require_owner(owner_id: str, patient: Patient) -> None:
+    if owner_id != patient.pk:
+        raise RefusedTransition("This is another person's.", code="not_yours")
+
+
+def _lasts(consent: Consent, now: datetime) -> bool:
+    return consent.expires_at is None or now < consent.expires_at
+
+
+def _record(kind: str, actor: Actor, request: ConsentRequest, **details: object) -> None:
+    record(
+        kind=kind,
+        actor=actor,
+        subject=request.patient.pseudonym,
+        request=request.id,
+        requester=str(request.requester_id),
+        purpose=request.purpose,
+        model=request.model,
+        notice=request.notice.digest,
+        **details,
+    )
