@@ -1,0 +1,77 @@
+"""Asking a patient: `POST /api/v1/consent-requests`, and whether a consent is in force."""
+
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from consent import notices, referrals, services
+from consent.models import Consent, ConsentRequest, Requester
+from gateway.analysis.models import AIModel
+from gateway.api.idempotency import once
+from gateway.api.permissions import requester_of
+from gateway.api.problems import NotAvailable
+from gateway.api.serializers import ConsentRequestIn, ConsentRequestOut, ProblemOut
+from ledger.errors import InvalidInput
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="New for each request; the same key and body get the same answer.",
+)
+PROBLEMS: dict[Any, Any] = {
+    (status, "application/problem+json"): ProblemOut for status in (400, 401, 403, 404, 409, 422, 503)
+}
+
+
+class ConsentRequests(APIView):
+    required_scope = "consents"
+
+    @extend_schema(
+        operation_id="ask_for_consent",
+        request=ConsentRequestIn,
+        responses={201: ConsentRequestOut, **PROBLEMS},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    def post(self, request: Request) -> Response:
+        """Ask the patient who gave you a referral code."""
+        question = ConsentRequestIn(data=request.data)
+        question.is_valid(raise_exception=True)
+        return once(request, lambda requester: self._ask(requester, dict(question.validated_data)))
+
+    def _ask(self, requester: Requester, question: dict[str, Any]) -> Response:
+        if not AIModel.objects.filter(
+            digest=question["model"], provider=requester, state=AIModel.State.APPROVED
+        ).exists():
+            raise InvalidInput("This model is not registered and approved for you.", code="model_not_approved")
+        patient = referrals.redeem(code=question.pop("referral_code"), requester=requester)
+        if patient is None:
+            raise NotAvailable
+        asked = services.ask(requester=requester, patient=patient, notice=notices.current(), **question)
+        return Response(
+            consent_request_body(asked), status=201, headers={"Location": f"/api/v1/consent-requests/{asked.id}"}
+        )
+
+
+class ConsentRequestDetail(APIView):
+    required_scope = "consents"
+
+    @extend_schema(operation_id="read_consent_request", responses={200: ConsentRequestOut, **PROBLEMS})
+    def get(self, request: Request, id: str) -> Response:
+        """Whether a consent is in force. Waiting, refused, ended and stopped look the same."""
+        asked = ConsentRequest.objects.filter(id=id, requester=requester_of(request)).first()
+        if asked is None:
+            raise NotAvailable
+        return Response(consent_request_body(asked))
+
+
+def consent_request_body(asked: ConsentRequest) -> dict[str, Any]:
+    in_force = asked.consents.filter(
+        ledger_state=Consent.LedgerState.IN_FORCE, stopped_at=None, expires_at__gt=timezone.now()
+    )
+    return {"id": asked.id, "available": in_force.exists()}
