@@ -1,0 +1,175 @@
+"""The job child: the only process that sees a job's records, one patient at a time, and what it may not do.
+
+    python -m gateway.analysis.child WORKER_PID
+
+It speaks the frames of pipes.py. It says `{key, unenforced}` first: its X25519 public key, which dies
+with it, and what this system does not enforce. Then it answers each frame with `{}` or `{"error": code}`:
+
+    {"start": {model, index_date, job, attempt, part, output_key}}      hex, YYYY-MM-DD, numbers
+    {"subject": {subject, patient, rules}}                              begins a subject, forgets the last
+    {"chunk": {chunk, version, resource_type, labels, wrapped_b64, blob_b64}}
+    {"finish": {}}   answers `{"sealed_b64"}`: the result of the subject, sealed to the keyholder
+
+No Django, no database, no name of a person; errors are codes, because a message could quote a record.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from typing import Any
+
+from gateway.analysis import sandbox
+
+
+def main() -> int:
+    worker = int(sys.argv[1])
+    unenforced = sandbox.confine(parent=worker or None)
+    return Child(unenforced).serve()
+
+
+class Child:
+    """One part of one attempt of one job."""
+
+    def __init__(self, unenforced: list[str]) -> None:
+        from gateway.keyholder.envelope import new_part_key
+
+        self.unenforced = unenforced
+        self.private_key, self.public_key = new_part_key()
+        self.subject: Subject | None = None
+        self.handlers: dict[str, Callable[[Any], dict[str, Any]]] = {
+            "start": self.start,
+            "subject": self.begin,
+            "chunk": self.take,
+            "finish": self.finish,
+        }
+
+    def serve(self) -> int:
+        """Answer frames until the worker closes the pipe."""
+        from gateway.analysis.pipes import read_frame, write_frame
+
+        write_frame(1, {"key": self.public_key.hex(), "unenforced": self.unenforced})
+        while (frame := read_frame(0)) is not None:
+            write_frame(1, self.answer(frame))
+        return 0
+
+    def answer(self, frame: dict[str, Any]) -> dict[str, Any]:
+        from ledger.errors import GatewayError
+
+        try:
+            ((name, given),) = frame.items()
+            return self.handlers[name](given)
+        except GatewayError as error:
+            return {"error": error.code}
+        except MemoryError:
+            self.subject = None
+            return {"error": "child_memory"}
+        except Exception as error:  # the class alone: its text may quote a record
+            return {"error": "child_failed", "kind": type(error).__name__}
+
+    def start(self, given: dict[str, Any]) -> dict[str, Any]:
+        from gateway.analysis.catalogue import find
+        from gateway.keyholder.envelope import PartUnwrapper
+
+        self.job, self.attempt, self.part = given["job"], given["attempt"], given["part"]
+        self.output_key = bytes.fromhex(given["output_key"])
+        self.index_date = date.fromisoformat(given["index_date"])
+        # By digest: a worker whose code differs from the released model's finds none here.
+        self.model = find(given["model"])
+        self.unwrapper = PartUnwrapper(self.private_key, job=self.job, attempt=self.attempt, part=self.part)
+        return {}
+
+    def begin(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.subject = Subject(given["subject"], given["patient"], given["rules"])
+        return {}
+
+    def take(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Open one chunk and keep of it what the model reads and the rules permit."""
+        from gateway.keyholder.envelope import open_chunk
+        from ledger.rpc import from_b64
+
+        subject = self._current()
+        if given["resource_type"] not in self.model.reads:
+            return {}
+        chunk, version = given["chunk"], given["version"]
+        key = self.unwrapper.unwrap(
+            from_b64(given["wrapped_b64"]), subject=subject.id, chunk=chunk, version=version
+        )
+        lines = open_chunk(
+            key, from_b64(given["blob_b64"]), patient=subject.patient, chunk=chunk, version=version
+        )
+        subject.add(lines, given["labels"])
+        return {}
+
+    def finish(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Score, write the FHIR result, seal it, forget the subject."""
+        import orjson
+
+        from gateway.analysis.catalogue.evidence import Evidence
+        from gateway.analysis.fhir import result_bundle
+        from gateway.keyholder.envelope import seal_output
+        from ledger.rpc import to_b64
+
+        subject = self._current()
+        evidence = Evidence(tuple(subject.resources), subject.complete(self.model.reads))
+        found = self.model.features(evidence, index_date=self.index_date)
+        bundle = result_bundle(
+            model=self.model,
+            found=found,
+            score=self.model.assess(found),
+            digests={each.reference: each.digest for each in subject.resources},
+            job=self.job,
+            attempt=self.attempt,
+            subject=subject.id,
+            index_date=self.index_date,
+            now=datetime.now(UTC),
+        )
+        self.subject = None
+        sealed = seal_output(
+            self.output_key, orjson.dumps(bundle), job=self.job, attempt=self.attempt, subjects=[subject.id]
+        )
+        return {"sealed_b64": to_b64(sealed)}
+
+    def _current(self) -> "Subject":
+        if self.subject is None:
+            from ledger.errors import InvalidInput
+
+            raise InvalidInput("No subject was begun.", code="child_no_subject")
+        return self.subject
+
+
+class Subject:
+    """The patient of the moment: the permitted resources, in clear, in this process only."""
+
+    def __init__(self, id: str, patient: str, rules: Any) -> None:
+        from gateway.analysis.catalogue.evidence import Resource
+
+        self.id, self.patient, self.rules = id, patient, rules
+        self.resources: list[Resource] = []
+
+    def add(self, lines: bytes, labels: list[str]) -> None:
+        import orjson
+        from ledger.contract.decision import permits
+
+        from gateway.analysis.catalogue.evidence import Resource
+        from gateway.records.lines import item
+
+        for line in _lines(lines):
+            body = orjson.loads(line)
+            if permits(self.rules, item(body, labels)):
+                reference = f"{body['resourceType']}/{body.get('id', '')}"
+                self.resources.append(Resource(reference, hashlib.sha256(line).hexdigest(), body))
+
+    def complete(self, types: frozenset[str]) -> frozenset[str]:
+        """The types of which every resource without a sensitivity would be permitted: none found means none."""
+        from ledger.contract.decision import permits_chunk
+
+        return frozenset(each for each in types if permits_chunk(self.rules, each, ["N"]) == "permit")
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    return (line for line in data.split(b"\n") if line.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""A score as FHIR R4: RiskAssessment, Provenance and, where there is no number, an OperationOutcome.
+
+The result leaves to an AI client, so it names no record: the person is the job's subject, and a
+resource is a pseudonym that the hospital can compute again and two jobs do not share.
+Imported by the child: no Django.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from gateway.analysis.catalogue.model import Features, Model, Score
+
+Fhir = dict[str, Any]
+
+SYSTEM = "urn:consent-gateway"
+AI_ASSERTED = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+    "code": "AIAST",
+    "display": "Artificial Intelligence asserted",
+}
+DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+
+
+def resource_pseudonym(subject: str, digest: str) -> str:
+    """HMAC-SHA256 (hex) of a resource's digest under the subject id (both 64 hex characters).
+
+    Whoever has the record can check it; whoever has two results cannot tell that they used the same one.
+    """
+    return hmac.new(bytes.fromhex(subject), bytes.fromhex(digest), hashlib.sha256).hexdigest()
+
+
+def result_bundle(
+    *,
+    model: Model,
+    found: Features,
+    score: Score,
+    digests: Mapping[str, str],
+    job: str,
+    attempt: int,
+    subject: str,
+    index_date: date,
+    now: datetime,
+) -> Fhir:
+    """The Bundle (type collection). `digests` gives the SHA-256 of each resource by `Type/id`."""
+    used = [
+        {
+            "type": reference.partition("/")[0],
+            "identifier": {
+                "system": f"{SYSTEM}:resource",
+                "value": resource_pseudonym(subject, digests[reference]),
+            },
+        }
+        for reference in found.sources
+    ]
+    resources = [
+        _risk_assessment(model, score, used, subject, index_date),
+        _provenance(model, used, release=f"release/{job}/{attempt}", subject=subject, now=now),
+    ]
+    if score.value is None:
+        resources.append(_outcome(score))
+    entries = [
+        {"fullUrl": f"urn:consent-gateway:{subject}:{n}", "resource": r} for n, r in enumerate(resources)
+    ]
+    return {"resourceType": "Bundle", "type": "collection", "entry": entries}
+
+
+def _risk_assessment(model: Model, score: Score, used: list[Fhir], subject: str, index_date: date) -> Fhir:
+    prediction: Fhir = {"outcome": {"text": model.card["outcome"]}}
+    if score.value is not None:
+        # RiskAssessment.prediction.probabilityDecimal is a percentage (R4, constraint ras-2: at most 100).
+        prediction["probabilityDecimal"] = float(score.value)
+    else:
+        prediction["_probabilityDecimal"] = {"extension": [{"url": DATA_ABSENT, "valueCode": "unknown"}]}
+        prediction["rationale"] = f"No number: {', '.join(score.reasons)}"
+    assessment: Fhir = {
+        "resourceType": "RiskAssessment",
+        "id": subject,
+        "meta": {"security": [AI_ASSERTED]},
+        "status": "final",
+        "method": {
+            "coding": [{"system": f"{SYSTEM}:model", "code": model.digest(), "version": model.version}],
+            "text": model.card["title"],
+        },
+        "subject": {"type": "Patient", "identifier": {"system": f"{SYSTEM}:subject", "value": subject}},
+        "occurrenceDateTime": index_date.isoformat(),
+        "prediction": [prediction],
+    }
+    return {**assessment, "basis": used} if used else assessment
+
+
+def _provenance(model: Model, used: list[Fhir], *, release: str, subject: str, now: datetime) -> Fhir:
+    provenance: Fhir = {
+        "resourceType": "Provenance",
+        "id": hashlib.sha256(f"provenance {subject}".encode()).hexdigest(),
+        "meta": {"security": [AI_ASSERTED]},
+        "target": [{"reference": f"RiskAssessment/{subject}"}],
+        "recorded": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        # The release under which the records were opened: a key of the ledger.
+        "policy": [f"{SYSTEM}:{release}"],
+        "agent": [
+            {
+                "type": {
+                    "coding": [
+                        {
+                            "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
+                            "code": "performer",
+                        }
+                    ]
+                },
+                "who": {
+                    "type": "Device",
+                    "identifier": {"system": f"{SYSTEM}:model", "value": model.digest()},
+                    "display": f"{model.name} {model.version}",
+                },
+            }
+        ],
+    }
+    return (
+        {**provenance, "entity": [{"role": "source", "what": each} for each in used]} if used else provenance
+    )
+
+
+def _outcome(score: Score) -> Fhir:
+    """Why there is no number, one issue for each reason."""
+    return {
+        "resourceType": "OperationOutcome",
+        "issue": [
+            {
+                "severity": "information",
+                "code": "incomplete" if reason.endswith(".missing") else "business-rule",
+                "details": {"coding": [{"system": f"{SYSTEM}:reason", "code": reason}]},
+            }
+            for reason in score.reasons
+        ],
+    }
