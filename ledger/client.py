@@ -6,7 +6,7 @@ an unknown outcome the same envelope is sent again, and the state changes once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -73,11 +73,15 @@ class Proof:
 
 @dataclass(frozen=True)
 class Reading:
-    """One organisation's verified view: its height (blocks), and value or None for each key asked."""
+    """One organisation's verified view: its height (blocks), and value or None for each key asked.
+
+    `blocks` has the number of the block that wrote each key that has a value, where the ledger signs it.
+    """
 
     org: str
     height: int
     values: Mapping[str, bytes | None]
+    blocks: Mapping[str, int] = field(default_factory=dict)
 
 
 class Trust(Protocol):
@@ -88,8 +92,8 @@ class Trust(Protocol):
     def check(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> list[Reading]:
         """The verified readings of at least `needed` distinct organisations.
 
-        Raises ProofError when fewer hold, or when any answer is malformed. A fresh nonce is not a
-        fresh state: the caller still refuses if *any* reading shows a revocation or a gap.
+        An answer that does not hold counts for nothing. Raises ProofError when fewer than `needed`
+        hold. A fresh nonce is not a fresh state: the caller still refuses if *any* reading shows a revocation or a gap.
         """
         ...
 
@@ -97,9 +101,7 @@ class Trust(Protocol):
 class Ledger(Protocol):
     """One identity's connection to one ledger (on Fabric: one channel and chaincode)."""
 
-    def prepare(
-        self, name: str, args: Json, transient: Mapping[str, bytes] | None = None
-    ) -> Envelope:
+    def prepare(self, name: str, args: Json, transient: Mapping[str, bytes] | None = None) -> Envelope:
         """Have the transaction simulated and endorsed. Raises Refused, PrepareError."""
         ...
 
@@ -129,6 +131,13 @@ class Ledger(Protocol):
 
     def height(self) -> int:
         """Number of blocks. Raises LedgerError."""
+        ...
+
+    def evidence(self, tx_id: str) -> Json:
+        """What shows a third party, offline, that a committed transaction stands on the ledger.
+
+        Its `kind` says how `ledger/verify.py` checks it. Raises LedgerError.
+        """
         ...
 
     def close(self) -> None: ...

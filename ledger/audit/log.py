@@ -6,7 +6,6 @@ and nowhere else, so no name, payload or free text can slip in.
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from ledger.audit.models import AuditRow
+from ledger.contract.canonical import dumps
 from ledger.errors import InvalidInput
 
 FORMAT = 1
@@ -173,7 +173,7 @@ def record(
     details = {key: value for key, value in details.items() if value is not None}
     _check(kind, actor, subject, details)
     at = (at or timezone.now()).astimezone(UTC).replace(microsecond=0)
-    line = _canonical(
+    line = dumps(
         {
             "actor": {"id": actor.id, "kind": actor.kind},
             "details": details,
@@ -207,8 +207,3 @@ def _check(kind: str, actor: Actor, subject: str, details: Mapping[str, Any]) ->
             raise InvalidInput(
                 "A detail of an audit row has the wrong form for its kind.", code="audit_detail"
             )
-
-
-def _canonical(value: Mapping[str, Any]) -> bytes:
-    """RFC 8785, for what a line can hold: ASCII strings, integers below 2^53, arrays and objects of these."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")

@@ -99,7 +99,9 @@ def record_checkpointed(event: Event) -> None:
     anchors nothing.
     """
     size, root = event.payload.get("size"), event.payload.get("root")
-    batches = AuditBatch.objects.filter(size=size, root=root) if type(size) is int else AuditBatch.objects.none()
+    batches = (
+        AuditBatch.objects.filter(size=size, root=root) if type(size) is int else AuditBatch.objects.none()
+    )
     if not batches.update(tx_id=event.tx_id, block=event.block):
         log.error("audit_checkpoint_unknown: the ledger holds a checkpoint that this log does not have")
 

@@ -121,6 +121,9 @@ class EmbeddedLedger:
     def height(self) -> int:
         return int(self._connection.call("height", {}, timeout=READ_SECONDS)["height"])
 
+    def evidence(self, tx_id: str) -> Json:
+        return self._connection.call("evidence", {"tx_id": tx_id}, timeout=READ_SECONDS)
+
     def close(self) -> None:
         self._connection.close()
 

@@ -24,6 +24,7 @@ from ledger.embedded.blocks import (
     verifies,
 )
 from ledger.embedded.commit import add_block
+from ledger.embedded.evidence import evidence
 from ledger.embedded.folder import contract, endorse, read_config, read_key, simulate
 from ledger.embedded.simulation import Contract
 from ledger.embedded.store import Store
@@ -103,6 +104,7 @@ class LedgerProcess:
             "evaluate": self._evaluate,
             "events": self._events,
             "height": self._height,
+            "evidence": self._evidence,
         }
         return {name: self._checked(method) for name, method in methods.items()}
 
@@ -293,6 +295,10 @@ class LedgerProcess:
     def _height(self, _params: Json) -> Json:
         with self._store.view() as view:
             return {"height": view.tip().height}
+
+    def _evidence(self, params: Json) -> Json:
+        with self._store.view() as view:
+            return evidence(view, str(params["tx_id"]), key=public_hex(self._key))
 
 
 def _keys(params: Json) -> list[str]:

@@ -1,0 +1,154 @@
+"""The files of an export: a folder, or a .zip in the one layout that `ledger/verify.py` accepts."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from ledger import verify
+from ledger.audit.tree import TreeDamaged
+from ledger.contract.state import Json
+from ledger.errors import GatewayError
+
+
+class ExportFailed(GatewayError):
+    """The export cannot be made now; nothing was left behind under the name asked for."""
+
+    code = "export_failed"
+    status = 503
+
+
+class Target:
+    """Files one after another; keeps the digest and size of each that the manifest names."""
+
+    def __init__(self) -> None:
+        self.files: Json = {}
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[Callable[[bytes], None]]:
+        digest, size = hashlib.sha256(), 0
+
+        with self._open(name) as file:
+
+            def write(data: bytes) -> None:
+                nonlocal size
+                file.write(data)
+                digest.update(data)
+                size += len(data)
+
+            yield write
+        if name in verify.DIGESTED:
+            self.files[name] = {"bytes": size, "sha256": digest.hexdigest()}
+
+    def _open(self, name: str) -> Any:
+        raise NotImplementedError
+
+
+class Folder(Target):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        path.mkdir(mode=0o700)
+
+    def _open(self, name: str) -> Any:
+        return (self.path / name).open("xb")
+
+
+class Zip(Target):
+    """Stored, not compressed, in the one layout that the verifier accepts: every byte has one right value."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        super().__init__()
+        self.archive = archive
+
+    def _open(self, name: str) -> Any:
+        entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+        entry.create_system = 3
+        entry.external_attr = verify.Archive.ATTRIBUTES
+        return self.archive.open(entry, "w")
+
+
+@contextmanager
+def open_target(out: Path) -> Iterator[Target]:
+    """A place beside `out` that takes its name when all is written, and vanishes otherwise."""
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        if out.suffix == ".zip":
+            part.touch(mode=0o600, exist_ok=False)
+            with zipfile.ZipFile(part, "w", allowZip64=False) as archive:
+                yield Zip(archive)
+        else:
+            yield Folder(part)
+        os.rename(part, out)
+    except (zipfile.LargeZipFile, RuntimeError) as error:
+        if isinstance(error, TreeDamaged):
+            raise
+        raise ExportFailed(
+            "The export is too large for a .zip; name a folder.", code="export_too_large"
+        ) from None
+    except OSError as error:
+        raise ExportFailed(
+            f"The export cannot be written: {error.strerror}.", code="export_not_written"
+        ) from None
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_about(target: Target, ledger_key: bytes) -> None:
+    with target.open(verify.PROGRAM) as write:
+        write(Path(verify.__file__).read_bytes())
+    with target.open(verify.README) as write:
+        write(
+            README.format(custodian=settings.CUSTODIAN, key=hashlib.sha256(ledger_key).hexdigest()).encode()
+        )
+
+
+README = """\
+AN EXPORT OF AN AUDIT LOG
+
+{custodian} keeps patients' health records sealed, and lets AI programs work on them only as each patient
+allows. Everything that was asked, allowed, refused, stopped, opened or read is one row of a log. The root of
+that log is written to a ledger again and again, so that nobody, {custodian} included, can change a row later
+without being found out. This is a part of that log, or all of it, with what you need to check it yourself.
+
+To check it you need Python 3.11 or newer, its package "cryptography", and the ledger's public key. Get the
+key, or its fingerprint, from somewhere other than this folder: from the ledger's operator, or from an earlier
+export that you trust. The fingerprint of the key that signed this one should be
+
+    {key}
+
+    python verify.py PATH-OF-THIS-EXPORT --trust KEY
+
+KEY is a file that holds the key, the key in hex, or the fingerprint. If somebody may have changed this
+folder, take verify.py from the product's own source instead of from here. It prints five things:
+
+    Files         every file is here and is the one that the manifest names
+    Signatures    the ledger signed the log's size and root
+    Inclusion     each row, unchanged and at its place, is in the log that was signed
+    Consistency   the log only grew since an earlier checkpoint; nothing in it was rewritten
+    Completeness  nothing was left out between the first row and the last
+
+and ends with VERIFIED (exit status 0), TAMPERED (1) or CANNOT TELL (2).
+
+The files
+    rows.ndjson    the rows: one JSON object a line, exactly the bytes that were logged
+    leaves.txt     where they stand in the log: "first end" for each run, the end not included
+    siblings.txt   the hashes that stand for the rows not shown (RFC 9162)
+    manifest.json  what was selected, and the digest of each file
+    proof.json     the checkpoint, the ledger's evidence for it, and the row that records this export
+    verify.py      the program that checks it
+
+A row says when, what kind of act, who acted, and about whom. People are named by pseudonyms. Only the
+custodian can say whose they are, and only until the person's key is erased. The nonce in each row keeps
+anyone from guessing the rows that are not shown.
+"""

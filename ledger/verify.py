@@ -1,0 +1,733 @@
+"""Verify an audit export of Consent Gateway, offline: one file, Python's standard library and `cryptography`.
+
+    python verify.py EXPORT --trust KEY [--json]
+
+EXPORT is the folder or the .zip. KEY is the ledger's public key, which you hold from elsewhere: a file
+(PEM, or 64 hex digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes in hex.
+Exit status: 0 verified, 1 tampered, 2 cannot tell. Nothing is written, unpacked or fetched.
+
+Every byte counts. The ledger's signature covers the checkpoint; the checkpoint covers, by Merkle proof
+(RFC 9162), the rows and one more row, which says that this export was made and holds the digest of
+manifest.json; the manifest holds the digests of the other files.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import stat
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+FORMAT = "consent-gateway audit export 1"
+ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
+MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
+DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
+NAMES = (*DIGESTED, MANIFEST, PROOF, SIBLINGS)
+
+BLOCK = 1 << 20
+MAX_JSON = 16 << 20
+MAX_LINE = 1 << 16
+HEX32 = re.compile(r"[0-9a-f]{64}")
+
+Json = dict[str, Any]
+
+
+class Tampered(Exception):
+    """What is here contradicts itself, or what the ledger signed."""
+
+
+class CannotTell(Exception):
+    """Something is missing, or of a form that this program does not know."""
+
+
+# Where the files are
+
+
+class Folder:
+    """An export as a folder. Only regular files with the known names are ever opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names = sorted(os.listdir(path))
+
+    def open(self, name: str) -> BinaryIO:
+        try:
+            file = os.open(self.path / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            raise CannotTell(f"{name} is missing or cannot be read.") from None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise CannotTell(f"{name} is not a regular file.")
+        return os.fdopen(file, "rb")
+
+    def check(self) -> None:
+        """A folder has no bytes of its own."""
+
+
+class Archive:
+    """An export as a .zip in the one layout that the exporter writes: files stored as they are, one after
+    another, no extra fields, no comment, nothing between. So every byte has one right value, nothing can
+    inflate, and no name but the known ones is accepted."""
+
+    LOCAL, CENTRAL, END = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s4H2IH")
+    VERSION, CREATED, DATE, ATTRIBUTES = 20, 3 << 8 | 20, 33, 0o100644 << 16
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._members: dict[str, tuple[int, int, int]] = {}  # name: start, size, CRC-32
+        with path.open("rb") as file:
+            self._read_layout(file, path.stat().st_size)
+        self.names = sorted(self._members)
+
+    def _read_layout(self, file: BinaryIO, length: int) -> None:
+        strange = CannotTell(
+            "The .zip is damaged or was not written by the exporter. Unpack it, and verify the folder."
+        )
+        if length < self.END.size:
+            raise strange
+        file.seek(length - self.END.size)
+        end = file.read(self.END.size)
+        _, _, _, _, count, directory_size, directory_at, _ = self.END.unpack(end)
+        if count > len(NAMES) or end != self.END.pack(
+            b"PK\x05\x06", 0, 0, count, count, directory_size, directory_at, 0
+        ):
+            raise strange
+        if directory_at + directory_size != length - self.END.size or directory_size > 4096:
+            raise strange
+        file.seek(directory_at)
+        directory, at = file.read(directory_size), 0
+        for _ in range(count):
+            if len(directory) < self.CENTRAL.size:
+                raise strange
+            fields = self.CENTRAL.unpack_from(directory)
+            crc, size, name_size, offset = fields[7], fields[8], fields[10], fields[16]
+            name = directory[self.CENTRAL.size :][:name_size]
+            if offset != at or name.decode("latin-1") not in NAMES or name.decode() in self._members:
+                raise strange
+            times = (0, 0, self.DATE, crc, size, size, name_size, 0)  # stored, no flags, at 1980-01-01 00:00
+            central = self.CENTRAL.pack(
+                b"PK\x01\x02", self.CREATED, self.VERSION, 0, *times, 0, 0, 0, self.ATTRIBUTES, offset
+            )
+            file.seek(at)
+            local = self.LOCAL.pack(b"PK\x03\x04", self.VERSION, 0, *times)
+            if not directory.startswith(central + name) or file.read(len(local + name)) != local + name:
+                raise strange
+            start = at + len(local) + name_size
+            self._members[name.decode()] = (start, size, crc)
+            at, directory = start + size, directory[len(central) + name_size :]
+        if directory or at != directory_at:
+            raise strange
+
+    def open(self, name: str) -> BinaryIO:
+        if name not in self._members:
+            raise CannotTell(f"{name} is missing.")
+        start, size, _ = self._members[name]
+        file = self.path.open("rb")
+        file.seek(start)
+        return _Part(file, size)  # type: ignore[return-value]
+
+    def check(self) -> None:
+        for name, (_, _, expected) in self._members.items():
+            crc = 0
+            with self.open(name) as file:
+                while block := file.read(BLOCK):
+                    crc = zlib.crc32(block, crc)
+            if crc != expected:
+                raise Tampered(f"{name} does not have the checksum that the .zip names.")
+
+
+class _Part:
+    """`size` bytes of a file from where it stands."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(block)
+        return block
+
+    def __enter__(self) -> "_Part":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+Export = Folder | Archive
+
+
+def open_export(path: Path) -> Export:
+    try:
+        return Folder(path) if path.is_dir() else Archive(path)
+    except OSError:
+        raise CannotTell("There is no export here, or it cannot be read.") from None
+
+
+# Reading
+
+
+def read_json(export: Export, name: str) -> tuple[Json, bytes]:
+    """An object in canonical JSON (RFC 8785), and its bytes: any other spelling of it is refused."""
+    with export.open(name) as file:
+        data = file.read(MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise CannotTell(f"{name} is larger than this program reads.")
+    return parse_canonical(data, name), data
+
+
+def parse_canonical(data: bytes, name: str) -> Json:
+    try:
+        value = json.loads(data, parse_float=_refuse, parse_constant=_refuse)
+        again = canonical(value)
+    except (ValueError, RecursionError):
+        raise CannotTell(f"{name} is not JSON of the known form.") from None
+    if not isinstance(value, dict) or again != data:
+        raise Tampered(f"{name} is not in canonical form.")
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _refuse(_: str) -> Any:
+    raise ValueError("no such number in canonical JSON")
+
+
+def lines(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
+    """The lines of a file without their line feeds, a block at a time; each must end in one."""
+    rest = b""
+    while block := file.read(BLOCK):
+        found = (rest + block).split(b"\n")
+        rest = found.pop()
+        if len(rest) > MAX_LINE:
+            raise CannotTell(f"{name} has a line longer than this program reads.")
+        if found:
+            yield found
+    if rest:
+        raise Tampered(f"{name} does not end with a line feed.")
+
+
+def each_line(file: BinaryIO, name: str) -> Iterator[bytes]:
+    for block in lines(file, name):
+        yield from block
+
+
+def runs(export: Export) -> Iterator[tuple[int, int]]:
+    """leaves.txt: a line `first end` for each run of leaves [first, end) that rows.ndjson holds."""
+    with export.open(LEAVES) as file:
+        position = -1
+        for line in each_line(file, LEAVES):
+            match = re.fullmatch(rb"(0|[1-9][0-9]{0,15}) ([1-9][0-9]{0,15})", line)
+            first, end = (int(match[1]), int(match[2])) if match else (0, 0)
+            if not position < first < end:
+                raise Tampered("leaves.txt is not an ascending list of runs.")
+            position = end
+            yield first, end
+
+
+def field_of(value: Any, key: str, kind: type) -> Any:
+    found = value.get(key) if isinstance(value, dict) else None
+    if type(found) is not kind:
+        raise CannotTell("The proof or the manifest lacks a field, or has one of another type.")
+    return found
+
+
+def hash_of(value: Any, key: str) -> bytes:
+    return unhex(field_of(value, key, str))
+
+
+def unhex(text: Any) -> bytes:
+    if not isinstance(text, str) or not HEX32.fullmatch(text):
+        raise CannotTell("A hash in the proof is not 64 hex digits.")
+    return bytes.fromhex(text)
+
+
+def only(value: Json, *keys: str) -> None:
+    if set(value) != set(keys):
+        raise CannotTell("The proof or the manifest has fields that this program does not know.")
+
+
+# The Merkle tree (RFC 9162 section 2.1)
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def spans(first: int, end: int) -> Iterator[int]:
+    """The levels of the fewest perfect subtrees that cover the leaves [first, end), left to right."""
+    while first < end:
+        level = (end - first).bit_length() - 1
+        if first:
+            level = min(level, (first & -first).bit_length() - 1)
+        yield level
+        first += 1 << level
+
+
+class Tree:
+    """A growing tree of which only the whole subtrees' hashes are kept."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.hashes: list[bytes] = []
+
+    def append(self, level: int, node: bytes) -> None:
+        self.size += 1 << level
+        index = self.size >> level
+        while not index & 1:
+            node = sha256(b"\x01" + self.hashes.pop() + node)
+            index >>= 1
+        self.hashes.append(node)
+
+    def extend(self, leaves: list[bytes]) -> None:
+        make, at = hashlib.sha256, 0
+        for level in spans(self.size, self.size + len(leaves)):
+            row = leaves[at : at + (1 << level)]
+            at += 1 << level
+            for _ in range(level):
+                pairs = iter(row)
+                row = [
+                    make(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)
+                ]
+            self.append(level, row[0])
+
+    def root(self) -> bytes:
+        if not self.hashes:
+            return sha256(b"")
+        root = self.hashes[-1]
+        for left in self.hashes[-2::-1]:
+            root = sha256(b"\x01" + left + root)
+        return root
+
+
+def path_root(index: int, size: int, node: bytes, path: list[bytes]) -> bytes | None:
+    """The root that an inclusion path leads to (section 2.1.3.2), or None where its length is wrong."""
+    last = size - 1
+    for sibling in path:
+        if last == 0:
+            return None
+        if index & 1 or index == last:
+            node = sha256(b"\x01" + sibling + node)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
+        else:
+            node = sha256(b"\x01" + node + sibling)
+        index, last = index >> 1, last >> 1
+    return node if last == 0 else None
+
+
+def is_consistent(old: int, new: int, old_root: bytes, new_root: bytes, path: list[bytes]) -> bool:
+    """Section 2.1.4.2: the tree of size `old` is the beginning of that of size `new`."""
+    if not 0 < old < new or not path:
+        return False
+    if old & (old - 1) == 0:
+        path = [old_root, *path]
+    index, last = old - 1, new - 1
+    while index & 1:
+        index, last = index >> 1, last >> 1
+    was = now = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if index & 1 or index == last:
+            was, now = sha256(b"\x01" + sibling + was), sha256(b"\x01" + sibling + now)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
+        else:
+            now = sha256(b"\x01" + now + sibling)
+        index, last = index >> 1, last >> 1
+    return last == 0 and was == old_root and now == new_root
+
+
+# What the ledger signed
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The ledger's key as the reader holds it: the raw key, its fingerprint, or (from 64 digits) either."""
+
+    accepted: frozenset[str]
+
+    @classmethod
+    def read(cls, text: str | None) -> "Trust":
+        if not text:
+            raise CannotTell(
+                "No key: say with --trust whose ledger you believe. Without it a signature says nothing."
+            )
+        if HEX32.fullmatch(text.lower()):
+            return cls(frozenset({text.lower()}))
+        try:
+            with open(text, "rb") as file:
+                data = file.read(MAX_LINE)
+        except (OSError, ValueError):
+            raise CannotTell(
+                "The key given with --trust is neither a file that can be read nor 64 hex digits."
+            ) from None
+        if b"-----BEGIN PUBLIC KEY-----" in data:
+            try:
+                from cryptography.hazmat.primitives.serialization import (
+                    Encoding,
+                    PublicFormat,
+                    load_pem_public_key,
+                )
+
+                data = load_pem_public_key(data).public_bytes(Encoding.Raw, PublicFormat.Raw)
+            except Exception:  # of many kinds, by the version of the library
+                raise CannotTell("The key file is not an Ed25519 public key.") from None
+        text = data.hex() if len(data) == 32 else data.decode("latin-1").strip().lower()
+        if not HEX32.fullmatch(text):
+            raise CannotTell("The key file holds neither PEM, nor 32 bytes, nor 64 hex digits.")
+        return cls(frozenset({text}))
+
+    def accepts(self, key: bytes) -> bool:
+        return bool({key.hex(), sha256(key).hex()} & self.accepted)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The log's size and root as they stand on the ledger, in which block, and when (seconds since 1970)."""
+
+    size: int
+    root: bytes
+    block: int
+    time: int
+
+
+def check_evidence(claim: Json, trust: Trust) -> Checkpoint:
+    """That the ledger signed `checkpoint/<size>` with this root. Raises Tampered, CannotTell."""
+    evidence = field_of(claim, "evidence", dict)
+    check = EVIDENCE.get(field_of(evidence, "kind", str))
+    if check is None:
+        raise CannotTell("The evidence is of a ledger that this program does not know.")
+    return check(evidence, field_of(claim, "size", int), hash_of(claim, "root"), trust)
+
+
+def check_embedded(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkpoint:
+    """The embedded ledger: a signed block that holds the transaction that wrote the checkpoint.
+
+    1. the key is the one that the reader trusts
+    2. it signed the block's header
+    3. the transaction, judged valid, is in that block
+    4. it wrote this root under this size
+    """
+    only(evidence, "envelope", "header", "key", "kind", "path", "position", "signature", "validity")
+    # 1
+    key = hash_of(evidence, "key")
+    if not trust.accepts(key):
+        raise Tampered("The evidence is by another key than the one you trust.")
+    # 2
+    header_bytes = field_of(evidence, "header", str).encode()
+    if not signed_by(key, field_of(evidence, "signature", str), b"consent-gateway block\x00" + header_bytes):
+        raise Tampered("The ledger's signature over the block does not hold.")
+    header = parse_canonical(header_bytes, "The block's header")
+    if header.get("version") != 1:
+        raise CannotTell("The block is of a version that this program does not know.")
+    # 3
+    position, count = field_of(evidence, "position", int), field_of(header, "count", int)
+    envelope = field_of(evidence, "envelope", str).encode()
+    leaf = sha256(b"\x00" + field_of(evidence, "validity", str).encode() + b"\n" + envelope)
+    path = [unhex(node) for node in field_of(evidence, "path", list)]
+    if not 0 <= position < count or path_root(position, count, leaf, path) != hash_of(header, "transactions"):
+        raise Tampered("The transaction is not in the block that the ledger signed.")
+    if evidence["validity"] != "VALID":
+        raise Tampered("The transaction was not valid, so it wrote nothing.")
+    # 4
+    body = field_of(parse_canonical(envelope, "The transaction"), "body", dict)
+    written = field_of(body, "writes_b64", dict).get(f"checkpoint/{size:016d}")
+    if not isinstance(written, str):
+        raise Tampered("The transaction wrote no checkpoint of this size.")
+    if hash_of(parse_canonical(base64.b64decode(written, validate=True), "The checkpoint"), "root") != root:
+        raise Tampered("The ledger holds another root for this size.")
+    return Checkpoint(size, root, field_of(header, "number", int), field_of(header, "time", int))
+
+
+def signed_by(key: bytes, signature: str, message: bytes) -> bool:
+    """Ed25519 (RFC 8032), signature in lower-case hex."""
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError:
+        raise CannotTell(
+            "Signatures need the Python package `cryptography`: pip install cryptography."
+        ) from None
+    if not re.fullmatch(r"[0-9a-f]{128}", signature):
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+EVIDENCE: dict[str, Callable[[Json, int, bytes, Trust], Checkpoint]] = {"embedded": check_embedded}
+
+
+# The checks
+
+
+@dataclass
+class Check:
+    name: str
+    status: str = "unknown"  # verified, tampered or unknown
+    says: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def exit(self) -> int:
+        statuses = {check.status for check in self.checks}
+        return 1 if "tampered" in statuses else 0 if statuses == {"verified"} else 2
+
+    @property
+    def verdict(self) -> str:
+        return ("verified", "tampered", "cannot tell")[self.exit]
+
+    def run(self, name: str, step: Callable[[Check], None]) -> None:
+        check = Check(name)
+        self.checks.append(check)
+        try:
+            step(check)
+            check.status = "verified"
+        except Tampered as error:
+            check.status = "tampered"
+            check.says.append(str(error))
+        except CannotTell as error:
+            check.says.append(str(error))
+        except (ValueError, TypeError, KeyError, OSError, RecursionError, MemoryError):
+            check.says.append("Something in the export has a form that this program does not know.")
+
+
+class Verifier:
+    """The five checks, in order; a later one uses what an earlier one read, or says that it is missing."""
+
+    def __init__(self, export: Export, trust: str | None) -> None:
+        self.export = export
+        self.trust = trust
+        self.manifest: Json | None = None
+        self.manifest_digest = ""
+        self.proof: Json | None = None
+        self.rows = 0
+
+    def files(self, check: Check) -> None:
+        """1. The known files and no others, each with the digest and size that the manifest names."""
+        missing, extra = set(NAMES) - set(self.export.names), set(self.export.names) - set(NAMES)
+        if "manifest.json" in self.export.names:
+            manifest, data = read_json(self.export, MANIFEST)
+            if field_of(manifest, "format", str) != FORMAT:
+                raise CannotTell("The manifest is of a format that this program does not know.")
+            self.manifest, self.manifest_digest = manifest, sha256(data).hex()
+        if missing:
+            raise CannotTell(f"Missing: {', '.join(sorted(missing))}.")
+        if extra:
+            raise CannotTell(f"{len(extra)} file(s) are here that do not belong to an export; take them out.")
+        self.export.check()
+        assert self.manifest is not None
+        only(self.manifest, "custodian", "files", "format", "ledger", "made", "rows", "selection")
+        files = field_of(self.manifest, "files", dict)
+        only(files, *DIGESTED)
+        for name in DIGESTED:
+            digest, size = hashlib.sha256(), 0
+            with self.export.open(name) as file:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+                    size += len(block)
+            only(files[name], "bytes", "sha256")
+            if files[name] != {"bytes": size, "sha256": digest.hexdigest()}:
+                raise Tampered(f"{name} is not the file that the manifest names.")
+        check.says.append(
+            f"{len(NAMES)} files are here, and no others; {len(DIGESTED)} have the manifest's digests."
+        )
+
+    def signatures(self, check: Check) -> None:
+        """2. The ledger's own signature over the checkpoint, by the key that the reader trusts."""
+        proof, _ = read_json(self.export, PROOF)
+        only(proof, "checkpoint", "earlier", "export", "format")
+        if proof["format"] != FORMAT:
+            raise CannotTell("The proof is of a format that this program does not know.")
+        self.proof = proof
+        trust = Trust.read(self.trust)
+        only(proof["checkpoint"], "evidence", "root", "size")
+        found = check_evidence(proof["checkpoint"], trust)
+        check.says.append(
+            f"The ledger signed, in block {found.block}, a log of {found.size} rows; root {found.root.hex()}."
+        )
+
+    def inclusion(self, check: Check) -> None:
+        """3. The rows, and the row that records this export, stand in the log that was signed."""
+        proof = self._proof()
+        size, root = field_of(proof["checkpoint"], "size", int), hash_of(proof["checkpoint"], "root")
+        only(proof["export"], "leaf", "line")
+        at, line = field_of(proof["export"], "leaf", int), field_of(proof["export"], "line", str).encode()
+        tree = Tree()
+        with self.export.open(SIBLINGS) as sibling_file, self.export.open(ROWS) as row_file:
+            siblings, rows = each_line(sibling_file, SIBLINGS), _Rows(row_file, self._needle())
+            for first, end in runs(self.export):
+                if end > at:
+                    raise Tampered("A row is claimed to stand behind the record of its own export.")
+                fill(tree, first, siblings)
+                while tree.size < end:
+                    tree.extend(rows.take(end - tree.size))
+            self.rows = rows.taken
+            rows.finish()
+            fill(tree, at, siblings)
+            tree.append(0, sha256(b"\x00" + line))
+            fill(tree, size, siblings)
+            if next(siblings, None) is not None:
+                raise Tampered("siblings.txt has more hashes than the proof needs.")
+        if tree.size != size or tree.root() != root:
+            raise Tampered("The rows do not lead to the root that the ledger holds: something was changed.")
+        record = parse_canonical(line, "The record of this export")
+        if record.get("kind") != "export.made" or record["details"].get("manifest") != self.manifest_digest:
+            raise Tampered("The log records this export with another manifest.")
+        check.says.append(
+            f"{self.rows} rows and the record of this export are in the log, each unchanged, at its place."
+        )
+
+    def consistency(self, check: Check) -> None:
+        """4. The log only grew: what an earlier checkpoint held is the beginning of what this one holds."""
+        proof = self._proof()
+        now, earlier = proof["checkpoint"], proof["earlier"]
+        if earlier is None:
+            check.says.append("This is the log's first checkpoint; there is no earlier one to compare.")
+            return
+        only(earlier, "evidence", "path", "root", "size")
+        found = check_evidence(earlier, Trust.read(self.trust))
+        path = [unhex(node) for node in field_of(earlier, "path", list)]
+        if not is_consistent(found.size, now["size"], found.root, hash_of(now, "root"), path):
+            raise Tampered("An earlier checkpoint of the ledger does not fit: the log was rewritten.")
+        check.says.append(
+            f"It begins with the log of {found.size} rows in block {found.block}; root {found.root.hex()}."
+        )
+
+    def completeness(self, check: Check) -> None:
+        """5. Nothing is left out between the first and the last row; or what a selection cannot show."""
+        proof = self._proof()
+        if self.manifest is None:
+            raise CannotTell("The manifest could not be read.")
+        details = parse_canonical(proof["export"]["line"].encode(), "The record of this export")["details"]
+        found = list(islice(runs(self.export), 2))
+        first = found[0][0] if found else 0
+        last = max((end for _, end in runs(self.export)), default=first)
+        if not details["rows"] == self.manifest["rows"] == self.rows:
+            raise Tampered("The number of rows is not the number that was recorded.")
+        if (details["first"], details["end"]) != (first, last):
+            raise Tampered("The rows do not begin and end where it was recorded.")
+        selection = field_of(self.manifest, "selection", dict)
+        only(selection, "from", "subject", "until")
+        if selection["subject"] is None:
+            if len(found) > 1:
+                raise Tampered("The export says that it leaves nothing out, and has gaps.")
+            whole = (
+                " That is the whole log up to this export."
+                if (first, last) == (0, proof["export"]["leaf"])
+                else ""
+            )
+            check.says.append(
+                f"Rows {first} to {last} (not included) of the log are all here, without a gap.{whole}"
+            )
+        else:
+            check.says.append(
+                "Every row here is about the one person that the manifest names. A selection cannot show "
+                "that no other row is about them; an export of the whole log can."
+            )
+
+    def _needle(self) -> bytes:
+        subject = (self.manifest or {}).get("selection", {}).get("subject")
+        return b'"subject":"%s"' % subject.encode() if isinstance(subject, str) else b""
+
+    def _proof(self) -> Json:
+        if self.proof is None:
+            raise CannotTell("The proof could not be read.")
+        return self.proof
+
+
+class _Rows:
+    """rows.ndjson, taken a portion at a time as leaf hashes."""
+
+    def __init__(self, file: BinaryIO, needle: bytes) -> None:
+        self._blocks = lines(file, ROWS)
+        self._block: list[bytes] = []
+        self._at = 0
+        self._needle = needle
+        self.taken = 0
+
+    def take(self, count: int) -> list[bytes]:
+        """The hashes of the next rows: at least one, at most `count`."""
+        if self._at == len(self._block):
+            self._block, self._at = next(self._blocks, []), 0
+            if not self._block:
+                raise Tampered("There are fewer rows than leaves.txt lists.")
+        portion = self._block[self._at : self._at + count]
+        self._at += len(portion)
+        self.taken += len(portion)
+        if self._needle and not all(self._needle in line for line in portion):
+            raise Tampered("A row is not about the person whom the manifest names.")
+        make = hashlib.sha256
+        return [make(b"\x00" + line).digest() for line in portion]
+
+    def finish(self) -> None:
+        if self._at < len(self._block) or next(self._blocks, None):
+            raise Tampered("There are more rows than leaves.txt lists.")
+
+
+def fill(tree: Tree, end: int, siblings: Iterator[bytes]) -> None:
+    """Append the subtrees that stand for the rows up to `end` that are not shown."""
+    if end < tree.size:
+        raise Tampered("The proof's rows overlap.")
+    for level in spans(tree.size, end):
+        line = next(siblings, None)
+        if line is None:
+            raise Tampered("siblings.txt ends too early.")
+        tree.append(level, unhex(line.decode("latin-1")))
+
+
+def verify(path: str | Path, trust: str | None) -> Report:
+    """Run all checks on the export at `path`."""
+    report = Report()
+    try:
+        verifier = Verifier(open_export(Path(path)), trust)
+    except (CannotTell, OSError) as error:
+        report.checks.append(Check("Files", says=[str(error)]))
+        return report
+    for step in ("Files", "Signatures", "Inclusion", "Consistency", "Completeness"):
+        report.run(step, getattr(verifier, step.lower()))
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="verify.py", description="Verify an audit export of Consent Gateway, offline."
+    )
+    parser.add_argument("export", help="the export: a folder or a .zip")
+    parser.add_argument(
+        "--trust", metavar="KEY", help="the ledger's public key: a file, its hex, or its fingerprint"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    report = verify(options.export, options.trust)
+    if options.json:
+        checks = {c.name.lower(): {"status": c.status, "says": c.says} for c in report.checks}
+        print(json.dumps({"verdict": report.verdict, "exit": report.exit, "checks": checks}))
+        return report.exit
+    for check in report.checks:
+        print(f"{check.name + ':':14}{check.status:10}{' '.join(check.says)}")
+    print(f"\n{report.verdict.upper()}")
+    return report.exit
+
+
+if __name__ == "__main__":
+    sys.exit(main())
