@@ -19,9 +19,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from ledger.contract import canonical, transactions
+from ledger.contract import canonical
 from ledger.contract.errors import Refused
-from ledger.contract.state import Endorsers, Json, Transaction
+from ledger.contract.state import Endorsers, Json, Result, State, Transaction
 from ledger.shim import Response, Server, Stub, Tls
 
 # Seconds that a transaction's time may be from this organisation's clock.
@@ -38,10 +38,21 @@ ROLE_ATTRIBUTE = "gateway.role"
 ROLE_IN_NAME = re.compile(r"(?P<role>[a-z]+)[0-9]*(@.*)?")
 
 
+Contract = Callable[[State, Transaction], Result]
+
+
+def contract() -> Contract:
+    """The rules that every ledger runs."""
+    from ledger.contract.transactions import run
+
+    return run
+
+
 class Chaincode:
     """Runs one proposed transaction at a time on each calling thread. `clock` gives seconds since 1970."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, run: Contract, *, clock: Callable[[], float] = time.time) -> None:
+        self._contract = run
         self._clock = clock
 
     def invoke(self, stub: Stub) -> Response:
@@ -60,7 +71,7 @@ class Chaincode:
                 role=role_of(stub.certificate),
                 transient=stub.transient,
             )
-            result = transactions.run(transaction, PeerState(stub))
+            result = self._contract(PeerState(stub), transaction)
         except Refused as refused:
             return Response(409, message=f"{refused.code}: {refused.message}")
         event = None
@@ -168,7 +179,7 @@ def main() -> int:
     tls = None
     if os.environ.get("CHAINCODE_TLS_DISABLED", "false").lower() != "true":
         tls = Tls(_pem("CHAINCODE_TLS_KEY"), _pem("CHAINCODE_TLS_CERT"), _pem("CHAINCODE_CLIENT_CA_CERT"))
-    server = Server(Chaincode().invoke, chaincode_id=chaincode_id, address=address, tls=tls)
+    server = Server(Chaincode(contract()).invoke, chaincode_id=chaincode_id, address=address, tls=tls)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

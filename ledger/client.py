@@ -93,7 +93,8 @@ class Trust(Protocol):
         """The verified readings of at least `needed` distinct organisations.
 
         An answer that does not hold counts for nothing. Raises ProofError when fewer than `needed`
-        hold. A fresh nonce is not a fresh state: the caller still refuses if *any* reading shows a revocation or a gap.
+        hold. A fresh nonce is not a fresh state: the caller still refuses if *any* reading shows a
+        revocation or a gap.
         """
         ...
 

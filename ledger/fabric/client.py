@@ -1,0 +1,306 @@
+"""The ledger seam on a Fabric channel: `prepare -> send -> outcome`, signed reads, events.
+
+One identity, one channel, one chaincode. It speaks through its own organisation's peers; only a signed read
+asks every organisation's. Where the truth is unknown it says so, and never takes silence for success.
+"""
+
+import base64
+import queue
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from fabric_protos.common import common_pb2, ledger_pb2
+from fabric_protos.peer import transaction_pb2
+
+from ledger.client import Answer, Envelope, Event, Outcome, Proof
+from ledger.contract import canonical
+from ledger.contract.errors import Refused
+from ledger.contract.state import Json
+from ledger.errors import LedgerError, OutcomeUnknown, PrepareError, SendError
+from ledger.fabric import blocks
+from ledger.fabric.gateway import Deadlines, Failure, Peer
+from ledger.fabric.identity import Identity
+from ledger.fabric.profile import Profile
+from ledger.fabric.proposals import Mismatch, Proposal, propose, sign_prepared
+from ledger.fabric.trust import HEIGHT, KIND, STATE, pack
+
+T = TypeVar("T")
+
+REFUSAL = re.compile(r"([a-z0-9_]+): (.+)", re.DOTALL)
+# Failures that a peer's discovery flashes under load and after a start; the same proposal passes soon after.
+PASSING = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE}
+ATTEMPTS = 3
+CLOCK_SKEW = "clock_skew"
+
+
+class FabricLedger:
+    """Implements `ledger.client.Ledger`. Safe to use from several threads."""
+
+    def __init__(self, profile: Profile, identity: Identity, *, deadlines: Deadlines | None = None) -> None:
+        self._profile = profile
+        self._identity = identity
+        self._deadlines = deadlines or Deadlines()
+        self._peers = {
+            name: [
+                Peer(
+                    address,
+                    tls_roots=organisation.tls_roots,
+                    identity=identity,
+                    channel=profile.channel,
+                    deadlines=self._deadlines,
+                )
+                for address in organisation.peers
+            ]
+            for name, organisation in profile.organisations.items()
+        }
+
+    @classmethod
+    def from_profile(cls, path: str | Path, *, identity: str) -> "FabricLedger":
+        """Raises ValueError when the profile or the identity cannot be read."""
+        profile = Profile.load(path)
+        return cls(profile, profile.identity(identity))
+
+    def close(self) -> None:
+        for peers in self._peers.values():
+            for peer in peers:
+                peer.close()
+
+    # Prepare, send, outcome
+
+    def prepare(self, name: str, args: Json, transient: Mapping[str, bytes] | None = None) -> Envelope:
+        """Have it endorsed, check that it is what we proposed, and sign it.
+
+        Raises Refused when our own organisation's peer says that the contract refuses, else PrepareError:
+        another organisation's refusal alone may be a peer that lags behind, and is worth a new attempt.
+        """
+        proposal = self._propose([name.encode(), canonical.dumps(args)], transient=transient)
+        try:
+            prepared = self._through_own(lambda peer: peer.endorse(proposal), attempts=ATTEMPTS)
+            data, result = sign_prepared(self._identity, proposal, prepared)
+            return Envelope(proposal.tx_id, data, canonical.load_canonical(result))
+        except Failure as failed:
+            raise self._prepare_error(failed) from None
+        except (Mismatch, Refused) as error:
+            raise PrepareError(f"The peer answered with something else than was asked: {error}.") from None
+
+    def send(self, envelope: Envelope) -> None:
+        """Hand the stored bytes to be ordered. Raises SendError: then send the same envelope again."""
+        try:
+            self._through_own(lambda peer: peer.submit(envelope.tx_id, envelope.data))
+        except Failure as failed:
+            raise SendError(
+                f"The orderer did not take the transaction ({failed}). Send the same envelope again."
+            ) from None
+
+    def outcome(self, tx_id: str, *, timeout: float) -> Outcome:
+        """Wait up to `timeout` seconds for its block. Raises OutcomeUnknown."""
+        deadline = time.monotonic() + timeout
+        try:
+            validity, block = self._through_own(
+                lambda peer: peer.commit_status(tx_id, timeout=max(0.05, deadline - time.monotonic()))
+            )
+        except Failure:
+            return self._recorded(tx_id)
+        return Outcome(tx_id, validity, block)
+
+    def _recorded(self, tx_id: str) -> Outcome:
+        """What our peers' block stores hold of it. Raises OutcomeUnknown where that is nothing."""
+        channel = self._profile.channel.encode()
+        try:
+            found = self._query("qscc", [b"GetTransactionByID", channel, tx_id.encode()])
+            block = self._query("qscc", [b"GetBlockByTxID", channel, tx_id.encode()])
+        except Failure:
+            raise OutcomeUnknown("No block that our peer knows holds the transaction yet.") from None
+        code = transaction_pb2.ProcessedTransaction.FromString(found).validationCode
+        number = common_pb2.Block.FromString(block).header.number
+        return Outcome(tx_id, transaction_pb2.TxValidationCode.Name(code), number)
+
+    # Reads
+
+    def read(self, keys: Sequence[str], *, nonce: bytes) -> Proof:
+        """Ask a peer of every organisation at once; who does not answer within the deadline is left out.
+
+        Each organisation is first asked its height, then its state, both bound to `nonce`.
+        Raises LedgerError when nobody answered.
+        """
+        ends = time.monotonic() + self._deadlines.read
+        height = propose(
+            self._identity,
+            channel=self._profile.channel,
+            chaincode="qscc",
+            args=[b"GetChainInfo", self._profile.channel.encode()],
+            nonce=nonce + HEIGHT,
+        )
+        args = canonical.dumps({"keys": list(keys), "nonce": nonce.hex()})
+        state = self._propose([b"Read", args], nonce=nonce + STATE)
+        heights = self._ask_all(self._peers, height, ends)
+        states = self._ask_all(heights, state, ends)
+        answers = [
+            Answer(
+                org,
+                pack(height.data, heights[org], state.data, answer),
+                answer.endorsement.signature,
+                answer.endorsement.endorser,
+            )
+            for org, answer in states.items()
+        ]
+        if not answers:
+            raise LedgerError("No organisation's peer answered a signed read in time.")
+        return Proof(KIND, tuple(answers))
+
+    def _ask_all(self, orgs: Mapping[str, object], proposal: Proposal, ends: float) -> dict[str, Any]:
+        """By organisation, the signed answer (status 200) of its first peer that gave one."""
+        asked = {
+            org: [peer.ask(proposal, timeout=max(0.01, ends - time.monotonic())) for peer in self._peers[org]]
+            for org in orgs
+        }
+        answers: dict[str, Any] = {}
+        for org, calls in asked.items():
+            for call in calls:
+                try:
+                    answer = call.result()
+                except grpc.RpcError:
+                    continue
+                if answer.response.status == 200 and org not in answers:
+                    answers[org] = answer
+        return answers
+
+    def evaluate(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Committed values from one of our own peers: for pages, never for an opening. Raises LedgerError."""
+        args = canonical.dumps({"keys": list(keys), "nonce": ""})
+        try:
+            answer = canonical.load_canonical(self._query(self._profile.chaincode, [b"Read", args]))
+            values = [None if value is None else base64.b64decode(value) for value in answer["values"]]
+        except Failure as failed:
+            raise LedgerError(f"Our peer cannot be asked ({failed}).") from None
+        except (Refused, KeyError, TypeError, ValueError):
+            raise LedgerError("Our peer answered something that cannot be read.") from None
+        if len(values) != len(keys):
+            raise LedgerError("Our peer answered another number of values than was asked.")
+        return values
+
+    def height(self) -> int:
+        """Number of blocks of our own peer. Raises LedgerError."""
+        try:
+            info = self._query("qscc", [b"GetChainInfo", self._profile.channel.encode()])
+        except Failure as failed:
+            raise LedgerError(f"Our peer cannot be asked ({failed}).") from None
+        return int(ledger_pb2.BlockchainInfo.FromString(info).height)
+
+    def evidence(self, tx_id: str) -> Json:
+        """The whole block that holds the transaction, with every endorser's and the orderers' signatures.
+
+        `{"block": base64 of common.Block, "channel", "kind": "fabric", "position"}`. Raises LedgerError.
+        """
+        channel = self._profile.channel
+        try:
+            data = self._query("qscc", [b"GetBlockByTxID", channel.encode(), tx_id.encode()])
+        except Failure:
+            raise LedgerError(
+                "The ledger does not have this transaction.", code="transaction_unknown"
+            ) from None
+        block = common_pb2.Block.FromString(data)
+        for entry in blocks.transactions(block):
+            if entry.tx_id == tx_id:
+                text = base64.b64encode(data).decode()
+                return {"block": text, "channel": channel, "kind": KIND, "position": entry.index}
+        raise LedgerError("The block does not hold the transaction.", code="transaction_unknown")
+
+    # Events
+
+    def events(self, after: tuple[int, int], *, wait: float) -> Iterator[Event]:
+        """Events of valid transactions of our chaincode, read from the blocks themselves.
+
+        `index` is the transaction's place in its block. Raises LedgerError.
+        """
+        for block in self.blocks(max(0, after[0]), wait=wait):
+            for entry in blocks.transactions(block):
+                event = entry.event
+                if event is None or not entry.is_valid or event.chaincode != self._profile.chaincode:
+                    continue
+                if (entry.block, entry.index) > after:
+                    payload = canonical.load_canonical(event.payload)
+                    yield Event(entry.block, entry.index, entry.tx_id, event.name, payload)
+
+    def blocks(self, start: int, *, wait: float) -> Iterator[Any]:
+        """Whole blocks from `start` on; ends when none came for `wait` seconds. Raises LedgerError."""
+        stream = self._peers[self._identity.org][0].blocks(start)
+        arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def receive() -> None:
+            try:
+                for block in stream:
+                    arrived.put(block)
+                arrived.put(None)
+            except Failure as failed:
+                arrived.put(failed)
+
+        threading.Thread(target=receive, daemon=True).start()
+        try:
+            while True:
+                try:
+                    item = arrived.get(timeout=wait)
+                except queue.Empty:
+                    return
+                if item is None:
+                    return
+                if isinstance(item, Failure):
+                    raise LedgerError(f"Our peer's blocks cannot be read ({item}).")
+                yield item
+        finally:
+            stream.close()
+
+    # Calls
+
+    def _propose(
+        self,
+        args: Sequence[bytes],
+        *,
+        transient: Mapping[str, bytes] | None = None,
+        nonce: bytes | None = None,
+    ) -> Proposal:
+        return propose(
+            self._identity,
+            channel=self._profile.channel,
+            chaincode=self._profile.chaincode,
+            args=args,
+            transient=transient,
+            nonce=nonce,
+        )
+
+    def _query(self, chaincode: str, args: Sequence[bytes]) -> bytes:
+        """One query on one of our own peers. Raises Failure."""
+        proposal = propose(self._identity, channel=self._profile.channel, chaincode=chaincode, args=args)
+        return self._through_own(lambda peer: peer.evaluate(proposal))
+
+    def _through_own(self, call: Callable[[Peer], T], *, attempts: int = 1) -> T:
+        """Try our own organisation's peers in turn while they are away. Raises the last Failure."""
+        peers = self._peers[self._identity.org] * attempts
+        for place, peer in enumerate(peers):
+            try:
+                return call(peer)
+            except Failure as failed:
+                if failed.code not in PASSING or place == len(peers) - 1:
+                    raise
+                # Jitter, not a secret.
+                time.sleep(random.uniform(0.05, 0.3))  # noqa: S311
+        raise AssertionError("an organisation has at least one peer")
+
+    def _prepare_error(self, failed: Failure) -> Exception:
+        for detail in failed.details:
+            match = REFUSAL.fullmatch(detail.message) if 400 <= detail.status < 500 else None
+            if match is None or detail.org not in ("", self._identity.org):
+                continue
+            code, sentence = match[1], match[2]
+            if code == CLOCK_SKEW:
+                return PrepareError(sentence, code=CLOCK_SKEW)
+            return Refused(code, sentence)
+        orgs = sorted({detail.org for detail in failed.details if detail.org})
+        where = f" by {', '.join(orgs)}" if orgs else ""
+        return PrepareError(f"The transaction could not be endorsed{where} ({failed}). Nothing was sent.")
