@@ -1,4 +1,4 @@
-"""Django's name for this room."""
+"""Django's name for this room, and what it listens to."""
 
 from django.apps import AppConfig
 
@@ -6,3 +6,14 @@ from django.apps import AppConfig
 class AccountsConfig(AppConfig):
     name = "gateway.accounts"
     label = "accounts"
+
+    def ready(self) -> None:
+        from django.contrib.auth.signals import user_logged_in
+        from django.db.models.signals import post_migrate
+
+        from gateway.accounts.roles import make_groups
+        from gateway.accounts.sign_in import record_staff_sign_in
+
+        # No sender: permissions of every app are there when the last one has migrated.
+        post_migrate.connect(make_groups, dispatch_uid="staff roles")
+        user_logged_in.connect(record_staff_sign_in, dispatch_uid="staff signed in")

@@ -1,0 +1,8 @@
+"""What every page knows: the custodian and its phone number."""
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def site(request: HttpRequest) -> dict[str, dict[str, str]]:
+    return {"site": {"custodian": settings.CUSTODIAN, "help_phone": settings.HELP_PHONE}}

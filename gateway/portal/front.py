@@ -1,0 +1,97 @@
+"""The pages around the questions: start, home, help, the full notice, invitations."""
+
+from datetime import datetime
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+
+from consent import services
+from consent.models import Consent, ConsentRequest, Notice, Patient
+from consent.state import State, state_of
+from gateway.accounts.adapter import INVITATION, LAST_VISIT
+from gateway.portal.access import EMERGENCY, USES, rows_of
+from gateway.portal.visitor import for_patient
+from ledger.errors import RefusedTransition
+
+
+@require_safe
+def start(request: HttpRequest) -> HttpResponse:
+    return render(request, "portal/start.html")
+
+
+@require_safe
+def help_page(request: HttpRequest) -> HttpResponse:
+    return render(request, "portal/help.html", {"section": "help"})
+
+
+@require_safe
+def notice(request: HttpRequest, digest: str) -> HttpResponse:
+    """Any version of any notice that was ever shown, by its hash. Public: it says nothing of anyone."""
+    found = Notice.objects.filter(digest=digest).order_by("pk").first()
+    if found is None:
+        raise Http404
+    return render(request, "portal/notice.html", {"notice": found})
+
+
+@never_cache
+@require_safe
+@for_patient
+def home(request: HttpRequest, patient: Patient) -> HttpResponse:
+    since = request.session.get(LAST_VISIT)
+    new = rows_of(patient)
+    if since:
+        new = new.filter(recorded_at__gt=datetime.fromisoformat(since))
+    current = Consent.objects.filter(patient=patient, ledger_state=Consent.LedgerState.IN_FORCE)
+    states = [state_of(consent) for consent in current.select_related("request")[:500]]
+    waiting = ConsentRequest.objects.filter(
+        patient=patient, state=ConsentRequest.State.PENDING, answer_by__gte=timezone.localdate()
+    )
+    return render(
+        request,
+        "portal/home.html",
+        {
+            "section": "home",
+            "patient": patient,
+            "waiting": waiting.select_related("requester").order_by("answer_by")[:5],
+            "waiting_count": waiting.count(),
+            "sharing_count": sum(state in (State.SHARING, State.PARTLY) for state in states),
+            "new_count": new.filter(kind__in=USES).count(),
+            "emergency": new.filter(kind=EMERGENCY).exists(),
+        },
+    )
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def invitation(request: HttpRequest, code: str) -> HttpResponse:
+    """From the link in the clinic's letter to an account, a new one or one that the visitor has."""
+    try:
+        services.find_invitation(code)
+    except RefusedTransition as error:
+        return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
+    if request.method == "POST" and request.user.is_authenticated:
+        try:
+            services.accept_invitation(code=code, user=request.user)
+        except RefusedTransition as error:
+            return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
+        messages.success(request, _("Your account is ready."))
+        return redirect("home")
+    request.session[INVITATION] = code
+    return render(request, "portal/invitation.html", {"code": code})
+
+
+def problem(request: HttpRequest, status: int, template: str) -> HttpResponse:
+    return render(request, template, status=status)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return problem(request, 404, "404.html")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return problem(request, 403, "403.html")

@@ -1,0 +1,38 @@
+"""Where the portal's pages are."""
+
+from django.urls import path, register_converter
+
+from gateway.portal import access, choices, front, questions
+
+
+class Hex64:
+    """An id or a digest: 32 bytes in lower-case hex."""
+
+    regex = "[0-9a-f]{64}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(Hex64, "hex64")
+
+urlpatterns = [
+    path("", front.start, name="start"),
+    path("home", front.home, name="home"),
+    path("help", front.help_page, name="help"),
+    path("invitation/<str:code>", front.invitation, name="invitation"),
+    path("notices/<hex64:digest>", front.notice, name="notice"),
+    path("requests", questions.index, name="requests"),
+    path("requests/<hex64:id>", questions.question, name="question"),
+    path("requests/<hex64:id>/choose", questions.choose, name="choose"),
+    path("requests/<hex64:id>/check", questions.check, name="check"),
+    path("requests/<hex64:id>/no", questions.refuse, name="refuse"),
+    path("requests/<hex64:id>/done", questions.done, name="done"),
+    path("choices", choices.index, name="choices"),
+    path("choices/<hex64:id>", choices.choice, name="choice"),
+    path("choices/<hex64:id>/stop", choices.stop, name="stop"),
+    path("access", access.access, name="access"),
+]
