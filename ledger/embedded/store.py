@@ -40,6 +40,10 @@ TABLES = {
 }
 
 
+Row = tuple[int, str, str, str | None, bytes]
+"""(position, tx_id, validity, event, envelope) of one transaction."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A key's value, the version of its last write, and its endorsement policy if it has one."""
@@ -141,8 +145,8 @@ class View:
         ).fetchone()
         return None if row is None else Block(*row)
 
-    def transactions(self, block: int) -> list[tuple[int, str, str, str | None, bytes]]:
-        """(position, tx_id, validity, event, envelope) of one block, in order."""
+    def transactions(self, block: int) -> list[Row]:
+        """Those of one block, in order."""
         return self._sql.execute(
             "SELECT position, tx_id, validity, event, envelope FROM transactions"
             " WHERE block = ? ORDER BY position",
