@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from ledger.contract import duo
+
 LONGEST_SENTENCE = 20  # words
 
 
@@ -73,9 +75,7 @@ PURPOSES: dict[str, Promise] = {
 }
 
 # GA4GH DUO codes that a request may name.
-USES = frozenset(
-    {"GRU", "HMB", "DS", "POA", "NCU", "NPU", "GS", "IRB", "PUB", "RTN", "TS", "US", "PS", "IS", "NMDS"}
-)
+USES = duo.PERMISSIONS | duo.CONDITIONS
 
 _WORD = re.compile(r"[A-Za-zÀ-ÿ0-9][A-Za-zÀ-ÿ0-9'’-]*")
 _VOWELS = re.compile(r"[aeiouy]+")

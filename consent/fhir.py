@@ -12,20 +12,18 @@ from typing import Any
 from django.conf import settings
 
 from consent.models import ConsentRequest
+from ledger.contract import duo, purposes
+from ledger.contract.consents import AI_MODEL
+from ledger.contract.labels import CONFIDENTIALITY, SENSITIVITY
 
 Json = dict[str, Any]
 
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
-ACT_CODE = f"{TERMINOLOGY}/v3-ActCode"
-ACT_REASON = f"{TERMINOLOGY}/v3-ActReason"
-CONFIDENTIALITY = f"{TERMINOLOGY}/v3-Confidentiality"
 PARTICIPATION = f"{TERMINOLOGY}/v3-ParticipationType"
 CONSENT_SCOPE = f"{TERMINOLOGY}/consentscope"
 CONSENT_ACTION = f"{TERMINOLOGY}/consentaction"
 RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
 LOINC = "http://loinc.org"
-DUO = "http://purl.obolibrary.org/obo/duo.owl"
-MODEL_EXTENSION = "https://consent-gateway.example/fhir/StructureDefinition/model-digest"
 
 
 def build_consent(
@@ -45,7 +43,7 @@ def build_consent(
     """
     provision = {
         "type": "permit",
-        "extension": [{"url": MODEL_EXTENSION, "valueString": request.model}],
+        "extension": [{"url": AI_MODEL, "valueString": request.model}],
         "period": {"start": _instant(starts), "end": _instant(ends)},
         "actor": [
             {
@@ -55,7 +53,10 @@ def build_consent(
         ],
         "action": [{"coding": [_coding(CONSENT_ACTION, "use")]}],
         "securityLabel": _labels(sensitive),
-        "purpose": [_coding(ACT_REASON, request.purpose), *(_coding(DUO, code) for code in request.use)],
+        "purpose": [
+            _coding(purposes.SYSTEM, request.purpose),
+            *(_coding(duo.SYSTEM, code) for code in request.use),
+        ],
         "class": [_coding(RESOURCE_TYPES, kind) for kind in sorted(set(kinds))],
     }
     return {**_frame(consent_id, request, starts), "status": "active", "provision": provision}
@@ -87,8 +88,13 @@ def notice_uri(digest: str) -> str:
 
 
 def _labels(sensitive: Iterable[str]) -> list[Json]:
+    """Normal records; with a sensitive kind ticked restricted ones too, if all their sensitivities were."""
     codes = sorted(set(sensitive))
-    return [_coding(CONFIDENTIALITY, "N"), *(_coding(ACT_CODE, code) for code in codes)]
+    levels = ["N", "R"] if codes else ["N"]
+    return [
+        *(_coding(CONFIDENTIALITY, level) for level in levels),
+        *(_coding(SENSITIVITY, code) for code in codes),
+    ]
 
 
 def _coding(system: str, code: str) -> Json:

@@ -266,12 +266,10 @@ def _stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Conse
 
 
 def _begin_stop(consent: Consent, by: Actor, now: datetime) -> None:
-    was = consent.ledger_state
     consent.stopped_at, consent.status, consent.ledger_state = now, Status.INACTIVE, LedgerState.REVOKING
     consent.save(update_fields=["stopped_at", "status", "ledger_state"])
-    if was == LedgerState.IN_FORCE:
-        _send_revocation(consent)
-    # A grant still under way cannot be revoked yet: record_granted does it as soon as it can.
+    # The outbox keeps the order within one reference: a grant still under way goes first.
+    outbox.enqueue(name="RevokeConsent", args={"consent": consent.id}, reference=f"consent/{consent.id}")
     _record("consent.stopped", by, consent.request, consent=consent.id)
 
 
@@ -280,7 +278,7 @@ def _begin_stop(consent: Consent, by: Actor, now: datetime) -> None:
 
 @transaction.atomic
 def record_granted(event: Event) -> None:
-    """ConsentGranted: the consent is in force, unless it was stopped meanwhile; then it is revoked now."""
+    """ConsentGranted: the consent is in force, unless it was stopped meanwhile."""
     consent = _of_event(event)
     if consent is not None and _come_into_force(consent, event):
         _record(
@@ -353,10 +351,7 @@ def _come_into_force(consent: Consent, event: Event) -> bool:
         status=Status.ACTIVE, ledger_state=LedgerState.IN_FORCE, granted_at=now
     ):
         return True
-    if new.filter(ledger_state=LedgerState.REVOKING).update(granted_at=now):
-        _send_revocation(consent)
-        return True
-    return False
+    return bool(new.filter(ledger_state=LedgerState.REVOKING).update(granted_at=now))
 
 
 def _of_event(event: Event) -> Consent | None:
@@ -409,10 +404,6 @@ def _send_to_keyholder(name: str, consent: Consent) -> None:
         reference=f"consent/{consent.id}",
         through=LedgerTransaction.Through.KEYHOLDER,
     )
-
-
-def _send_revocation(consent: Consent) -> None:
-    outbox.enqueue(name="RevokeConsent", args={"consent": consent.id}, reference=f"consent/{consent.id}")
 
 
 def _settle(request: ConsentRequest, state: ConsentRequest.State) -> None:

@@ -144,6 +144,13 @@ def dana(user: Callable[..., Any]) -> Any:
     return user("dana", is_staff=True)
 
 
+def pytest_configure() -> None:
+    """Signing in costs a test nothing; how passwords are kept is Django's to test."""
+    from django.conf import settings
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The last lines of a run: how many tests did not run, and why."""
     reasons: dict[str, int] = {}

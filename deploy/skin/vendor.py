@@ -54,7 +54,7 @@ def check_clean(css: str) -> None:
 
 def fetch(folder: Path) -> str:
     """The published stylesheet, out of a tarball whose digest is pinned here. Raises SkinError."""
-    subprocess.run(  # noqa: S603
+    subprocess.run(
         ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent"],  # noqa: S607
         cwd=folder,
         check=True,
@@ -95,7 +95,9 @@ def check() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only compare with what was recorded")
     options = parser.parse_args()
     try:
