@@ -1,0 +1,1 @@
+"""Bringing an installation's machines up: what runs beside the product, not in it."""

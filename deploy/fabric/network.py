@@ -1,0 +1,569 @@
+"""A channel of several organisations on loopback: made, brought up, taken down, grown by one.
+
+Each organisation has one peer and one chaincode process of its own; the first one is this installation's.
+Everything lies in one folder: `network.json` (what it is), `crypto/`, `nodes/`, `logs/`, `profile.json`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.fabric import config, package
+from deploy.fabric.binaries import Binaries
+from deploy.fabric.config import Node
+from deploy.fabric.pki import OrganisationFiles
+from deploy.fabric.processes import Processes, free_ports
+from ledger.client import Ledger
+from ledger.contract.errors import Refused
+from ledger.contract.state import Json
+from ledger.errors import LedgerError
+from ledger.fabric.client import FabricLedger
+
+CHANNEL = "consent"
+CHAINCODE = "consentgateway"
+ORDERER_MSP = "OrdererMSP"
+ORGANISATIONS = ("RiversideMSP", "LakesideMSP", "PatientTrustMSP")
+ROLES = ("keyholder", "gateway", "admin")
+READY_SECONDS = 60
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class NetworkError(Exception):
+    """A step failed. The text says which, and where its log is."""
+
+
+@dataclass
+class Settings:
+    """What `network.json` keeps: enough to start the same network again."""
+
+    needed: int
+    batch_timeout: str
+    bft: bool
+    orderers: list[Node]
+    peers: dict[str, Node]
+    chaincode_ports: dict[str, int]
+    version: int = 0
+    sequence: int = 0
+    registered: list[str] = field(default_factory=list)
+
+
+class Network:
+    """One network in `folder`. `chaincodes` replaces an organisation's chaincode command, for drills."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        *,
+        bound: bool = False,
+        chaincodes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.binaries = Binaries.find()
+        self.processes = Processes(folder, bound=bound)
+        self._chaincodes = dict(chaincodes or {})
+
+    # Made and found again
+
+    @classmethod
+    def make(
+        cls,
+        folder: Path,
+        *,
+        organisations: Sequence[str] = ORGANISATIONS[:2],
+        needed: int | None = None,
+        orderers: int = 1,
+        bft: bool = False,
+        batch_timeout: str = "200ms",
+        bound: bool = False,
+        chaincodes: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Network":
+        """Certificates and configuration of a new network; nothing runs yet.
+
+        `needed` organisations must endorse; a majority where it is None.
+        """
+        folder = folder.resolve()
+        if (folder / "network.json").exists():
+            raise NetworkError(f"There is a network in {folder} already.")
+        if bft and orderers < 4:
+            raise NetworkError("BFT ordering needs four orderers.")
+        binaries = Binaries.find()
+        if bft and binaries.version() < (3, 0):
+            raise NetworkError("BFT ordering needs Fabric 3.")
+        folder.mkdir(parents=True, exist_ok=True)
+        ports = iter(free_ports(3 * orderers + 4 * len(organisations)))
+        ordering = OrganisationFiles.make(folder / "crypto" / ORDERER_MSP, ORDERER_MSP)
+        ordering.identity("admin", unit="admin", role="admin")
+        nodes = []
+        for number in range(orderers):
+            crypto = ordering.node(f"orderer{number}", unit="orderer")
+            nodes.append(
+                Node(f"orderer{number}", ORDERER_MSP, str(crypto), next(ports), next(ports), next(ports))
+            )
+        settings = Settings(
+            needed=needed or len(organisations) // 2 + 1,
+            batch_timeout=batch_timeout,
+            bft=bft,
+            orderers=nodes,
+            peers={},
+            chaincode_ports={},
+        )
+        network = cls(folder, settings, bound=bound, chaincodes=chaincodes)
+        for msp in organisations:
+            network._make_member(msp, [next(ports) for _ in range(4)])
+        roots = [str(ordering.folder / "tlsca.pem")]
+        for node in nodes:
+            config.write_orderer(binaries.config, network._home(node), node, roots)
+        config.write_configtx(
+            folder / "configtx" / "configtx.yaml",
+            members=[network._member(msp) for msp in organisations],
+            orderer_msp=ordering.folder / "msp",
+            orderers=nodes,
+            bft=bft,
+            batch_timeout=batch_timeout,
+        )
+        network._save()
+        return network
+
+    @classmethod
+    def load(cls, folder: Path, *, bound: bool = False) -> "Network":
+        """Raises NetworkError where there is none."""
+        folder = folder.resolve()
+        try:
+            raw = json.loads((folder / "network.json").read_bytes())
+        except OSError:
+            raise NetworkError(f"There is no network in {folder}.") from None
+        raw["orderers"] = [Node(**node) for node in raw["orderers"]]
+        raw["peers"] = {msp: Node(**node) for msp, node in raw["peers"].items()}
+        return cls(folder, Settings(**raw), bound=bound)
+
+    @property
+    def organisations(self) -> list[str]:
+        return list(self.settings.peers)
+
+    @property
+    def profile(self) -> Path:
+        return self.folder / "profile.json"
+
+    @property
+    def url(self) -> str:
+        """What LEDGER_URL is set to."""
+        return f"fabric://{self.profile}"
+
+    def ledger(self, role: str, org: str | None = None) -> FabricLedger:
+        """Connect as one of an organisation's identities (this installation's, if None)."""
+        name = role if org is None else f"{role}@{org}"
+        return FabricLedger.from_profile(self.profile, identity=name)
+
+    # Up and down
+
+    def up(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Start every process; on the first time make the channel and commit the chaincode. Returns when a
+        transaction has been endorsed by all and committed."""
+        first = self.settings.sequence == 0
+        say("starting orderers and peers")
+        for node in self.settings.orderers:
+            self.start(node.name)
+        for msp in self.organisations:
+            self.start(f"peer.{msp}")
+        if first:
+            say("making the channel")
+            self._make_channel()
+            for msp in self.organisations:
+                self._join(msp)
+            say("installing and committing the chaincode")
+            self.deploy(version=1)
+        else:
+            for msp in self.organisations:
+                self.start(f"chaincode.{msp}")
+        say("registering the organisations")
+        self._register()
+        self._wait_until_ready()
+
+    def down(self) -> None:
+        """Stop every process; the folder stays, and `up` starts the same network again."""
+        self.processes.stop(self.processes.names())
+
+    def status(self) -> dict[str, bool]:
+        """Whether each process runs."""
+        names = [node.name for node in self.settings.orderers]
+        for msp in self.organisations:
+            names += [f"peer.{msp}", f"chaincode.{msp}"]
+        return {name: self.processes.running(name) for name in names}
+
+    def start(self, name: str) -> None:
+        """Start one process: `orderer<n>`, `peer.<msp>` or `chaincode.<msp>`."""
+        kind, _, msp = name.partition(".")
+        if kind == "peer":
+            environment = {"FABRIC_CFG_PATH": str(self._home(self.settings.peers[msp]))}
+            self.processes.start(name, [self.binaries.path("peer"), "node", "start"], environment)
+        elif kind == "chaincode":
+            command = self._chaincodes.get(msp, [sys.executable, "-m", "ledger.chaincode"])
+            self.processes.start(name, command, self._chaincode_environment(msp))
+        else:
+            node = next(node for node in self.settings.orderers if node.name == name)
+            environment = {"FABRIC_CFG_PATH": str(self._home(node))}
+            self.processes.start(name, [self.binaries.path("orderer")], environment)
+
+    def kill(self, name: str) -> None:
+        """End one process as a power cut would."""
+        self.processes.signal(name, signal.SIGKILL)
+        while self.processes.running(name):
+            time.sleep(0.01)
+
+    # The channel
+
+    def _make_channel(self) -> None:
+        block = self.folder / f"{CHANNEL}.block"
+        self._run(
+            ["configtxgen", "-profile", "Channel", "-channelID", CHANNEL, "-outputBlock", str(block)],
+            {"FABRIC_CFG_PATH": str(self.folder / "configtx")},
+        )
+        for node in self.settings.orderers:
+            self._retry(
+                [
+                    "osnadmin", "channel", "join", "--channelID", CHANNEL, "--config-block", str(block),
+                    "-o", f"{config.HOST}:{node.other_port}", "--ca-file", self._orderer_roots,
+                    "--client-cert", f"{node.crypto}/tls.pem", "--client-key", f"{node.crypto}/tls.key",
+                ],
+                {},
+                done="Status: 201",
+            )  # fmt: skip
+
+    def _join(self, msp: str) -> None:
+        block = str(self.folder / f"{CHANNEL}.block")
+        self._retry(["peer", "channel", "join", "-b", block], self._admin(msp), given="already exists")
+
+    def deploy(self, *, version: int) -> None:
+        """Install, approve and commit `version` of the chaincode on every peer, in place of the one before."""
+        settings = self.settings
+        self.processes.stop([name for name in self.processes.names() if name.startswith("chaincode.")])
+        settings.version = version
+        sequence = settings.sequence + 1
+        for msp in self.organisations:
+            self._package(msp)
+            self.start(f"chaincode.{msp}")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda msp: self._install_and_approve(msp, sequence), self.organisations))
+        self._commit(sequence)
+        settings.sequence = sequence
+        self._save()
+
+    def _definition(self, sequence: int) -> list[str]:
+        members = ",".join(f"'{msp}.peer'" for msp in self.organisations)
+        orderer = self.settings.orderers[0]
+        return [
+            "-o", orderer.address, "--tls", "--cafile", self._orderer_roots, "-C", CHANNEL, "-n", CHAINCODE,
+            "-v", str(self.settings.version), "--sequence", str(sequence),
+            "--signature-policy", f"OutOf({self.settings.needed},{members})",
+        ]  # fmt: skip
+
+    def _install_and_approve(self, msp: str, sequence: int) -> None:
+        file = str(self._package_file(msp))
+        self._retry(
+            ["peer", "lifecycle", "chaincode", "install", file],
+            self._admin(msp),
+            given="already successfully",
+        )
+        approve = ["peer", "lifecycle", "chaincode", "approveformyorg", *self._definition(sequence)]
+        package_id = package.package_id(self._package_file(msp))
+        # The orderers answer SERVICE_UNAVAILABLE until a leader is elected.
+        self._retry([*approve, "--package-id", package_id], self._admin(msp), given="attempted to redefine")
+
+    def _commit(self, sequence: int) -> None:
+        peers = []
+        for msp, node in self.settings.peers.items():
+            peers += [
+                "--peerAddresses",
+                node.address,
+                "--tlsRootCertFiles",
+                str(self._files(msp).folder / "tlsca.pem"),
+            ]
+        commit = ["peer", "lifecycle", "chaincode", "commit", *self._definition(sequence), *peers]
+        self._retry(commit, self._admin(self.organisations[0]))
+
+    # The contract's own beginning
+
+    def _register(self) -> None:
+        with_admin = self.ledger("admin")
+        try:
+            for msp in self.organisations:
+                if msp not in self.settings.registered:
+                    self._submit(with_admin, "RegisterOrganisation", {"org": msp})
+                    self.settings.registered.append(msp)
+                    self._save()
+        finally:
+            with_admin.close()
+
+    def _wait_until_ready(self) -> None:
+        """Every organisation's peer answers a signed read."""
+        ledger = self.ledger("admin")
+        deadline = time.monotonic() + READY_SECONDS
+        try:
+            while True:
+                try:
+                    answers = ledger.read(["organisations"], nonce=os.urandom(16)).answers
+                except LedgerError:
+                    answers = ()
+                if len(answers) == len(self.organisations):
+                    return
+                if time.monotonic() > deadline:
+                    raise NetworkError(f"Not every peer answers; see {self.folder / 'logs'}.")
+                time.sleep(0.1)
+        finally:
+            ledger.close()
+
+    def _submit(self, ledger: Ledger, name: str, args: Json) -> None:
+        """Submit until it is valid: peers need a moment to learn of each other's chaincode."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                envelope = ledger.prepare(name, args)
+                ledger.send(envelope)
+                if (outcome := ledger.outcome(envelope.tx_id, timeout=20)).is_valid:
+                    return
+                why = outcome.validity
+            except Refused as refused:
+                raise NetworkError(f"{name} was refused: {refused}") from None
+            except LedgerError as error:
+                why = error.message
+            if time.monotonic() > deadline:
+                raise NetworkError(f"{name} was not committed: {why} See {self.folder / 'logs'}.")
+            time.sleep(0.2)
+
+    # One organisation more
+
+    def add_organisation(self, msp: str) -> None:
+        """Let a new member join the running channel, and give the consents in force its marks.
+
+        The members' administrators sign the change; from then on `needed` of all members endorse.
+        """
+        if msp in self.settings.peers:
+            raise NetworkError(f"{msp} is a member already.")
+        before = self.organisations
+        self._make_member(msp, free_ports(4))
+        self._update_channel(msp, signers=before)
+        self.start(f"peer.{msp}")
+        self._join(msp)
+        self.settings.needed = max(self.settings.needed, len(self.organisations) // 2 + 1)
+        self.deploy(version=self.settings.version + 1)
+        self._register()
+        self._wait_until_ready()
+        self._add_marks()
+
+    def _add_marks(self) -> None:
+        ledger = self.ledger("admin")
+        try:
+            granted = {
+                event.payload.get("consent")
+                for event in ledger.events((-1, -1), wait=2)
+                if event.name in ("ConsentGranted", "ConsentReplaced")
+            }
+            consents = sorted(consent for consent in granted if isinstance(consent, str))
+            for start in range(0, len(consents), 500):
+                self._submit(ledger, "AddMarks", {"consents": consents[start : start + 500]})
+        finally:
+            ledger.close()
+
+    def _update_channel(self, msp: str, *, signers: list[str]) -> None:
+        """Fetch the configuration, add the organisation, have a majority of administrators sign, submit."""
+        work = self.folder / "configtx"
+        admin = self._admin(signers[0])
+        orderer = [
+            "-o",
+            self.settings.orderers[0].address,
+            "--tls",
+            "--cafile",
+            self._orderer_roots,
+            "-c",
+            CHANNEL,
+        ]
+        self._run(["peer", "channel", "fetch", "config", str(work / "current.block"), *orderer], admin)
+        block = self._decode("common.Block", work / "current.block")
+        current = block["data"]["data"][0]["payload"]["data"]["config"]
+        member = self._member(msp)
+        config._write(work / "new" / "configtx.yaml", {"Organizations": [member]})
+        printed = self._run(["configtxgen", "-printOrg", msp], {"FABRIC_CFG_PATH": str(work / "new")})
+        updated = json.loads(json.dumps(current))
+        entry = json.loads(printed)
+        anchor = {"anchor_peers": [{"host": config.HOST, "port": self.settings.peers[msp].port}]}
+        entry["values"]["AnchorPeers"] = {"mod_policy": "Admins", "value": anchor, "version": "0"}
+        updated["channel_group"]["groups"]["Application"]["groups"][msp] = entry
+        self._encode("common.Config", current, work / "current.pb")
+        self._encode("common.Config", updated, work / "updated.pb")
+        self._run(
+            [
+                "configtxlator", "compute_update", "--channel_id", CHANNEL,
+                "--original", str(work / "current.pb"), "--updated", str(work / "updated.pb"), "--output", str(work / "update.pb"),
+            ],
+            {},
+        )  # fmt: skip
+        update = self._decode("common.ConfigUpdate", work / "update.pb")
+        header = {"header": {"channel_header": {"channel_id": CHANNEL, "type": 2}}}
+        envelope = {"payload": {**header, "data": {"config_update": update}}}
+        signed = work / "update.envelope"
+        self._encode("common.Envelope", envelope, signed)
+        for signer in signers[1:]:
+            self._run(["peer", "channel", "signconfigtx", "-f", str(signed)], self._admin(signer))
+        self._run(["peer", "channel", "update", "-f", str(signed), *orderer], admin)
+
+    def _decode(self, kind: str, path: Path) -> Any:
+        return json.loads(
+            self._run(["configtxlator", "proto_decode", "--type", kind, "--input", str(path)], {})
+        )
+
+    def _encode(self, kind: str, value: Any, path: Path) -> None:
+        source = path.with_suffix(".json")
+        source.write_text(json.dumps(value))
+        self._run(
+            ["configtxlator", "proto_encode", "--type", kind, "--input", str(source), "--output", str(path)],
+            {},
+        )
+
+    # Members
+
+    def _make_member(self, msp: str, ports: Sequence[int]) -> None:
+        files = OrganisationFiles.make(self.folder / "crypto" / msp, msp)
+        crypto = files.node(f"peer.{msp}", unit="peer")
+        for role in ROLES:
+            files.identity(role, unit="admin" if role == "admin" else "client", role=role)
+        for name in ("chaincode", "chaincode-client"):
+            certificate, key = files.tlsca.issue(f"{name}.{msp}", tls=True)
+            (files.folder / f"{name}.pem").write_bytes(certificate)
+            path = files.folder / f"{name}.key"
+            path.touch(mode=0o600)
+            path.write_bytes(key)
+        node = Node(f"peer.{msp}", msp, str(crypto), ports[0], ports[1], ports[2])
+        self.settings.peers[msp] = node
+        self.settings.chaincode_ports[msp] = ports[3]
+        config.write_peer(self.binaries.config, self._home(node), node)
+
+    def _member(self, msp: str) -> dict[str, Any]:
+        return config.organisation(msp, self._files(msp).folder / "msp", self.settings.peers[msp])
+
+    def _package_file(self, msp: str) -> Path:
+        return self.folder / "packages" / f"{msp}.{self.settings.version}.tar.gz"
+
+    def _package(self, msp: str) -> None:
+        files = self._files(msp).folder
+        package.write_package(
+            self._package_file(msp),
+            label=f"{CHAINCODE}_{self.settings.version}",
+            address=f"{config.HOST}:{self.settings.chaincode_ports[msp]}",
+            roots=(files / "tlsca.pem").read_text(),
+            certificate=(files / "chaincode-client.pem").read_text(),
+            key=(files / "chaincode-client.key").read_text(),
+        )
+
+    def _chaincode_environment(self, msp: str) -> dict[str, str]:
+        files = self._files(msp).folder
+        return {
+            "PYTHONPATH": str(REPOSITORY),
+            "CHAINCODE_ID": package.package_id(self._package_file(msp)),
+            "CHAINCODE_SERVER_ADDRESS": f"{config.HOST}:{self.settings.chaincode_ports[msp]}",
+            "CHAINCODE_TLS_KEY": str(files / "chaincode.key"),
+            "CHAINCODE_TLS_CERT": str(files / "chaincode.pem"),
+            "CHAINCODE_CLIENT_CA_CERT": str(files / "tlsca.pem"),
+        }
+
+    def _files(self, msp: str) -> OrganisationFiles:
+        return OrganisationFiles(self.folder / "crypto" / msp)
+
+    def _home(self, node: Node) -> Path:
+        return self.folder / "nodes" / node.name
+
+    @property
+    def _orderer_roots(self) -> str:
+        return str(self.folder / "crypto" / ORDERER_MSP / "tlsca.pem")
+
+    def _admin(self, msp: str) -> dict[str, str]:
+        """The environment of Fabric's own commands, as the organisation's administrator at its own peer."""
+        return {
+            "FABRIC_CFG_PATH": str(self._home(self.settings.peers[msp])),
+            "CORE_PEER_MSPCONFIGPATH": str(self._files(msp).folder / "identities" / "admin" / "msp"),
+            "FABRIC_LOGGING_SPEC": "error",
+        }
+
+    # Files
+
+    def _save(self) -> None:
+        state = asdict(self.settings)
+        (self.folder / "network.json").write_text(json.dumps(state, indent=1))
+        crypto = "crypto"
+        organisations = {
+            msp: {
+                "peers": [node.address],
+                "roots": [f"{crypto}/{msp}/ca.pem"],
+                "tls_roots": f"{crypto}/{msp}/tlsca.pem",
+            }
+            for msp, node in self.settings.peers.items()
+        }
+        identities = {}
+        for msp in self.organisations:
+            for role in ROLES:
+                files = f"{crypto}/{msp}/identities/{role}"
+                entry = {"certificate": f"{files}/cert.pem", "key": f"{files}/cert.key", "organisation": msp}
+                identities[f"{role}@{msp}"] = entry
+                if msp == self.organisations[0]:
+                    identities[role] = entry
+        profile = {
+            "chaincode": CHAINCODE,
+            "channel": CHANNEL,
+            "identities": identities,
+            "needed": self.settings.needed,
+            "organisations": organisations,
+        }
+        self.profile.write_text(json.dumps(profile, indent=1))
+
+    # Fabric's own commands
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Run one to its end. Raises NetworkError with the last line that it said."""
+        done = self._attempt(command, environment)
+        if done.returncode != 0:
+            raise NetworkError(f"{' '.join(command[:4])}: {_last_line(done)}")
+        return done.stdout
+
+    def _retry(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        done: str = "",
+        given: str | None = None,
+    ) -> None:
+        """Run one until it succeeds (and says `done`); `given` in its error means that it was done before."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            ran = self._attempt(command, environment)
+            said = ran.stdout + ran.stderr
+            if (ran.returncode == 0 and done in said) or (given is not None and given in said):
+                return
+            if time.monotonic() > deadline:
+                raise NetworkError(f"{' '.join(command[:4])}: {_last_line(ran)}")
+            time.sleep(0.2)
+
+    def _attempt(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.binaries.path(command[0]), *command[1:]],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return lines[-1] if lines else f"exit status {done.returncode}"
