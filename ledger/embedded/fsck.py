@@ -184,6 +184,8 @@ class _Check:
     def _configuration(self, block: Block, header: Json) -> None:
         # 4
         if block.config is not None:
+            if digest(block.config) == self._config_digest:
+                raise _BadError("the configuration stands here although it did not change")
             self._config, self._config_digest = parse(block.config), digest(block.config)
             if (self._config["org"], self._config["ledger"]) != (ORG, self._key):
                 raise _BadError("the configuration names another ledger")

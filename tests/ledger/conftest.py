@@ -89,5 +89,3 @@ def toy_folder(folder: Path) -> Path:
     """A folder that no process serves yet."""
     make_ledger(folder, run=run)
     return folder
-
-
