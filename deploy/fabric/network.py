@@ -244,7 +244,7 @@ class Network:
         self._retry(["peer", "channel", "join", "-b", block], self._admin(msp), given="already exists")
 
     def deploy(self, *, version: int) -> None:
-        """Install, approve and commit `version` of the chaincode on every peer, in place of the one before."""
+        """Install, approve and commit `version` of the chaincode everywhere, in place of the one before."""
         settings = self.settings
         self.processes.stop([name for name in self.processes.names() if name.startswith("chaincode.")])
         settings.version = version
@@ -400,13 +400,9 @@ class Network:
         updated["channel_group"]["groups"]["Application"]["groups"][msp] = entry
         self._encode("common.Config", current, work / "current.pb")
         self._encode("common.Config", updated, work / "updated.pb")
-        self._run(
-            [
-                "configtxlator", "compute_update", "--channel_id", CHANNEL,
-                "--original", str(work / "current.pb"), "--updated", str(work / "updated.pb"), "--output", str(work / "update.pb"),
-            ],
-            {},
-        )  # fmt: skip
+        files = {"original": "current.pb", "updated": "updated.pb", "output": "update.pb"}
+        named = [part for name, file in files.items() for part in (f"--{name}", str(work / file))]
+        self._run(["configtxlator", "compute_update", "--channel_id", CHANNEL, *named], {})
         update = self._decode("common.ConfigUpdate", work / "update.pb")
         header = {"header": {"channel_header": {"channel_id": CHANNEL, "type": 2}}}
         envelope = {"payload": {**header, "data": {"config_update": update}}}
