@@ -1,0 +1,79 @@
+"""`python -m gateway.keyholder FOLDER --ledger URL`: the keyholder's process, in the foreground.
+
+It is ready when the socket accepts. SIGTERM and SIGINT finish the calls under way and end it.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.keyholder.kek import FileKEK
+from gateway.keyholder.server import ONE_ACCOUNT, harden, roles_of, start
+from gateway.keyholder.service import Service
+from gateway.keyholder.store import Store
+from ledger.client import connect, trust
+from ledger.errors import GatewayError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    environment = os.environ.get
+    parser.add_argument("--kek", type=Path, help="file of the KEK (default: FOLDER/kek)")
+    parser.add_argument("--socket", type=Path, help="where to listen (default: FOLDER/keyholder.sock)")
+    parser.add_argument(
+        "--group",
+        default=environment("KEYHOLDER_GROUP"),
+        help="group of the socket, which then has mode 0660",
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        metavar="ROLE=ACCOUNT",
+        default=(environment("KEYHOLDER_ALLOW") or "").split(),
+        help="worker, web, relay or ingest, and the account that may make its calls (KEYHOLDER_ALLOW)",
+    )
+    parser.add_argument(
+        "--lease", type=int, default=3600, metavar="SECONDS", help="how long a release opens records"
+    )
+
+
+def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
+    """Serve until a signal. The exit status: 0, or 1 with a sentence on stderr."""
+    harden()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        roles = roles_of(options.allow)
+        store = Store(folder, FileKEK(options.kek or folder / "kek"))
+        ledger = connect(ledger_url, identity="keyholder")
+        service = Service(store, ledger, trust(ledger_url), lease=options.lease)
+        server = start(service, options.socket or folder / "keyholder.sock", roles=roles, group=options.group)
+    except GatewayError as error:
+        print(f"keyholder: {error.message} ({error.code})", file=sys.stderr)
+        return 1
+    if os.geteuid() in roles or not roles:
+        print(f"keyholder: {ONE_ACCOUNT}", file=sys.stderr, flush=True)
+    stop.wait()
+    server.close()
+    ledger.close()
+    store.close()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m gateway.keyholder", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ledger", required=True, metavar="URL")
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    return run(options.folder, options.ledger, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

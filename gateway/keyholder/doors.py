@@ -1,0 +1,283 @@
+"""The two doors of a job as the keyholder passes them: *release* before any key, *deliver* before any result.
+
+It gathers every consent of each patient that speaks to the request, so that a deny wins wherever it
+stands, and hands their openings to the contract, which alone decides.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.keyholder.envelope import new_key
+from gateway.keyholder.log import was_opened
+from gateway.keyholder.reading import Look, Reader, standing
+from gateway.keyholder.store import Opening, Release, Store
+from gateway.keyholder.submit import Draft, submit
+from ledger.client import Ledger
+from ledger.contract import canonical
+from ledger.contract.decision import decide
+from ledger.contract.requests import check_request
+from ledger.contract.state import Json
+from ledger.errors import RefusedTransition
+
+
+def openings_json(openings: Sequence[Opening]) -> bytes:
+    """The transient `openings`: `[{"consent": canonical consent, "key": hex k}]`."""
+    return canonical.dumps([{"consent": one.canonical, "key": one.key.hex()} for one in openings])
+
+
+@dataclass(frozen=True)
+class _Speaking:
+    """What speaks for one subject: the openings for the contract, and our own view with its reasons."""
+
+    openings: tuple[Opening, ...]
+    reasons: tuple[str, ...]
+    consent: str | None
+
+
+class Doors:
+    """Release and deliver of one keyholder."""
+
+    def __init__(
+        self, store: Store, ledger: Ledger, reader: Reader, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._ledger, self._reader, self._clock = store, ledger, reader, clock
+
+    # Release
+
+    def release(self, *, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Json:
+        """Pass the first door. A repeat of the same attempt goes on with what was sent.
+
+        Subjects who are one patient belong in one part: the contract refuses a consent that stands in two.
+        Raises RefusedTransition (`attempt_superseded`, `release_differs`), Refused, LedgerError.
+        """
+        check_request(request)
+        purpose = f"release/{job}/{attempt}"
+        asked = {"parts": list(parts), "request": request}
+        if attempt < self._store.last_attempt(job):
+            raise RefusedTransition("A later attempt took this one's place.", code="attempt_superseded")
+        kept = self._store.release(job, attempt)
+        if kept is not None and self._store.submission(purpose) and kept.body["asked"] != asked:
+            raise RefusedTransition(
+                "This attempt was released before, for something else. Start another attempt.",
+                code="release_differs",
+            )
+        done = submit(
+            self._store, self._ledger, purpose, lambda: self._draft_release(job, attempt, request, parts)
+        )
+        release = self._store.release(job, attempt)
+        if release is None:
+            raise RefusedTransition("The release is not kept here.", code="release_unknown")
+        return {
+            "tx_id": done.tx_id,
+            "block": done.block,
+            "decision": done.result["decision"],
+            "subjects": _answers(release.body, done.result),
+        }
+
+    def _draft_release(self, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Draft:
+        speaking = self._speaking(request, parts)
+        nonce, issued = new_key().hex(), int(self._clock())
+        kept_parts = [
+            {
+                "part": part["part"],
+                "key": part["key"],
+                "subjects": [
+                    {
+                        **subject,
+                        "consents": [one.consent for one in speaking[subject["subject"]].openings],
+                        "reasons": list(speaking[subject["subject"]].reasons),
+                        "consent": speaking[subject["subject"]].consent,
+                    }
+                    for subject in part["subjects"]
+                ],
+            }
+            for part in parts
+        ]
+        groups = [
+            [subject["consents"] for subject in part["subjects"] if subject["consents"]]
+            for part in kept_parts
+        ]
+        args = {
+            "job": job,
+            "attempt": attempt,
+            "model": request["model"],
+            "request": canonical.digest(request),
+            "nonce": nonce,
+            "parts": [
+                {"part": part["part"], "key": part["key"], "consents": _union(found)}
+                for part, found in zip(kept_parts, groups, strict=True)
+                if found
+            ],
+        }
+        openings = {one.consent: one for found in speaking.values() for one in found.openings}
+        transient = {
+            "request": canonical.dumps(request),
+            "openings": openings_json([openings[consent] for consent in sorted(openings)]),
+            "subjects": canonical.dumps(_groups(found for part in groups for found in part)),
+        }
+        body = {
+            "asked": {"parts": list(parts), "request": request},
+            "parts": kept_parts,
+            "request": request,
+        }
+        return Draft(
+            "Release",
+            args,
+            transient,
+            keep=lambda: self._store.put_release(job, attempt, Release(body, nonce, issued)),
+        )
+
+    def _speaking(self, request: Json, parts: Sequence[Json]) -> dict[str, _Speaking]:
+        """For each subject, every consent of its patient that speaks to the request, by a fresh read."""
+        patients = {one["subject"]: one["patient"] for part in parts for one in part["subjects"]}
+        openings = {
+            patient: self._store.openings_of(patient) if self._store.is_enrolled(patient) else []
+            for patient in set(patients.values())
+        }
+        consents = [one.consent for found in openings.values() for one in found]
+        look = self._reader.look([], consents) if consents else None
+        now = int(self._clock())
+        by_patient = {
+            patient: self._speaking_of(found, request, look, now) for patient, found in openings.items()
+        }
+        return {subject: by_patient[patient] for subject, patient in patients.items()}
+
+    def _speaking_of(
+        self, openings: Sequence[Opening], request: Json, look: Look | None, now: int
+    ) -> _Speaking:
+        current: list[Opening] = []
+        over: list[Opening] = []
+        stopped: list[Opening] = []
+        for one in openings:
+            found = "consent_unknown" if look is None else standing(look, one.consent, at=now)
+            if found in ("consent_revoked", "consent_superseded"):
+                over.append(one)
+            elif self._store.is_denied([one.consent]):
+                stopped.append(one)
+            elif found not in ("consent_unknown", "consent_expired"):
+                current.append(one)  # where it is malformed or a mark is missing, the contract denies
+        verdict = decide([one.canonical for one in current], request, at=now)
+        if verdict.decision == "permit":
+            # What is silent stays off the ledger: nothing there shall link two consents of a person.
+            speak = {one["consent"] for one in verdict.rules["consents"]}
+            chosen = tuple(one for one in current if one.consent in speak)
+            return _Speaking(chosen, verdict.reasons, verdict.consent)
+        # A denial is evidence too: it names the consents that denied, or that would have permitted.
+        evidence = tuple(
+            one for one in (*current, *over) if one.consent == verdict.consent or _permits(one, request, now)
+        )
+        reasons = verdict.reasons
+        if any(_permits(one, request, now) for one in stopped):
+            reasons = ("consent_stopped",)
+        elif any(one in over for one in evidence):
+            reasons = ("consent_revoked",)
+        return _Speaking(evidence, reasons, verdict.consent)
+
+    # Deliver
+
+    def deliver(self, *, job: str, attempt: int, outputs: Sequence[Json]) -> Json:
+        """Pass the second door with `[{subjects, digest}]`. What rests on a stopped consent is withheld here.
+
+        Raises RefusedTransition (`attempt_superseded`, `output_not_opened`, `deliver_differs`), Refused,
+        LedgerError.
+        """
+        purpose = f"deliver/{job}/{attempt}"
+        if attempt != self._store.last_attempt(job):
+            raise RefusedTransition("This is not the job's last attempt.", code="attempt_superseded")
+        asked = [self._output(job, attempt, one) for one in outputs]
+        left = [one for one in asked if not self._store.is_denied(_union(one["consents"]))]
+        kept = self._store.delivery(job)
+        if kept is not None and kept[0] == attempt and self._store.submission(purpose):
+            # Nothing is added to what went out; what was stopped meanwhile is withheld when it is opened.
+            if not {one["digest"] for one in kept[1]} <= {one["digest"] for one in asked}:
+                raise RefusedTransition("Other outputs were delivered.", code="deliver_differs")
+        elif not left:
+            return {"tx_id": "", "block": None, "delivered": [], "withheld": [one["digest"] for one in asked]}
+        done = submit(self._store, self._ledger, purpose, lambda: self._draft_deliver(job, attempt, left))
+        delivered: list[str] = done.result["outputs"]
+        return {
+            "tx_id": done.tx_id,
+            "block": done.block,
+            "delivered": delivered,
+            "withheld": [one["digest"] for one in asked if one["digest"] not in delivered],
+        }
+
+    def _output(self, job: str, attempt: int, output: Json) -> Json:
+        """The output with the consents of each of its subjects, all of whose records were opened."""
+        release = self._store.release(job, attempt)
+        if release is None or not output["subjects"]:
+            raise RefusedTransition("This release was not asked for here.", code="release_unknown")
+        released = {
+            one["subject"]: one["consents"] for part in release.body["parts"] for one in part["subjects"]
+        }
+        for subject in output["subjects"]:
+            if not released.get(subject) or not was_opened(
+                self._store, job=job, attempt=attempt, subject=subject
+            ):
+                raise RefusedTransition(
+                    "An output is about a subject whose records were not opened.", code="output_not_opened"
+                )
+        return {
+            "digest": output["digest"],
+            "subjects": list(output["subjects"]),
+            "consents": [released[subject] for subject in output["subjects"]],
+        }
+
+    def _draft_deliver(self, job: str, attempt: int, outputs: list[Json]) -> Draft:
+        release = self._store.release(job, attempt)
+        openings = [
+            opening
+            for consent in _union([group for one in outputs for group in one["consents"]])
+            if (opening := self._store.opening(consent)) is not None
+        ]
+        if release is None:
+            raise RefusedTransition("This release was not asked for here.", code="release_unknown")
+        return Draft(
+            "Deliver",
+            {
+                "job": job,
+                "attempt": attempt,
+                "outputs": [
+                    {"output": one["digest"], "consents": _union(one["consents"])} for one in outputs
+                ],
+            },
+            {
+                "request": canonical.dumps(release.body["request"]),
+                "openings": openings_json(openings),
+                "subjects": canonical.dumps(_groups(group for one in outputs for group in one["consents"])),
+            },
+            keep=lambda: self._store.put_delivery(job, attempt, outputs),
+        )
+
+
+def _answers(body: Json, result: Json) -> Json:
+    """What the contract decided for each subject, with the reasons that we have."""
+    permitted = {one["consent"] for one in result["consents"] if one["decision"] == "permit"}
+    answers = {}
+    for part in body["parts"]:
+        for subject in part["subjects"]:
+            consents, reasons = subject["consents"], subject["reasons"]
+            is_permitted = bool(consents) and permitted.issuperset(consents)
+            if not is_permitted and "permitted" in reasons:
+                reasons = ["consent_not_in_force"]  # it ended between our reading and the contract's
+            answers[subject["subject"]] = {
+                "decision": "permit" if is_permitted else "deny",
+                "reasons": reasons,
+                "consent": subject["consent"],
+            }
+    return answers
+
+
+def _permits(opening: Opening, request: Json, now: int) -> bool:
+    return decide([opening.canonical], request, at=now).decision == "permit"
+
+
+def _union(groups: Sequence[Sequence[str]]) -> list[str]:
+    """Consents in the order that args have them: sorted, each once."""
+    return sorted({consent for group in groups for consent in group})
+
+
+def _groups(groups: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The transient `subjects`: each subject's consents, sorted."""
+    return sorted({tuple(sorted(group)): sorted(group) for group in groups}.values())

@@ -1,0 +1,418 @@
+"""The one function through which every opening passes: of a patient's record, of a job's result.
+
+Whatever is unknown, missing, malformed or late refuses, with a code that says which check said no.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from typing import NoReturn
+
+from gateway.keyholder.envelope import PartWrapper, open_sealed_output
+from gateway.keyholder.log import Entry, append
+from gateway.keyholder.reading import Look, Reader, in_force
+from gateway.keyholder.store import Header, Opening, Store
+from gateway.keyholder.store import Release as KeptRelease
+from ledger.client import Ledger, Trust
+from ledger.contract import canonical
+from ledger.contract.consents import commitment
+from ledger.contract.decision import decide
+from ledger.contract.rules import CompiledRules
+from ledger.contract.state import Json
+from ledger.contract.version import source_digest
+from ledger.errors import AccessDenied, LedgerError
+
+DELTA_SECONDS = 1.0
+LEASE_SECONDS = 3600
+MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class JobRelease:
+    """Records of one subject of one part of a job's attempt, after the chunk `after`."""
+
+    job: str
+    attempt: int
+    part: int
+    subject: str
+    after: str | None = None
+    limit: int = 1
+
+
+@dataclass(frozen=True)
+class DeliveredOutput:
+    """One delivered output of a job; `digest` is SHA-256 of `sealed`, in hex."""
+
+    job: str
+    digest: str
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class PersonalAccess:
+    """A person's access to one patient's records: an emergency, or the patient's own copy."""
+
+    access: str
+    after: str | None = None
+    limit: int = 1
+
+
+Ground = JobRelease | DeliveredOutput | PersonalAccess
+
+
+@dataclass(frozen=True)
+class WrappedDek:
+    """One chunk's data key, wrapped to the public key of a part (or as it is, for a person)."""
+
+    header: Header
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an opening gives: keys of chunks with the rules left over for them, or one output."""
+
+    chunks: tuple[WrappedDek, ...] = ()
+    rules: Json | None = None
+    more: bool = False
+    output: bytes = b""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a ground says of itself, by our own store: whose records, on which consents, by which door."""
+
+    ground: str
+    reference: str
+    patient: str | None
+    subjects: tuple[str, ...]
+    consents: tuple[tuple[str, ...], ...]  # for each subject
+    keys: tuple[str, ...]
+    purpose: str  # of the transaction that passed the door
+    release: KeptRelease | None = None
+    attempt: int | None = None
+    part: int | None = None
+    public_key: bytes = b""
+
+    @property
+    def all_consents(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one for group in self.consents for one in group))
+
+
+class Opener:
+    """Holds what the opening needs. `clock` is the keyholder's own, in seconds since 1970 UTC.
+
+    `delta` bounds the age of the read that an opening rests on, `lease` the age of a release.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        trust: Trust,
+        *,
+        clock: Callable[[], float] = time.time,
+        delta: float = DELTA_SECONDS,
+        lease: int = LEASE_SECONDS,
+    ) -> None:
+        self._store, self._clock, self._delta, self._lease = store, clock, delta, lease
+        self.reader = Reader(store, ledger, trust)
+        self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def open_sealed(self, ground: Ground) -> Opened:
+        """Open what `ground` asks for, or refuse. Nothing sealed is opened anywhere else.
+
+        Raises AccessDenied with the code of the check that said no, LedgerError where the ledger cannot be
+        asked or its answer came too late (ask again), EnvelopeError for what was tampered with.
+        """
+        # (1) what we know of the ground ourselves: whom it names, and that no one asked to stop
+        claim = self._claim(ground)
+        self._check_not_stopped(claim)
+        # (2) the door and its consents from the ledger itself: fresh nonce, verified answers, heights that
+        # never go back
+        look = self.reader.look(claim.keys, claim.all_consents)
+        now = int(self._clock())
+        # (3) the door stands committed as we asked for it, and is the last one
+        self._check_door(ground, claim, look, now)
+        # (4) every consent is in force in every answer, and its opening is the one committed to;
+        # (5) the decision, once more, by our own clock
+        rules = [self._decide_again(claim, look, group, now) for group in claim.consents]
+        # (6) the chunks, selected here and nowhere else
+        chosen, more = self._select(ground, claim, rules)
+        # (7) what leaves is made ready, so that a row in the log is an opening that took place
+        opened = self._wrap(ground, claim, chosen, rules[0] if rules else None, more)
+        # (8) the log and a last look at the stops, in one transaction; the reading is still fresh
+        self._record(ground, claim, look, chosen, now)
+        if time.monotonic() - look.began > self._delta:
+            raise LedgerError("The ledger's answer is too old to rest on. Ask again.", code="reading_too_old")
+        return opened
+
+    # (1)
+
+    def _claim(self, ground: Ground) -> _Claim:
+        match ground:
+            case JobRelease():
+                return self._claim_release(ground)
+            case DeliveredOutput():
+                return self._claim_output(ground)
+            case PersonalAccess():
+                return self._claim_access(ground)
+
+    def _claim_release(self, ground: JobRelease) -> _Claim:
+        release = self._release(ground.job, ground.attempt)
+        part = next((one for one in release.body["parts"] if one["part"] == ground.part), None)
+        if part is None:
+            _refuse("part_not_released", "The release names no such part.")
+        found = next((one for one in part["subjects"] if one["subject"] == ground.subject), None)
+        if found is None or not found["consents"]:
+            _refuse("subject_not_released", "The release names no such subject in this part.")
+        return _Claim(
+            ground="release",
+            reference=ground.job,
+            patient=found["patient"],
+            subjects=(ground.subject,),
+            consents=(tuple(found["consents"]),),
+            keys=_job_keys(ground.job, ground.attempt),
+            purpose=f"release/{ground.job}/{ground.attempt}",
+            release=release,
+            attempt=ground.attempt,
+            part=ground.part,
+            public_key=bytes.fromhex(part["key"]),
+        )
+
+    def _claim_output(self, ground: DeliveredOutput) -> _Claim:
+        delivery = self._store.delivery(ground.job)
+        if delivery is None:
+            _refuse("not_delivered", "This job has no delivery.")
+        attempt, outputs = delivery
+        output = next((one for one in outputs if one["digest"] == ground.digest), None)
+        if output is None or sha256(ground.sealed).hexdigest() != ground.digest:
+            _refuse("output_not_delivered", "This is not an output that was delivered.")
+        return _Claim(
+            ground="output",
+            reference=ground.job,
+            patient=None,
+            subjects=tuple(output["subjects"]),
+            consents=tuple(tuple(group) for group in output["consents"]),
+            keys=_job_keys(ground.job, attempt),
+            purpose=f"deliver/{ground.job}/{attempt}",
+            release=self._release(ground.job, attempt),
+            attempt=attempt,
+        )
+
+    def _claim_access(self, ground: PersonalAccess) -> _Claim:
+        kept = self._store.access(ground.access)
+        if kept is None:
+            _refuse("access_unknown", "No such access was recorded.")
+        purpose = f"access/{ground.access}"
+        return _Claim(
+            ground=kept.kind,
+            reference=ground.access,
+            patient=kept.patient,
+            subjects=(),
+            consents=(),
+            keys=(purpose,),
+            purpose=purpose,
+        )
+
+    def _release(self, job: str, attempt: int) -> KeptRelease:
+        release = self._store.release(job, attempt)
+        if release is None:
+            _refuse("release_unknown", "This release was not asked for here.")
+        return release
+
+    def _check_not_stopped(self, claim: _Claim) -> None:
+        if self._store.is_denied(claim.all_consents):
+            _refuse("consent_stopped", "The patient has asked to stop.")
+
+    # (3)
+
+    def _check_door(self, ground: Ground, claim: _Claim, look: Look, now: int) -> None:
+        match ground:
+            case JobRelease():
+                self._check_release(claim, look, now)
+                if any(value is not None for value in look.values(f"deliver/{claim.reference}")):
+                    _refuse("already_delivered", "The job is delivered: its records are closed.")
+                age = now - self._kept(claim).issued
+                # A clock that was put back must not make a release young again.
+                if not -1 <= age <= self._lease:
+                    _refuse("release_too_old", "The release has run out. Start another attempt.")
+            case DeliveredOutput():
+                self._check_release(claim, look, now)
+                self._check_delivery(ground, claim, look)
+            case PersonalAccess():
+                self._check_access(ground, look, now)
+
+    def _check_release(self, claim: _Claim, look: Look, now: int) -> None:
+        """The release on the ledger is ours, of this request, by this contract, and the highest."""
+        release, attempt = self._kept(claim), claim.attempt or 0
+        value = look.agreed(f"release/{claim.reference}/{attempt}", code="release_missing")
+        if any(found is not None for found in look.values(f"release/{claim.reference}/{attempt + 1}")):
+            _refuse("attempt_superseded", "A later attempt took this one's place.")
+        if value.get("decision") != "permit":
+            _refuse("release_denied", "The release was denied.")
+        if value.get("nonce") != release.nonce:
+            _refuse("release_foreign", "The release does not carry a nonce of this keyholder.")
+        if value.get("request") != canonical.digest(release.body["request"]):
+            _refuse("request_differs", "The release is for another request.")
+        if value.get("model") != release.body["request"].get("model"):
+            _refuse("request_differs", "The release is for another model.")
+        # A result that was delivered under an older contract stays readable: it is decided again by this one.
+        if claim.part is not None:
+            if (
+                not isinstance(value.get("contract"), dict)
+                or value["contract"].get("source") != source_digest()
+            ):
+                _refuse("contract_differs", "The ledger runs another contract than this keyholder.")
+            _check_part(value, claim)
+
+    def _check_delivery(self, ground: DeliveredOutput, claim: _Claim, look: Look) -> None:
+        value = look.agreed(f"deliver/{ground.job}", code="not_delivered")
+        if value.get("attempt") != claim.attempt:
+            _refuse("not_delivered", "Another attempt was delivered.")
+        for one in value.get("outputs") or ():
+            if isinstance(one, dict) and one.get("output") == ground.digest:
+                if sorted(one.get("consents", ())) == sorted(claim.all_consents):
+                    return
+                break
+        _refuse("output_not_delivered", "This is not an output that was delivered.")
+
+    def _check_access(self, ground: PersonalAccess, look: Look, now: int) -> None:
+        kept = self._store.access(ground.access)
+        value = look.agreed(f"access/{ground.access}", code="access_missing")
+        if kept is None or (value.get("kind"), value.get("digest")) != (kept.kind, kept.digest):
+            _refuse("access_differs", "The ledger shows another access than was asked for here.")
+        if value.get("expires") != kept.expires or now >= kept.expires:
+            _refuse("access_expired", "The access has run out.")
+
+    # (4) and (5)
+
+    def _decide_again(self, claim: _Claim, look: Look, consents: Sequence[str], now: int) -> Json:
+        """The rules left over for a subject on these consents. Raises AccessDenied, EnvelopeError."""
+        openings = [self._opening(consent, look, now) for consent in consents]
+        patients = {opening.patient for opening in openings}
+        if len(patients) != 1 or (claim.patient is not None and patients != {claim.patient}):
+            _refuse("consent_of_another", "A consent of this subject is another patient's.")
+        verdict = decide(
+            [opening.canonical for opening in openings], self._kept(claim).body["request"], at=now
+        )
+        if verdict.decision != "permit":
+            _refuse("decision_denied", "By the contract's rules and our clock this is not permitted.")
+        return verdict.rules
+
+    def _opening(self, consent: str, look: Look, now: int) -> Opening:
+        value = in_force(look, consent, at=now)
+        opening = self._store.opening(consent)
+        if opening is None:
+            _refuse("opening_unknown", "The opening of this consent is not kept here.")
+        if value.get("commitment") != commitment(opening.key, canonical.dumps(opening.canonical)):
+            _refuse("commitment_differs", "The consent on the ledger is not the one kept here.")
+        return opening
+
+    # (6)
+
+    def _select(
+        self, ground: Ground, claim: _Claim, rules: Sequence[Json]
+    ) -> tuple[tuple[Header, ...], bool]:
+        """The next permitted chunks of the claim's patient, and whether there are more."""
+        if isinstance(ground, DeliveredOutput) or claim.patient is None:
+            return (), False
+        limit = max(1, min(ground.limit, MAX_LIMIT))
+        headers = self._store.headers(claim.patient, after=ground.after)
+        if isinstance(ground, JobRelease):
+            permitted = CompiledRules(rules[0]).permits_chunk
+            headers = (one for one in headers if permitted(one.resource_type, one.labels) != "deny")
+        found = tuple(islice(headers, limit + 1))
+        return found[:limit], len(found) > limit
+
+    # (7)
+
+    def _wrap(
+        self, ground: Ground, claim: _Claim, chosen: Sequence[Header], rules: Json | None, more: bool
+    ) -> Opened:
+        match ground:
+            case JobRelease():
+                wrapper = self._wrapper(ground, claim.public_key)
+                keys = (
+                    wrapper.wrap(one.dek, subject=ground.subject, chunk=one.chunk, version=one.version)
+                    for one in chosen
+                )
+                return Opened(tuple(map(WrappedDek, chosen, keys)), rules, more)
+            case DeliveredOutput():
+                output = open_sealed_output(
+                    self._store.output_key,
+                    ground.sealed,
+                    job=ground.job,
+                    attempt=claim.attempt or 0,
+                    subjects=claim.subjects,
+                )
+                return Opened(output=output)
+            case PersonalAccess():
+                return Opened(tuple(WrappedDek(one, one.dek) for one in chosen), None, more)
+
+    def _wrapper(self, ground: JobRelease, public_key: bytes) -> PartWrapper:
+        """One HPKE for each part; the oldest parts are forgotten."""
+        key = (ground.job, ground.attempt, ground.part, public_key)
+        with self._guard:
+            if key not in self._wrappers:
+                self._wrappers[key] = PartWrapper(
+                    public_key, job=ground.job, attempt=ground.attempt, part=ground.part
+                )
+                if len(self._wrappers) > 256:
+                    self._wrappers.popitem(last=False)
+            return self._wrappers[key]
+
+    # (8)
+
+    def _record(self, ground: Ground, claim: _Claim, look: Look, chosen: Sequence[Header], now: int) -> None:
+        opened = (
+            (ground.digest,)
+            if isinstance(ground, DeliveredOutput)
+            else tuple(f"{one.chunk}/{one.version}" for one in chosen)
+        )
+        entry = Entry(
+            at=now,
+            ground=claim.ground,
+            reference=claim.reference,
+            attempt=claim.attempt,
+            part=claim.part,
+            subjects=claim.subjects,
+            consents=claim.all_consents,
+            opened=opened,
+            tx_id=self._store.tx_id(claim.purpose),
+        )
+        with self._store.transaction() as db:
+            # A stop that was answered before this transaction is in the store, so it is seen here.
+            self._check_not_stopped(claim)
+            append(db, entry, keys=look.keys, nonce=look.nonce, proof=look.proof)
+
+    @staticmethod
+    def _kept(claim: _Claim) -> KeptRelease:
+        if claim.release is None:
+            _refuse("release_unknown", "This release was not asked for here.")
+        return claim.release
+
+
+def _job_keys(job: str, attempt: int) -> tuple[str, ...]:
+    return f"release/{job}/{attempt}", f"release/{job}/{attempt + 1}", f"deliver/{job}"
+
+
+def _check_part(value: Json, claim: _Claim) -> None:
+    """The part stands in the release with the key that we were given, and the subject's consents in it."""
+    for part in value.get("parts") or ():
+        if isinstance(part, dict) and part.get("part") == claim.part:
+            if part.get("key") != claim.public_key.hex():
+                _refuse("key_not_released", "The release names another key for this part.")
+            if not set(claim.all_consents) <= set(part.get("consents") or ()):
+                _refuse("subject_not_released", "The release does not permit this subject.")
+            return
+    _refuse("part_not_released", "The release names no such part.")
+
+
+def _refuse(code: str, message: str) -> NoReturn:
+    raise AccessDenied(message, code=code)

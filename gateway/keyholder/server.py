@@ -1,0 +1,279 @@
+"""The keyholder's process: its socket, who may call what, and what it does to keep its memory to itself."""
+
+import ctypes
+import os
+import pwd
+import re
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.keyholder.envelope import new_key
+from gateway.keyholder.opening import JobRelease, Opened, PersonalAccess
+from gateway.keyholder.service import Service
+from gateway.keyholder.store import Header
+from ledger.contract.state import Json
+from ledger.errors import AccessDenied, InvalidInput
+from ledger.rpc import Method, Server, from_b64, serve, to_b64
+
+PR_SET_DUMPABLE = 4
+
+# What an account of each role may call. `status` is everybody's.
+ROLES: Mapping[str, frozenset[str]] = {
+    "worker": frozenset({"output_key", "release", "open_chunks", "deliver"}),
+    "web": frozenset({"index", "stop", "open_output", "emergency_access", "subject_access", "open_access"}),
+    "relay": frozenset({"grant", "stop", "confirm_chunks"}),
+    "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
+}
+ONE_ACCOUNT = "process boundary not enforced: one account"
+SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
+
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+def harden() -> None:
+    """No core dump, no reading of this process's memory by its own account, files for the owner alone."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def roles_of(allow: list[str]) -> dict[int, set[str]]:
+    """`ROLE=ACCOUNT` (a name or a number) as roles by uid. Raises InvalidInput."""
+    found: dict[int, set[str]] = {}
+    for one in allow:
+        role, _, account = one.partition("=")
+        if role not in ROLES or not account:
+            raise InvalidInput(f"Say ROLE=ACCOUNT, with a role of: {', '.join(sorted(ROLES))}.")
+        try:
+            uid = int(account) if account.isdecimal() else pwd.getpwnam(account).pw_uid
+        except KeyError:
+            raise InvalidInput("There is no such account on this machine.") from None
+        found.setdefault(uid, set()).add(role)
+    return found
+
+
+def start(
+    service: Service, socket: Path, *, roles: Mapping[int, set[str]] | None = None, group: str | None = None
+) -> Server:
+    """Serve the calls. Without `roles` this account alone may call, and everything."""
+    own = os.geteuid()
+    allowed = dict(roles) if roles else {own: set(ROLES)}
+    enforced = own not in allowed
+    boundary = {"boundary": SEPARATE if enforced else ONE_ACCOUNT, "enforced": enforced}
+
+    def guarded(name: str, call: Callable[[Params], Json]) -> Method:
+        def method(params: Json, uid: int) -> Json:
+            if not any(name in ROLES[role] for role in allowed.get(uid, ())):
+                raise AccessDenied("This account may not make this call.", code="call_refused")
+            return call(Params(params))
+
+        return method
+
+    methods = {name: guarded(name, call) for name, call in _calls(service).items()}
+    methods["status"] = lambda params, uid: {**service.status(), **boundary}
+    # Our own account may ask for the status (a supervisor does), and only for it unless it has a role.
+    return serve(socket, methods, uids={own, *allowed}, group=group)
+
+
+class Params:
+    """The parameters of a call, each taken with its check. Raises InvalidInput; never quotes a value."""
+
+    def __init__(self, values: Json) -> None:
+        self._values = values
+
+    def _take(self, name: str, is_right: Callable[[Any], bool]) -> Any:
+        value = self._values.get(name)
+        if not is_right(value):
+            raise InvalidInput(f"The field {name} is missing or malformed.")
+        return value
+
+    def id(self, name: str) -> str:
+        return str(self._take(name, is_id))
+
+    def optional_id(self, name: str) -> str | None:
+        return None if self._values.get(name) is None else self.id(name)
+
+    def number(self, name: str, *, least: int = 0) -> int:
+        return int(self._take(name, lambda value: type(value) is int and least <= value < 2**53))
+
+    def text(self, name: str) -> str:
+        return str(self._take(name, lambda value: isinstance(value, str) and 0 < len(value) <= 64))
+
+    def texts(self, name: str) -> list[str]:
+        return list(
+            self._take(name, lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value))
+        )
+
+    def ids(self, name: str) -> list[str]:
+        return list(self._take(name, lambda value: isinstance(value, list) and all(map(is_id, value))))
+
+    def json(self, name: str) -> Json:
+        return dict(self._take(name, lambda value: isinstance(value, dict)))
+
+    def each(self, name: str) -> list["Params"]:
+        rows = self._take(
+            name, lambda value: isinstance(value, list) and all(isinstance(row, dict) for row in value)
+        )
+        return [Params(row) for row in rows]
+
+    def blob(self, name: str) -> bytes:
+        return from_b64(self._values.get(f"{name}_b64"))
+
+
+def is_id(value: Any) -> bool:
+    return isinstance(value, str) and _HEX64.fullmatch(value) is not None
+
+
+def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
+    """Every call but `status`: parse, one call of the service, answer."""
+
+    def enrol(params: Params) -> Json:
+        service.enrol(patient=params.id("patient"))
+        return {}
+
+    def new_chunks(params: Params) -> Json:
+        headers = [
+            Header(
+                chunk=row.id("chunk"),
+                version=row.number("version", least=1),
+                resource_type=row.text("resource_type"),
+                labels=tuple(sorted(row.texts("labels"))),
+                count=row.number("count"),
+                dek=new_key(),
+            )
+            for row in params.each("chunks")
+        ]
+        keys, index_key = service.new_chunks(patient=params.id("patient"), chunks=headers)
+        return {"keys": {chunk: key.hex() for chunk, key in keys.items()}, "index_key": index_key.hex()}
+
+    def confirm_chunks(params: Params) -> Json:
+        service.confirm_chunks(chunks=params.ids("chunks"))
+        return {}
+
+    def index(params: Params) -> Json:
+        return {"index": service.index(patient=params.id("patient"))}
+
+    def grant(params: Params) -> Json:
+        return service.grant(
+            consent=params.id("consent"),
+            patient=params.id("patient"),
+            fhir=params.json("fhir"),
+            replaces=params.optional_id("replaces"),
+        )
+
+    def stop(params: Params) -> Json:
+        service.stop(consent=params.id("consent"))
+        return {}
+
+    def output_key(params: Params) -> Json:
+        return {"key": service.output_key().hex()}
+
+    def release(params: Params) -> Json:
+        return service.release(
+            job=params.id("job"),
+            attempt=params.number("attempt", least=1),
+            request=params.json("request"),
+            parts=_parts(params),
+        )
+
+    def open_chunks(params: Params) -> Json:
+        opened = service.open_chunks(
+            JobRelease(
+                job=params.id("job"),
+                attempt=params.number("attempt", least=1),
+                part=params.number("part"),
+                subject=params.id("subject"),
+                after=params.optional_id("after"),
+                limit=params.number("limit", least=1),
+            )
+        )
+        chunks = [{**_described(one), "wrapped_b64": to_b64(key)} for one, key in _pairs(opened)]
+        return {"chunks": chunks, "rules": opened.rules, "more": opened.more}
+
+    def deliver(params: Params) -> Json:
+        outputs = [
+            {"subjects": row.ids("subjects"), "digest": row.id("digest")} for row in params.each("outputs")
+        ]
+        if len({one["digest"] for one in outputs}) < len(outputs):
+            raise InvalidInput("An output is named twice.")
+        return service.deliver(
+            job=params.id("job"), attempt=params.number("attempt", least=1), outputs=outputs
+        )
+
+    def open_output(params: Params) -> Json:
+        output = service.open_output(
+            job=params.id("job"), digest=params.id("digest"), sealed=params.blob("sealed")
+        )
+        return {"output_b64": to_b64(output)}
+
+    def access(kind: str) -> Callable[[Params], Json]:
+        return lambda params: service.personal_access(
+            kind,
+            access=params.id("access"),
+            patient=params.id("patient"),
+            details=params.json("details"),
+            expires=params.number("expires"),
+        )
+
+    def open_access(params: Params) -> Json:
+        opened = service.open_access(
+            PersonalAccess(
+                access=params.id("access"),
+                after=params.optional_id("after"),
+                limit=params.number("limit", least=1),
+            )
+        )
+        chunks = [{**_described(one), "key": key.hex()} for one, key in _pairs(opened)]
+        return {"chunks": chunks, "more": opened.more}
+
+    return {
+        "enrol": enrol,
+        "new_chunks": new_chunks,
+        "confirm_chunks": confirm_chunks,
+        "index": index,
+        "grant": grant,
+        "stop": stop,
+        "output_key": output_key,
+        "release": release,
+        "open_chunks": open_chunks,
+        "deliver": deliver,
+        "open_output": open_output,
+        "emergency_access": access("emergency"),
+        "subject_access": access("subject"),
+        "open_access": open_access,
+    }
+
+
+def _parts(params: Params) -> list[Json]:
+    parts: list[Json] = [
+        {
+            "part": row.number("part"),
+            "key": row.id("key"),
+            "subjects": [
+                {"subject": one.id("subject"), "patient": one.id("patient")} for one in row.each("subjects")
+            ],
+        }
+        for row in params.each("parts")
+    ]
+    numbers = [part["part"] for part in parts]
+    subjects = [one["subject"] for part in parts for one in part["subjects"]]
+    if len(set(numbers)) < len(numbers) or len(set(subjects)) < len(subjects):
+        raise InvalidInput("A part or a subject is named twice.")
+    return parts
+
+
+def _pairs(opened: Opened) -> list[tuple[Header, bytes]]:
+    return [(one.header, one.key) for one in opened.chunks]
+
+
+def _described(header: Header) -> Json:
+    return {
+        "chunk": header.chunk,
+        "version": header.version,
+        "resource_type": header.resource_type,
+        "labels": list(header.labels),
+    }

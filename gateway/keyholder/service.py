@@ -1,0 +1,173 @@
+"""What the keyholder does for its callers: the calls of docs/architecture.md, "The keyholder".
+
+It alone submits transactions that carry openings. It opens nothing by itself: that is `opening.py`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from gateway.keyholder.doors import Doors, openings_json
+from gateway.keyholder.envelope import new_key
+from gateway.keyholder.opening import (
+    DELTA_SECONDS,
+    LEASE_SECONDS,
+    DeliveredOutput,
+    JobRelease,
+    Opened,
+    Opener,
+    PersonalAccess,
+)
+from gateway.keyholder.store import Header, Opening, Store
+from gateway.keyholder.submit import Draft, submit
+from ledger.client import Ledger, Trust
+from ledger.contract import canonical, times
+from ledger.contract.consents import commitment, compile_consent
+from ledger.contract.errors import Refused
+from ledger.contract.state import Json
+from ledger.errors import GatewayError, OutcomeUnknown, RefusedTransition, SendError
+
+
+class Service:
+    """One keyholder at work. `clock` gives seconds since 1970 UTC; see Opener for `delta` and `lease`."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        trust: Trust,
+        *,
+        clock: Callable[[], float] = time.time,
+        delta: float = DELTA_SECONDS,
+        lease: int = LEASE_SECONDS,
+    ) -> None:
+        self._store, self._ledger, self._clock = store, ledger, clock
+        self._opener = Opener(store, ledger, trust, clock=clock, delta=delta, lease=lease)
+        self._doors = Doors(store, ledger, self._opener.reader, clock=clock)
+
+    # Records
+
+    def enrol(self, *, patient: str) -> None:
+        self._store.enrol(patient)
+
+    def new_chunks(self, *, patient: str, chunks: Sequence[Header]) -> tuple[dict[str, bytes], bytes]:
+        """The data keys by chunk, and the patient's index key."""
+        self._store.add_chunks(patient, chunks)
+        return {header.chunk: header.dek for header in chunks}, self._store.index_key(patient)
+
+    def confirm_chunks(self, *, chunks: Sequence[str]) -> None:
+        self._store.confirm_chunks(chunks)
+
+    def index(self, *, patient: str) -> list[Json]:
+        """Counts by type and labels: headers are read, no record is."""
+        counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        for header in self._store.headers(patient):
+            counts[header.resource_type, tuple(sorted(header.labels))] += header.count
+        return [
+            {"resource_type": kind, "labels": list(labels), "count": count}
+            for (kind, labels), count in sorted(counts.items())
+        ]
+
+    # Consents
+
+    def grant(self, *, consent: str, patient: str, fhir: Json, replaces: str | None = None) -> Json:
+        """Keep the opening, then put its commitment on the ledger; a repeat goes on where it stopped.
+
+        Raises PrepareError (nothing was sent), RefusedTransition, Refused for a consent that cannot be read.
+        """
+        opening = self._keep_opening(consent, patient, fhir)
+        expires = opening.canonical["expires"]
+        args = {
+            "consent": consent,
+            "commitment": commitment(opening.key, canonical.dumps(opening.canonical)),
+            "expires": None if expires is None else times.day_after(expires),
+            **({} if replaces is None else {"replaces": replaces}),
+        }
+        draft = Draft(
+            "GrantConsent" if replaces is None else "ReplaceConsent",
+            args,
+            {"openings": openings_json([opening])},
+        )
+        return self._submitted(f"grant/{consent}", draft)
+
+    def _keep_opening(self, consent: str, patient: str, fhir: Json) -> Opening:
+        kept = self._store.opening(consent)
+        pseudonym = new_key().hex() if kept is None else kept.canonical["patient"]
+        compiled = compile_consent(fhir, consent=consent, patient=pseudonym)
+        if kept is None:
+            kept = Opening(consent, patient, compiled, new_key())
+            self._store.add_opening(kept)
+        elif kept.patient != patient or kept.canonical != compiled:
+            raise RefusedTransition(
+                "This consent was kept before, and it said something else.", code="consent_differs"
+            )
+        return kept
+
+    def _submitted(self, purpose: str, draft: Draft) -> Json:
+        """The state of a transaction that may be asked for again and again."""
+        try:
+            done = submit(self._store, self._ledger, purpose, lambda: draft)
+        except Refused as error:
+            return {"tx_id": "", "block": None, "state": "refused", "code": error.code}
+        except (SendError, OutcomeUnknown) as error:
+            return {"tx_id": self._store.tx_id(purpose), "block": None, "state": "sent", "code": error.code}
+        return {"tx_id": done.tx_id, "block": done.block, "state": "committed", "code": ""}
+
+    def stop(self, *, consent: str) -> None:
+        """Durable before this returns; needs no ledger. There is no call that takes it back."""
+        self._store.deny(consent, at=int(self._clock()))
+
+    # Jobs
+
+    def output_key(self) -> bytes:
+        return self._store.output_key.public_key().public_bytes_raw()
+
+    def release(self, *, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Json:
+        return self._doors.release(job=job, attempt=attempt, request=request, parts=parts)
+
+    def open_chunks(self, ground: JobRelease) -> Opened:
+        return self._opener.open_sealed(ground)
+
+    def deliver(self, *, job: str, attempt: int, outputs: Sequence[Json]) -> Json:
+        return self._doors.deliver(job=job, attempt=attempt, outputs=outputs)
+
+    def open_output(self, *, job: str, digest: str, sealed: bytes) -> bytes:
+        return self._opener.open_sealed(DeliveredOutput(job, digest, sealed)).output
+
+    # Persons
+
+    def personal_access(self, kind: str, *, access: str, patient: str, details: Json, expires: int) -> Json:
+        """Record an emergency (`emergency`) or the patient's own access (`subject`) on the ledger.
+
+        The ledger gets a digest that binds the access to the patient, the details and the end.
+        """
+        digest = canonical.digest(
+            {"access": access, "details": details, "expires": expires, "kind": kind, "patient": patient}
+        )
+        kept = self._store.access(access)
+        if kept is None:
+            self._store.put_access(
+                access, kind=kind, patient=patient, details=details, digest=digest, expires=expires
+            )
+        elif kept.digest != digest:
+            raise RefusedTransition("This access was asked for before, otherwise.", code="access_differs")
+        name = {"emergency": "EmergencyAccess", "subject": "SubjectAccess"}[kind]
+        return self._submitted(
+            f"access/{access}", Draft(name, {"access": access, "digest": digest, "expires": expires})
+        )
+
+    def open_access(self, ground: PersonalAccess) -> Opened:
+        return self._opener.open_sealed(ground)
+
+    def status(self) -> Json:
+        """Counts, the heights seen, and the ledger's own (null where it cannot be asked)."""
+        try:
+            height: int | None = self._ledger.height()
+        except GatewayError:
+            height = None
+        return {
+            **self._store.counts(),
+            "heights": self._store.heights(),
+            "kek": self._store.kek.id,
+            "ledger": height,
+        }

@@ -1,0 +1,485 @@
+"""The keyholder's own store: one SQLite file, readable by its account alone.
+
+It keeps patients' keys under the KEK, and under each patient's key the sealed headers of the chunks
+and the openings of the consents, so that destroying one key takes all of them. Nothing outside this
+room opens this file. Every write is durable (`synchronous=FULL`) before the call that made it answers.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from gateway.keyholder.envelope import chunk_aad, new_key, seal, unseal
+from gateway.keyholder.kek import KEK
+from ledger.contract.state import Json
+from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE patients (
+    patient TEXT PRIMARY KEY, wrapped_key BLOB NOT NULL, index_key BLOB NOT NULL) STRICT;
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY, chunk TEXT NOT NULL, version INTEGER NOT NULL,
+    patient TEXT NOT NULL REFERENCES patients, header BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (chunk, version)) STRICT;
+CREATE INDEX chunks_of_patient ON chunks (patient, chunk);
+CREATE TABLE consents (
+    consent TEXT PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients, opening BLOB NOT NULL) STRICT;
+CREATE INDEX consents_of_patient ON consents (patient);
+CREATE TABLE denied (consent TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+-- An invalid transaction never takes effect: only it makes room for another with the same purpose.
+CREATE TABLE submissions (
+    id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, tx_id TEXT NOT NULL UNIQUE, envelope BLOB NOT NULL,
+    result BLOB NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL DEFAULT '', block INTEGER) STRICT;
+CREATE UNIQUE INDEX one_submission ON submissions (purpose) WHERE state != 'invalid';
+CREATE TABLE releases (
+    job TEXT NOT NULL, attempt INTEGER NOT NULL, body BLOB NOT NULL, nonce TEXT NOT NULL,
+    issued INTEGER NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
+CREATE TABLE deliveries (
+    job TEXT NOT NULL, attempt INTEGER NOT NULL, outputs BLOB NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
+CREATE TABLE accesses (
+    access TEXT PRIMARY KEY, kind TEXT NOT NULL, patient TEXT NOT NULL REFERENCES patients,
+    details BLOB NOT NULL, digest TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
+CREATE TABLE heights (org TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT;
+CREATE TABLE openings (
+    id INTEGER PRIMARY KEY, line BLOB NOT NULL, digest BLOB NOT NULL, proof BLOB NOT NULL) STRICT;
+CREATE TABLE opened (
+    reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
+    PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
+"""
+_FORMAT = b"1"
+
+
+@dataclass(frozen=True)
+class Header:
+    """One chunk's sealed header, open. `dek` is its data key."""
+
+    chunk: str
+    version: int
+    resource_type: str
+    labels: tuple[str, ...]
+    count: int
+    dek: bytes
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One consent's opening: its canonical bytes' parsed form, and the key `k` of its commitment."""
+
+    consent: str
+    patient: str
+    canonical: Json
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A transaction of ours. `state`: prepared (stored, perhaps sent), committed, refused or invalid."""
+
+    purpose: str
+    tx_id: str
+    envelope: bytes
+    result: Json
+    state: str
+    code: str
+    block: int | None
+
+
+@dataclass(frozen=True)
+class Release:
+    """What we asked to be released. `body`: request, parts with subjects, patients and their consents."""
+
+    body: Json
+    nonce: str
+    issued: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """A person's access as it was asked for: kind is emergency or subject, expires in seconds."""
+
+    kind: str
+    patient: str
+    digest: str
+    expires: int
+
+
+class Store:
+    """One store, held by one process. Raises EnvelopeError (`wrong_kek`) before anything is written."""
+
+    def __init__(self, folder: Path, kek: KEK) -> None:
+        self.kek = kek
+        self._guard = threading.RLock()
+        self._lock = self._hold(folder)
+        path = folder / "keyholder.sqlite3"
+        fresh = not path.exists()
+        if fresh:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        elif path.stat().st_mode & 0o077:
+            raise EnvelopeError(
+                "The keyholder's store may be readable by its owner alone: set its mode to 0600.",
+                code="store_exposed",
+            )
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            # A crash between making the file and the schema leaves it empty, as good as new.
+            fresh = not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            if not fresh:
+                self._check_kek()
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("PRAGMA secure_delete = ON")
+            if fresh:
+                self._create()
+            self.output_key = X25519PrivateKey.from_private_bytes(kek.unwrap(self._meta("output_key")))
+        except sqlite3.DatabaseError:
+            self.close()
+            raise EnvelopeError(
+                "The keyholder's store is damaged. Restore it from its backup.", code="store_damaged"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _hold(self, folder: Path) -> int:
+        lock = os.open(folder / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise RefusedTransition(
+                "Another keyholder holds this store. Stop it first.", code="store_held"
+            ) from None
+        return lock
+
+    def _check_kek(self) -> None:
+        try:
+            if self._meta("kek_id").decode() != self.kek.id:
+                raise EnvelopeError("another KEK")
+            self.kek.unwrap(self._meta("output_key"))
+        except EnvelopeError:
+            raise EnvelopeError(
+                "This KEK does not belong to this store. Give the one that it was made with.",
+                code="wrong_kek",
+            ) from None
+
+    def _create(self) -> None:
+        private = X25519PrivateKey.generate().private_bytes_raw()
+        values = {
+            "format": _FORMAT,
+            "kek_id": self.kek.id.encode(),
+            "output_key": self.kek.wrap(private),
+        }
+        with self.transaction() as db:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.executemany("INSERT INTO meta VALUES (?, ?)", list(values.items()))
+
+    def _meta(self, name: str) -> bytes:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise EnvelopeError("The keyholder's store is damaged. Restore it.", code="store_damaged")
+        return bytes(row[0])
+
+    def close(self) -> None:
+        with self._guard:
+            self._db.close()
+            os.close(self._lock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction; others wait. It may be entered again within itself."""
+        with self._guard:
+            if self._db.in_transaction:
+                yield self._db
+                return
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                self._roll_back()
+                raise _unwritable(error) from None
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _all(self, sql: str, *values: Any) -> list[Any]:
+        with self._guard:
+            return self._db.execute(sql, values).fetchall()
+
+    def _one(self, sql: str, *values: Any) -> Any:
+        with self._guard:
+            return self._db.execute(sql, values).fetchone()
+
+    # Patients
+
+    def enrol(self, patient: str) -> None:
+        """Make the patient's key and index key, once."""
+        key = new_key()
+        sealed_index = seal(key, new_key(), _index_aad(patient))
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (patient, self.kek.wrap(key), sealed_index),
+            )
+
+    def is_enrolled(self, patient: str) -> bool:
+        return self._one("SELECT 1 FROM patients WHERE patient = ?", patient) is not None
+
+    def patient_key(self, patient: str) -> bytes:
+        """Raises RefusedTransition (`patient_unknown`), EnvelopeError."""
+        row = self._one("SELECT wrapped_key FROM patients WHERE patient = ?", patient)
+        if row is None:
+            raise RefusedTransition("No key is kept for this patient. Enrol first.", code="patient_unknown")
+        return self.kek.unwrap(row[0])
+
+    def index_key(self, patient: str) -> bytes:
+        key = self.patient_key(patient)
+        row = self._one("SELECT index_key FROM patients WHERE patient = ?", patient)
+        return unseal(key, row[0], _index_aad(patient))
+
+    # Chunks
+
+    def add_chunks(self, patient: str, headers: Sequence[Header]) -> None:
+        """Keep the headers, unconfirmed. A header still unconfirmed is replaced: nothing is sealed by it."""
+        key = self.patient_key(patient)
+        rows = [
+            (
+                header.chunk,
+                header.version,
+                patient,
+                seal(key, _header_body(header), _header_aad(patient, header)),
+            )
+            for header in headers
+        ]
+        with self.transaction() as db:
+            for row in rows:
+                done = db.execute(
+                    "INSERT INTO chunks (chunk, version, patient, header) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (chunk, version) DO UPDATE SET header = excluded.header"
+                    " WHERE confirmed = 0 AND patient = excluded.patient",
+                    row,
+                )
+                if not done.rowcount:
+                    raise RefusedTransition("This version of the chunk exists already.", code="chunk_exists")
+
+    def confirm_chunks(self, chunks: Sequence[str]) -> None:
+        """Every version of these chunks may be selected; the highest is. Raises RefusedTransition."""
+        with self.transaction() as db:
+            for chunk in chunks:
+                if not db.execute("UPDATE chunks SET confirmed = 1 WHERE chunk = ?", (chunk,)).rowcount:
+                    raise RefusedTransition("No header is kept for this chunk.", code="chunk_unknown")
+
+    def headers(self, patient: str, *, after: str | None = None) -> Iterator[Header]:
+        """Confirmed headers of a patient in the order of their chunk ids. Raises EnvelopeError."""
+        key = self.patient_key(patient)
+        rows = self._all(
+            "SELECT chunk, MAX(version), header FROM chunks"
+            " WHERE patient = ? AND confirmed = 1 AND chunk > ? GROUP BY chunk ORDER BY chunk",
+            patient,
+            after or "",
+        )
+        for chunk, version, sealed in rows:
+            yield _header(key, patient, chunk, version, sealed)
+
+    # Consents
+
+    def add_opening(self, opening: Opening) -> None:
+        """Keep the opening, once. Raises RefusedTransition when the id is taken by another patient."""
+        body = orjson.dumps({"canonical": opening.canonical, "key": opening.key.hex()})
+        key = self.patient_key(opening.patient)
+        sealed = seal(key, body, _opening_aad(opening.patient, opening.consent))
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO consents VALUES (?, ?, ?)",
+                (opening.consent, opening.patient, sealed),
+            )
+
+    def opening(self, consent: str) -> Opening | None:
+        row = self._one("SELECT patient, opening FROM consents WHERE consent = ?", consent)
+        if row is None:
+            return None
+        patient, sealed = row
+        body = orjson.loads(unseal(self.patient_key(patient), sealed, _opening_aad(patient, consent)))
+        return Opening(consent, patient, body["canonical"], bytes.fromhex(body["key"]))
+
+    def openings_of(self, patient: str) -> list[Opening]:
+        """Every opening of the patient, whatever became of its grant."""
+        rows = self._all("SELECT consent FROM consents WHERE patient = ? ORDER BY consent", patient)
+        return [opening for (consent,) in rows if (opening := self.opening(consent)) is not None]
+
+    def deny(self, consent: str, *, at: int) -> None:
+        """From the return on, no opening rests on this consent. There is no way back."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO denied VALUES (?, ?) ON CONFLICT DO NOTHING", (consent, at))
+
+    def is_denied(self, consents: Sequence[str]) -> bool:
+        return any(self._one("SELECT 1 FROM denied WHERE consent = ?", consent) for consent in consents)
+
+    # Submissions
+
+    def submission(self, purpose: str) -> Submission | None:
+        row = self._one(
+            "SELECT purpose, tx_id, envelope, result, state, code, block FROM submissions"
+            " WHERE purpose = ? AND state != 'invalid'",
+            purpose,
+        )
+        if row is None:
+            return None
+        purpose, tx_id, envelope, result, state, code, block = row
+        return Submission(purpose, tx_id, envelope, orjson.loads(result), state, code, block)
+
+    def add_submission(self, purpose: str, *, tx_id: str, envelope: bytes, result: Json) -> None:
+        """Keep the envelope before it is first sent."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO submissions (purpose, tx_id, envelope, result, state)"
+                " VALUES (?, ?, ?, ?, 'prepared')",
+                (purpose, tx_id, envelope, orjson.dumps(result)),
+            )
+
+    def settle(self, tx_id: str, *, state: str, code: str = "", block: int | None = None) -> None:
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE submissions SET state = ?, code = ?, block = ? WHERE tx_id = ?",
+                (state, code, block, tx_id),
+            )
+
+    def tx_id(self, purpose: str) -> str:
+        """The transaction that went out for this purpose, or an empty string."""
+        found = self.submission(purpose)
+        return "" if found is None else found.tx_id
+
+    # Jobs and accesses
+
+    def put_release(self, job: str, attempt: int, release: Release) -> None:
+        """Keep what is about to be asked; a try that never took effect is written over."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?)",
+                (job, attempt, orjson.dumps(release.body), release.nonce, release.issued),
+            )
+
+    def release(self, job: str, attempt: int) -> Release | None:
+        row = self._one(
+            "SELECT body, nonce, issued FROM releases WHERE job = ? AND attempt = ?", job, attempt
+        )
+        return None if row is None else Release(orjson.loads(row[0]), row[1], row[2])
+
+    def last_attempt(self, job: str) -> int:
+        """The highest attempt that we were asked for, 0 when there is none."""
+        return int(self._one("SELECT COALESCE(MAX(attempt), 0) FROM releases WHERE job = ?", job)[0])
+
+    def put_delivery(self, job: str, attempt: int, outputs: list[Json]) -> None:
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)", (job, attempt, orjson.dumps(outputs))
+            )
+
+    def delivery(self, job: str) -> tuple[int, list[Json]] | None:
+        """The attempt and the outputs `[{digest, subjects, consents}]` of the last delivery asked for."""
+        row = self._one(
+            "SELECT attempt, outputs FROM deliveries WHERE job = ? ORDER BY attempt DESC LIMIT 1", job
+        )
+        return None if row is None else (row[0], orjson.loads(row[1]))
+
+    def put_access(
+        self, access: str, *, kind: str, patient: str, details: Json, digest: str, expires: int
+    ) -> None:
+        sealed = seal(self.patient_key(patient), orjson.dumps(details), _access_aad(patient, access))
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO accesses VALUES (?, ?, ?, ?, ?, ?)",
+                (access, kind, patient, sealed, digest, expires),
+            )
+
+    def access(self, access: str) -> Access | None:
+        row = self._one("SELECT kind, patient, digest, expires FROM accesses WHERE access = ?", access)
+        return None if row is None else Access(*row)
+
+    # Heights
+
+    def heights(self) -> dict[str, int]:
+        return dict(self._all("SELECT org, height FROM heights ORDER BY org"))
+
+    def raise_heights(self, heights: Mapping[str, int]) -> None:
+        """Remember the height that each organisation showed, where it is a new one."""
+        known = self.heights()
+        if all(known.get(org, -1) >= height for org, height in heights.items()):
+            return
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT INTO heights VALUES (?, ?) ON CONFLICT (org) DO UPDATE"
+                " SET height = MAX(height, excluded.height)",
+                list(heights.items()),
+            )
+
+    def counts(self) -> dict[str, int]:
+        return {
+            table: self._one(f"SELECT COUNT(*) FROM {table}")[0]  # noqa: S608 (the names stand here)
+            for table in ("patients", "chunks", "consents", "openings")
+        }
+
+
+def _header_body(header: Header) -> bytes:
+    return orjson.dumps(
+        {
+            "count": header.count,
+            "dek": header.dek.hex(),
+            "labels": list(header.labels),
+            "resource_type": header.resource_type,
+        }
+    )
+
+
+def _header(key: bytes, patient: str, chunk: str, version: int, sealed: bytes) -> Header:
+    body = orjson.loads(unseal(key, sealed, b"header" + chunk_aad(patient, chunk, version)))
+    return Header(
+        chunk,
+        version,
+        body["resource_type"],
+        tuple(body["labels"]),
+        body["count"],
+        bytes.fromhex(body["dek"]),
+    )
+
+
+def _header_aad(patient: str, header: Header) -> bytes:
+    return b"header" + chunk_aad(patient, header.chunk, header.version)
+
+
+def _index_aad(patient: str) -> bytes:
+    return b"index key" + patient.encode()
+
+
+def _opening_aad(patient: str, consent: str) -> bytes:
+    return b"opening" + patient.encode() + b"/" + consent.encode()
+
+
+def _access_aad(patient: str, access: str) -> bytes:
+    return b"access" + patient.encode() + b"/" + access.encode()
+
+
+def _unwritable(error: sqlite3.OperationalError) -> GatewayError:
+    """A full disk or a lost one: nothing was written, and the caller must not act as if it were."""
+    name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")):
+        return GatewayError(
+            "The keyholder cannot write to its store. Free space on its disk.", code="store_unwritable"
+        )
+    return InvalidInput("The keyholder's store refused a statement.", code="store_refused")

@@ -1,0 +1,80 @@
+"""How the keyholder gets a transaction onto the ledger once, however often it is asked or killed.
+
+The signed envelope is stored before it is sent. While its outcome is unknown the same envelope is
+sent again; a new one is made only after a definite invalid outcome, which never takes effect.
+"""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.keyholder.store import Store, Submission
+from ledger.client import MVCC_READ_CONFLICT, Envelope, Ledger
+from ledger.contract.state import Json
+from ledger.errors import NotCommitted, OutcomeUnknown
+
+TRIES = 6
+OUTCOME_SECONDS = 20.0
+# Another transaction was faster: simulated again on the new state, ours may hold.
+_CONFLICTS = (MVCC_READ_CONFLICT, "PHANTOM_READ_CONFLICT")
+
+
+def _nothing() -> None:
+    """Nothing to keep beside the envelope."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A transaction to prepare. `keep` writes what must be stored together with its envelope."""
+
+    name: str
+    args: Json
+    transient: Mapping[str, bytes] = field(default_factory=dict)
+    keep: Callable[[], None] = _nothing
+
+
+def submit(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft]) -> Submission:
+    """The committed transaction of this purpose: found, finished, or made by `build`.
+
+    Raises Refused and PrepareError (nothing was sent), SendError and OutcomeUnknown (call again: the same
+    envelope goes out), NotCommitted (a definite no).
+    """
+    validity = ""
+    for number in range(TRIES):
+        kept = store.submission(purpose) or _prepare(store, ledger, purpose, build)
+        if kept is None:
+            continue  # another call stored its envelope first: that one counts
+        if kept.state == "committed":
+            return kept
+        ledger.send(Envelope(kept.tx_id, kept.envelope, kept.result))
+        outcome = ledger.outcome(kept.tx_id, timeout=OUTCOME_SECONDS)
+        validity = outcome.validity
+        store.settle(
+            kept.tx_id,
+            state="committed" if outcome.is_valid else "invalid",
+            code="" if outcome.is_valid else validity,
+            block=outcome.block,
+        )
+        if not outcome.is_valid:
+            if validity not in _CONFLICTS:
+                break
+            time.sleep(random.uniform(0.0, 0.02 * 2**number))  # noqa: S311 (jitter, no secret)
+    if not validity:
+        raise OutcomeUnknown("Another call submits the same. Ask again.")
+    raise NotCommitted("The ledger did not take the transaction.", validity=validity)
+
+
+def _prepare(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft]) -> Submission | None:
+    draft = build()
+    envelope = ledger.prepare(draft.name, draft.args, draft.transient)
+    try:
+        with store.transaction():
+            store.add_submission(
+                purpose, tx_id=envelope.tx_id, envelope=envelope.data, result=envelope.result
+            )
+            draft.keep()
+    except sqlite3.IntegrityError:
+        return None
+    return store.submission(purpose)
