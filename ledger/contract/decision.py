@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ledger.contract import duo, purposes
 from ledger.contract.consents import DOUBT as NOT_UNDERSTOOD
 from ledger.contract.consents import FORMAT, disease
+from ledger.contract.resource_types import RESOURCE_TYPES
 from ledger.contract.rules import (
     ANY_ITEM,
     DENY,
@@ -21,15 +22,18 @@ from ledger.contract.rules import (
     NOTHING,
     PERMIT,
     SILENT,
+    UNKNOWN,
     YES,
-    CompiledRules,
     Json,
+    Rule,
     compare,
+    item_criteria,
     permits,
     permits_chunk,
+    wins,
 )
 
-__all__ = ["Consent", "Decision", "compiled", "decide", "permits", "permits_chunk"]
+__all__ = ["Asking", "Consent", "Decision", "compiled", "decide", "permits", "permits_chunk"]
 
 Request = Mapping[str, Any]
 
@@ -81,94 +85,91 @@ def compiled(consent: Mapping[str, Any]) -> Consent:
     return Consent(consent)
 
 
-def decide(consents: Sequence[Mapping[str, Any] | Consent], request: Request, *, at: int) -> Decision:
+def decide(
+    consents: Sequence[Mapping[str, Any] | Consent], request: "Request | Asking", *, at: int
+) -> Decision:
     """Decide `request` (docs/architecture.md, "The request") over one patient's canonical consents at `at`.
 
     The request may also say `labels`, `start` and `end`, `encounter`, `author` (what it asks for) and
     `custodian`; `purpose` and `recipient` may be lists: every purpose must be permitted, any name of the
     recipient counts. What a request leaves out is not known, and permits nothing that depends on it.
     """
+    asking = request if isinstance(request, Asking) else Asking(request)
     if not consents:
         return Decision("deny", ("no_consent",))
-    asking = _Asking(request, at)
     if asking.missing:
         return Decision("deny", (asking.missing,))
     # 1. What each consent leaves over for this request; those that do not match are silent.
-    speaking: list[tuple[Consent, Json]] = []
+    speaking: list[tuple[Consent, Rule, Json]] = []
     reasons: set[str] = set()
     for one in consents:
         consent = one if isinstance(one, Consent) else Consent(one)
         if consent.status != "active":
             reasons.add("consent_not_active")
             continue
-        residue = consent.root.residue(asking)
-        if isinstance(residue, str):
-            reasons.add(residue)
+        left = consent.root.left_over(asking, at)
+        if isinstance(left, str):
+            reasons.add(left)
         else:
-            speaking.append((consent, residue))
-    if not speaking:
-        return Decision("deny", tuple(sorted(reasons)))
+            speaking.append((consent, *left))
     # 2. The best that any resource asked for could get.
-    rules = {
-        "asked": asking.asked,
-        "consents": [{"consent": consent.id, "rule": residue} for consent, residue in speaking],
-        "version": 1,
-    }
-    ready = CompiledRules(rules)
-    item = (
-        max(asking.items, key=lambda one: ready.bounds(one)[1]) if len(asking.items) > 1 else asking.items[0]
-    )
-    outcomes = [rule.bounds(item)[1] for rule in ready.consents]
-    best = ready.bounds(item)[1]
+    best, outcomes, item = SILENT, [SILENT] * len(speaking), asking.items[0]
+    for candidate in asking.items:
+        found = [rule.bounds(candidate)[1] for _, rule, _ in speaking]
+        if (outcome := wins(found)) > best or candidate is item:
+            best, outcomes, item = outcome, found, candidate
+        if best == PERMIT:
+            break
     # 3. Which consent decided, and whether the newest would have said otherwise.
     differs = len(speaking) > 1 and _newest(speaking, outcomes) not in (None, best == PERMIT)
-    if best == PERMIT:
-        index = outcomes.index(PERMIT)
-        path = ready.consents[index].decider(item, PERMIT)
-        return Decision("permit", ("permitted",), speaking[index][0].id, path, rules, differs)
-    if DENY in outcomes:
-        index = outcomes.index(DENY)
-        path = ready.consents[index].decider(item, DENY)
-        return Decision("deny", ("denied_by_provision",), speaking[index][0].id, path, NOTHING, differs)
-    for _, residue in speaking:
-        reasons.add(residue.get("doubt") or "resource_not_covered")
-    return Decision("deny", tuple(sorted(reasons)), newest_wins_differs=differs)
+    if best == SILENT:
+        reasons.update(residue.get("doubt", "resource_not_covered") for _, _, residue in speaking)
+        return Decision("deny", tuple(sorted(reasons)), newest_wins_differs=differs)
+    consent, rule, _ = speaking[outcomes.index(best)]
+    path = rule.decider(item, best)
+    if best == DENY:
+        return Decision("deny", ("denied_by_provision",), consent.id, path, NOTHING, differs)
+    rules = {
+        "asked": asking.asked,
+        "consents": [{"consent": consent.id, "rule": residue} for consent, _, residue in speaking],
+        "version": 1,
+    }
+    return Decision("permit", ("permitted",), consent.id, path, rules, differs)
 
 
-def _newest(speaking: list[tuple[Consent, Json]], outcomes: list[int]) -> bool | None:
+def _newest(speaking: list[tuple[Consent, Rule, Json]], outcomes: list[int]) -> bool | None:
     """Whether the newest consent that says anything permits; None where none says anything."""
     said = [
         (consent.given if consent.given is not None else -1, -outcome, outcome == PERMIT)
-        for (consent, _), outcome in zip(speaking, outcomes, strict=True)
+        for (consent, _, _), outcome in zip(speaking, outcomes, strict=True)
         if outcome != SILENT
     ]
     return max(said)[2] if said else None
 
 
-class _Asking:
-    """A request made ready: every set that provisions are compared with."""
+class Asking:
+    """A request made ready once, for the consents of many patients."""
 
     __slots__ = (
-        "action", "asked", "at", "claims", "custodians", "diseases", "items", "missing", "model",
-        "permissions", "purposes", "recipients",
+        "action", "asked", "claims", "custodians", "diseases", "items", "missing", "model", "permissions",
+        "purposes", "recipients",
     )  # fmt: skip
 
-    def __init__(self, request: Request, at: int) -> None:
-        self.at = at
+    def __init__(self, request: Request) -> None:
         self.purposes = _names(request.get("purpose"))
         self.recipients = _names(request.get("recipient"))
         self.custodians = _names(request.get("custodian"))
         self.action = request.get("action")
         self.model = request.get("model")
-        use = [str(code) for code in request.get("use") or ()]
+        use = _names(request.get("use"))
         found = frozenset(name for code in use if (name := duo.name(code)) is not None)
         self.permissions = found & duo.PERMISSIONS
         self.claims = duo.claims(found)
         self.diseases = [name for code in use if (name := disease(code)) is not None]
-        self.missing = self._missing(len(found) + len(self.diseases) < len(use))
         self.asked, self.items = _asked(request)
+        self.missing = self._missing(any(duo.name(code) is None and disease(code) is None for code in use))
 
-    def _missing(self, has_unknown_use: bool) -> str | None:
+    def _missing(self, has_unknown_use: bool) -> str | None:  # noqa: PLR0911 - one return for each code
         if not self.purposes:
             return "purpose_missing"
         if not purposes.KNOWN.issuperset(self.purposes):
@@ -177,6 +178,10 @@ class _Asking:
             return "recipient_missing"
         if self.action not in _ACTIONS:
             return "action_unknown"
+        if self.asked == []:
+            return "nothing_asked"
+        if all(item["type"] is not UNKNOWN and item["type"] not in RESOURCE_TYPES for item in self.items):
+            return "type_unknown"
         return "use_unknown" if has_unknown_use else None
 
 
@@ -194,8 +199,7 @@ def _asked(request: Request) -> tuple[list[Json] | None, list[Json]]:
         within["labels"] = item["labels"] = list(labels)
     if request.get("start") is not None or request.get("end") is not None:
         start, end = request.get("start"), request.get("end")
-        within["data_period"] = [start, None if end is None else end + 1]
-        item["start"], item["end"] = start, end
+        within["data_period"] = item["asked_period"] = [start, None if end is None else end + 1]
     for one in ("encounter", "author"):
         if name := request.get(one):
             within[f"{one}s"] = [name]
@@ -206,14 +210,8 @@ def _asked(request: Request) -> tuple[list[Json] | None, list[Json]]:
     asked, items = [], []
     for resource in resources:
         codes = resource.get("codes")
-        asked.append(
-            {
-                "type": "permit",
-                **within,
-                "types": [resource["type"]],
-                **({} if codes is None else {"codes": codes}),
-            }
-        )
+        rule = {"type": "permit", **within, "types": [resource["type"]]}
+        asked.append(rule if codes is None else {**rule, "codes": codes})
         items.append({**item, "type": resource["type"], "asked_codes": codes})
     return asked, items or [item]
 
@@ -239,10 +237,13 @@ def _narrower(purpose: str) -> frozenset[str]:
     return purposes.descendants(purpose)
 
 
+_LEFT = ITEM_CRITERIA | {"path", "type"}
+
+
 class _Provision:
     """One provision: what the request settles, and what is left for the items."""
 
-    __slots__ = ("checks", "doubt", "left", "narrows", "period", "provisions")
+    __slots__ = ("checks", "criteria", "doubt", "left", "narrows", "path", "period", "permit", "provisions")
 
     def __init__(self, provision: Mapping[str, Any]) -> None:
         self.period: tuple[int | None, int | None] = tuple(provision.get("period", (None, None)))
@@ -250,42 +251,49 @@ class _Provision:
             (make(provision[name]), code) for name, (make, code) in _CHECKS.items() if name in provision
         ]
         self.doubt = "not_understood" if provision.get("not_understood") else None
-        kept = ITEM_CRITERIA | {"type", "path"}
-        self.left = {name: provision[name] for name in sorted(kept) if name in provision}
+        self.path: str = provision["path"]
+        self.permit = provision["type"] == "permit"
+        self.criteria = item_criteria(provision)
+        self.left = {name: provision[name] for name in sorted(_LEFT) if name in provision}
         self.provisions = [_Provision(one) for one in provision.get("provisions", ())]
         # A permit nested in a permit narrows it, also where it does not match the request.
-        self.narrows = self.left["type"] == "permit" and any(
-            one.left["type"] == "permit" for one in self.provisions
-        )
+        self.narrows = self.permit and any(one.permit for one in self.provisions)
 
-    def residue(self, asking: _Asking) -> Json | str:
-        """The rule left over, or the code of why this provision does not match."""
+    def left_over(self, asking: Asking, at: int) -> tuple[Rule, Json] | str:
+        """The rule left over, ready and as JSON, or the code of why this provision does not match."""
         start, end = self.period
-        if end is not None and asking.at >= end:
+        if end is not None and at >= end:
             return "consent_expired"
-        if start is not None and asking.at < start:
+        if start is not None and at < start:
             return "consent_not_yet_valid"
         doubt = self.doubt
         for check, code in self.checks:
-            found = check(asking)
-            if found == NO:
+            reached = check(asking)
+            if reached == NO:
                 return code
-            if found == DOUBT:
+            if reached == DOUBT:
                 doubt = doubt or code
-        rule = dict(self.left)
-        if doubt:
-            rule["doubt"] = doubt
-        if self.provisions:
-            inner = [one.residue(asking) for one in self.provisions]
-            nested = [one for one in inner if not isinstance(one, str)]
-            if self.narrows and not any(one["type"] == "permit" for one in nested):
-                nested.append({"doubt": "resource_not_covered", "path": rule["path"], "type": "permit"})
-            if nested:
-                rule["provisions"] = nested
-        return rule
+        residue = {**self.left, "doubt": doubt} if doubt else self.left
+        if not self.provisions:
+            rule = Rule(self.path, permit=self.permit, criteria=self.criteria, doubt=doubt is not None)
+            return rule, residue
+        inner = [found for one in self.provisions if not isinstance(found := one.left_over(asking, at), str)]
+        if self.narrows and not any(rule.permit for rule, _ in inner):
+            inner.append(_unreachable(self.path))
+        nested = [rule for rule, _ in inner]
+        rule = Rule(
+            self.path, permit=self.permit, criteria=self.criteria, doubt=doubt is not None, provisions=nested
+        )
+        return rule, {**residue, "provisions": [one for _, one in inner]} if inner else residue
 
 
-Check = Callable[[_Asking], int]
+def _unreachable(path: str) -> tuple[Rule, Json]:
+    """A nested permit that reaches nothing: it stands for those that do not match the request."""
+    residue = {"doubt": "resource_not_covered", "path": path, "type": "permit"}
+    return Rule(path, permit=True, criteria=(), doubt=True), residue
+
+
+Check = Callable[[Asking], int]
 
 
 def _recipients(named: list[str]) -> Check:
@@ -299,7 +307,7 @@ def _custodians(named: list[str]) -> Check:
 def _purposes(named: list[str]) -> Check:
     known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
 
-    def check(asking: _Asking) -> int:
+    def check(asking: Asking) -> int:
         covered = [not known.isdisjoint(_wider(purpose)) for purpose in asking.purposes]
         if all(covered):
             return YES
@@ -313,7 +321,7 @@ def _purposes(named: list[str]) -> Check:
 def _actions(named: list[str]) -> Check:
     known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
 
-    def check(asking: _Asking) -> int:
+    def check(asking: Asking) -> int:
         covering, touching = _ACTIONS[str(asking.action)]
         if not known.isdisjoint(covering):
             return YES
@@ -330,7 +338,7 @@ def _models(named: list[str]) -> Check:
 def _use(named: list[str]) -> Check:
     known = frozenset(named)
 
-    def check(asking: _Asking) -> int:
+    def check(asking: Asking) -> int:
         if not asking.permissions:
             return DOUBT
         covered = [not known.isdisjoint(duo.covering(one)) for one in asking.permissions]
@@ -345,7 +353,7 @@ def _use(named: list[str]) -> Check:
 def _conditions(named: list[str]) -> Check:
     known = frozenset(named)
 
-    def check(asking: _Asking) -> int:
+    def check(asking: Asking) -> int:
         contradicted = "NPOA" in known and "POA" in asking.permissions
         return YES if known <= asking.claims and not contradicted else DOUBT
 
@@ -355,7 +363,7 @@ def _conditions(named: list[str]) -> Check:
 def _diseases(named: list[str]) -> Check:
     known = frozenset(named)
 
-    def check(asking: _Asking) -> int:
+    def check(asking: Asking) -> int:
         if asking.diseases and known.issuperset(asking.diseases):
             return YES
         doubtful = not asking.diseases or NOT_UNDERSTOOD in known or not known.isdisjoint(asking.diseases)

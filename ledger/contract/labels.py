@@ -7,6 +7,9 @@ SYSTEMS = frozenset(
 )
 LEVEL = {"U": 0, "L": 1, "M": 2, "N": 3, "R": 4, "V": 5}
 
+# What a record is sealed under whose labels are not known. Nothing permits it.
+UNLABELLED = "unlabelled"
+
 # parent: children (v3-ActCode InformationSensitivityPolicy; ETH covers alcohol and opioids as PCF reads it)
 _CHILDREN = {
     "BH": "COGN DVD EMOTDIS MH SUD",

@@ -52,8 +52,8 @@ class CompiledRules:
         if rules.get("version") != 1:
             raise ValueError("rules of an unknown version permit nothing")
         asked = rules["asked"]
-        self.asked = None if asked is None else [Rule(rule) for rule in asked]
-        self.consents = [Rule(one["rule"]) for one in rules["consents"]]
+        self.asked = None if asked is None else [read_rule(rule) for rule in asked]
+        self.consents = [read_rule(one["rule"]) for one in rules["consents"]]
 
     def permits(self, item: Item) -> tuple[bool, str]:
         if refusal := withheld(item):
@@ -70,21 +70,16 @@ class CompiledRules:
 
     def permits_chunk(self, resource_type: str, labels: Iterable[str]) -> Literal["permit", "deny", "mixed"]:
         item = {**ANY_ITEM, "type": resource_type, "labels": sorted(labels)}
-        worst, best = self.bounds(item)
-        if best != PERMIT:
-            return "deny"
-        return "permit" if worst == PERMIT else "mixed"
-
-    def bounds(self, item: Item) -> tuple[int, int]:
-        """The worst and the best outcome for an item of which some fields are UNKNOWN."""
         if withheld(item):
-            return SILENT, SILENT
+            return "deny"
         worst, best = combined(rule.bounds(item) for rule in self.consents)
         if self.asked is not None:
             asked = [rule.bounds(item) for rule in self.asked]
             worst = min(worst, max((low for low, _ in asked), default=SILENT))
             best = min(best, max((high for _, high in asked), default=SILENT))
-        return worst, best
+        if best != PERMIT:
+            return "deny"
+        return "permit" if worst == PERMIT else "mixed"
 
 
 ANY_ITEM: Json = dict.fromkeys(
@@ -96,7 +91,10 @@ def withheld(item: Item) -> str | None:
     """Why an item is withheld whatever the consents say, or None."""
     if (kind := item.get("type")) is not UNKNOWN and kind not in RESOURCE_TYPES:
         return "type_unknown"
-    return None if item.get("labels") else "unlabelled"
+    labels = item.get("labels")
+    if labels is UNKNOWN:
+        return None
+    return None if labels and security.UNLABELLED not in labels else "unlabelled"
 
 
 def combined(outcomes: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -105,10 +103,10 @@ def combined(outcomes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     for worst, best in outcomes:
         worsts.append(worst)
         bests.append(best)
-    return _wins(worsts), _wins(bests)
+    return wins(worsts), wins(bests)
 
 
-def _wins(outcomes: Sequence[int]) -> int:
+def wins(outcomes: Sequence[int]) -> int:
     if DENY in outcomes:
         return DENY
     return PERMIT if PERMIT in outcomes else SILENT
@@ -119,14 +117,22 @@ class Rule:
 
     __slots__ = ("criteria", "doubt", "narrows", "path", "permit", "provisions")
 
-    def __init__(self, rule: Json) -> None:
-        self.path: str = rule.get("path", "")
-        self.permit: bool = rule["type"] == "permit"
-        self.doubt = DOUBT if rule.get("doubt") else 0
-        self.criteria = [make(rule[name], self.permit) for name, make in _CRITERIA.items() if name in rule]
-        self.provisions = [Rule(one) for one in rule.get("provisions", ())]
+    def __init__(
+        self,
+        path: str,
+        *,
+        permit: bool,
+        criteria: Sequence[Criterion],
+        doubt: bool,
+        provisions: Sequence["Rule"] = (),
+    ) -> None:
+        self.path = path
+        self.permit = permit
+        self.criteria = criteria
+        self.doubt = DOUBT if doubt else 0
+        self.provisions = provisions
         # A permit nested in a permit narrows it: what none of them reaches is not permitted.
-        self.narrows = self.permit and any(one.permit for one in self.provisions)
+        self.narrows = permit and any(one.permit for one in provisions)
 
     def bounds(self, item: Item) -> tuple[int, int]:
         """The worst and best outcome of this provision for the item."""
@@ -169,6 +175,23 @@ class Rule:
             if self.permit != (outcome == PERMIT) and one.bounds(item)[1] == outcome:
                 return one.decider(item, outcome)
         return self.path
+
+
+def read_rule(rule: Json) -> Rule:
+    """A rule from its JSON form."""
+    return Rule(
+        rule.get("path", ""),
+        permit=rule["type"] == "permit",
+        criteria=item_criteria(rule),
+        doubt=bool(rule.get("doubt")),
+        provisions=[read_rule(one) for one in rule.get("provisions", ())],
+    )
+
+
+def item_criteria(rule: Mapping[str, Any]) -> list[Criterion]:
+    """The criteria of a rule or provision that depend on the item."""
+    permit = rule["type"] == "permit"
+    return [make(rule[name], permit) for name, make in _CRITERIA.items() if name in rule]
 
 
 def _types(named: list[str], permit: bool) -> Criterion:
@@ -221,7 +244,9 @@ def _data_period(named: list[int | None], permit: bool) -> Criterion:
     def data_period(item: Item) -> int:
         start, end = item.get("start"), item.get("end")
         if start is UNKNOWN:
-            return OPEN
+            asked = item.get("asked_period", (None, None))
+            apart = _before(asked[1], first) or _before(after, asked[0])
+            return NO if apart else OPEN
         if start is None and end is None:
             return DOUBT
         # 1. No overlap at all. 2. Wholly inside. 3. Partly: a permit does not reach it, a deny does.
@@ -235,6 +260,11 @@ def _data_period(named: list[int | None], permit: bool) -> Criterion:
         return YES if inside else DOUBT
 
     return data_period
+
+
+def _before(after: int | None, start: int | None) -> bool:
+    """Whether a period that ends before `after` lies wholly before one that begins at `start`."""
+    return after is not None and start is not None and after <= start
 
 
 def _authors(named: list[str], permit: bool) -> Criterion:

@@ -30,7 +30,7 @@ WITH_OPENINGS = frozenset({"GrantConsent", "ReplaceConsent", "Release", "Deliver
 
 
 def run(state: State, transaction: Transaction) -> Result:
-    """Runs one transaction against the last committed state. Raises Refused: nothing may be committed then."""
+    """Runs one transaction against the last committed state. Raises Refused: commit nothing then."""
     if transaction.name not in TRANSACTIONS:
         raise Refused("transaction_unknown", "The contract has no such transaction.")
     function, roles = TRANSACTIONS[transaction.name]
