@@ -1,0 +1,184 @@
+"""Puts confidentiality and sensitivity on a FHIR R4 resource by rule, from the codes that it carries.
+
+Pure functions over one parsed resource: no Django, no database. The rules stand in `label_rules.py`.
+In doubt there is no label, and what has no label is sealed under `UNLABELLED`, which nothing permits.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.records.label_rules import (
+    ACT_CODE,
+    ALIASES,
+    CONFIDENTIALITY,
+    COVERED,
+    ICD_10,
+    RULES,
+    STATEMENTS,
+    VERSION,
+    Rule,
+)
+
+Resource = dict[str, Any]
+UNLABELLED = "unlabelled"
+_CONTAINERS = frozenset({dict, list})
+
+# Ordered from least to most; U, L and M of the source are kept as N, the floor of these records.
+_RANK = {"U": 0, "L": 0, "M": 0, "N": 0, "R": 1, "V": 2}
+_NAME = ("N", "R", "V")
+
+_EXACT: dict[tuple[str, str], Rule] = {
+    (rule.system, code): rule for rule in RULES if rule.system != ICD_10 for code in rule.codes.split()
+}
+_PREFIX: dict[str, Rule] = {
+    code: rule for rule in RULES if rule.system == ICD_10 for code in rule.codes.split()
+}
+_PREFIX_LENGTHS = sorted({len(code) for code in _PREFIX}, reverse=True)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What one resource carries.
+
+    confidentiality  N, R or V (v3-Confidentiality)
+    sensitivity      sorted v3-ActCode codes
+    basis            sorted names of the rules that put them on, "source" for meta.security,
+                     "followed", "type", "no-rule"
+    version          of the rule table
+    """
+
+    confidentiality: str
+    sensitivity: tuple[str, ...]
+    basis: tuple[str, ...]
+    version: str = VERSION
+
+    @property
+    def codes(self) -> list[str]:
+        """All of them as the contract takes them: sorted, confidentiality among them."""
+        return sorted((self.confidentiality, *self.sensitivity))
+
+
+def label(resource: Resource, known: Mapping[str, Labels | None] | None = None) -> Labels | None:
+    """The labels of `resource`, or None where the rules cannot tell: it is then withheld.
+
+    `known` has the labels of resources at hand by `Type/id` and by `urn:uuid:…`, for a resource whose meaning
+    stands in another (a Claim's diagnosis). None also where the type has no statement, where the
+    element that the rules need holds no code of a covered terminology, and where the source's
+    own confidentiality is not one of v3-Confidentiality.
+    """
+    statement = STATEMENTS.get(str(resource.get("resourceType")))
+    if statement is None:
+        return None
+    found = _Found()
+
+    # 1. What the source says is never lowered.
+    if not _take_source(resource, found):
+        return None
+
+    # 2. A sensitive code anywhere in it counts: a reason, a component, a contained resource.
+    covered = statement.by_type
+    for name, value in resource.items():
+        if name != "meta" and type(value) in _CONTAINERS:
+            for system, code in _codings(value):
+                if (rule := _rule(system, code)) is not None:
+                    found.add(rule.sensitivity, rule.name)
+                if not covered and system in COVERED and name in statement.needs:
+                    covered = True
+
+    # 3. What its meaning rests on must be there: a code of its own, and each thing that it must follow.
+    must, missing = _followed(resource, statement.must, known or {})
+    if missing or not (covered or must):
+        return None
+    may, _ = _followed(resource, statement.follows, known or {})
+    for other in must + may:
+        found.follow(other)
+
+    return found.labels("type" if statement.by_type else "no-rule")
+
+
+@dataclass
+class _Found:
+    rank: int = 0
+    sensitivity: set[str] = field(default_factory=set)
+    basis: set[str] = field(default_factory=set)
+
+    def add(self, sensitivity: Iterable[str], basis: str) -> None:
+        self.sensitivity.update(sensitivity)
+        self.basis.add(basis)
+
+    def follow(self, other: Labels) -> None:
+        self.rank = max(self.rank, _RANK[other.confidentiality])
+        self.add(other.sensitivity, "followed")
+
+    def labels(self, otherwise: str) -> Labels:
+        rank = max(self.rank, _RANK["R"]) if self.sensitivity else self.rank
+        basis = tuple(sorted(self.basis)) or (otherwise,)
+        return Labels(_NAME[rank], tuple(sorted(self.sensitivity)), basis)
+
+
+def _take_source(resource: Resource, found: _Found) -> bool:
+    """False where the source's confidentiality is no code of v3-Confidentiality."""
+    meta = resource.get("meta")
+    for system, code in _codings(meta.get("security")) if isinstance(meta, dict) else ():
+        if system == CONFIDENTIALITY:
+            if code not in _RANK:
+                return False
+            found.rank = max(found.rank, _RANK[code])
+            found.basis.add("source")
+        elif system == ACT_CODE:
+            found.add((code,), "source")
+    return True
+
+
+def _followed(
+    resource: Resource, paths: tuple[str, ...], known: Mapping[str, Labels | None]
+) -> tuple[list[Labels], bool]:
+    """The labels of what `resource` refers to at `paths`, and whether any of it is not known."""
+    labels = [known.get(reference) for path in paths for reference in _references(resource, path)]
+    return [one for one in labels if one is not None], None in labels
+
+
+def _rule(system: str, code: str) -> Rule | None:
+    if system != ICD_10:
+        return _EXACT.get((system, code))
+    bare = code.replace(".", "").upper()
+    for length in _PREFIX_LENGTHS:
+        if (rule := _PREFIX.get(bare[:length])) is not None:
+            return rule
+    return None
+
+
+def _codings(value: Any) -> list[tuple[str, str]]:
+    """(system, code) of every Coding within `value`, with the terminology's one name."""
+    found = []
+    stack = [value]
+    for node in stack:
+        if type(node) is dict:
+            code = node.get("code")
+            if type(code) is str and type(system := node.get("system")) is str:
+                found.append((ALIASES.get(system, system), code))
+            children: Iterable[Any] = node.values()
+        elif type(node) is list:
+            children = node
+        else:
+            continue
+        for child in children:
+            if type(child) in _CONTAINERS:
+                stack.append(child)
+    return found
+
+
+def _references(resource: Resource, path: str) -> Iterator[str]:
+    """Literal references at `path` (dots between elements, lists passed through)."""
+    nodes: list[Any] = [resource]
+    for name in path.split("."):
+        nodes = [child for node in nodes if isinstance(node, dict) for child in _listed(node.get(name))]
+    for node in nodes:
+        if isinstance(node, dict):
+            # A reference without a literal address cannot be followed: "" is never known.
+            yield str(node.get("reference", ""))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
