@@ -5,12 +5,12 @@ stands, and hands their openings to the contract, which alone decides.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.keyholder.envelope import new_key
 from gateway.keyholder.log import was_opened
-from gateway.keyholder.reading import Look, Reader, standing
+from gateway.keyholder.reading import Reader, standing
 from gateway.keyholder.store import Opening, Release, Store
 from gateway.keyholder.submit import Draft, submit
 from ledger.client import Ledger
@@ -19,6 +19,8 @@ from ledger.contract.decision import decide
 from ledger.contract.requests import check_request
 from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
+
+READ_AT_ONCE = 500
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:
@@ -135,22 +137,29 @@ class Doors:
             patient: self._store.openings_of(patient) if self._store.is_enrolled(patient) else []
             for patient in set(patients.values())
         }
-        consents = [one.consent for found in openings.values() for one in found]
-        look = self._reader.look([], consents) if consents else None
         now = int(self._clock())
+        stands = self._standings([one.consent for found in openings.values() for one in found], now)
         by_patient = {
-            patient: self._speaking_of(found, request, look, now) for patient, found in openings.items()
+            patient: self._speaking_of(found, stands, request, now) for patient, found in openings.items()
         }
         return {subject: by_patient[patient] for subject, patient in patients.items()}
 
+    def _standings(self, consents: Sequence[str], now: int) -> dict[str, str]:
+        found = {}
+        for first in range(0, len(consents), READ_AT_ONCE):
+            batch = consents[first : first + READ_AT_ONCE]
+            look = self._reader.look([], batch)
+            found.update({consent: standing(look, consent, at=now) for consent in batch})
+        return found
+
     def _speaking_of(
-        self, openings: Sequence[Opening], request: Json, look: Look | None, now: int
+        self, openings: Sequence[Opening], stands: Mapping[str, str], request: Json, now: int
     ) -> _Speaking:
         current: list[Opening] = []
         over: list[Opening] = []
         stopped: list[Opening] = []
         for one in openings:
-            found = "consent_unknown" if look is None else standing(look, one.consent, at=now)
+            found = stands[one.consent]
             if found in ("consent_revoked", "consent_superseded"):
                 over.append(one)
             elif self._store.is_denied([one.consent]):
