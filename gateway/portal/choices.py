@@ -64,7 +64,7 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "state": state,
             "open": state in OPEN,
             "stopped": state in (State.STOPPING, State.STOPPED),
-            "took": (consent.revoked_at - consent.stopped_at).total_seconds()
+            "took": max(1, round((consent.revoked_at - consent.stopped_at).total_seconds()))
             if consent.revoked_at and consent.stopped_at
             else None,
             "newer": getattr(consent, "replaced_by", None),

@@ -1,0 +1,184 @@
+"""The whole way of a patient in a real browser: sign in, choose, agree, look, stop.
+
+At two widths, with JavaScript and without. On every page: no axe violation, no breach of the content
+policy, no request to another host, nothing wider than the screen, no target too small to hit.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.db import transaction
+from django.urls import reverse
+
+from ledger.audit.log import Actor, record
+from tests.questions import ask, commit
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+# Where pictures of every page go, for people to look at.
+PICTURES = os.environ.get("SCREENSHOTS")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
+]
+
+TOO_SMALL = """() => [...document.querySelectorAll('a[href], button, input, select, summary')]
+  .filter(e => e.checkVisibility() && !e.classList.contains('govuk-skip-link'))
+  .map(e => [e, e.getBoundingClientRect()])
+  .filter(([e, box]) => box.width && box.height < (e.matches('button') ? 44 : 24))
+  .filter(([e]) => !e.closest('p, li, dd, dt'))
+  .map(([e, box]) => e.outerHTML.slice(0, 80) + ' ' + box.height)"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    # Playwright keeps an event loop in this thread, which Django would take for an async view.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+class Visit:
+    """One browser window, and everything that it must never do."""
+
+    def __init__(self, chromium: Any, url: str, width: int, scripts: bool) -> None:
+        self.url, self.width, self.scripts = url, width, scripts
+        self.problems: list[str] = []
+        context = chromium.new_context(viewport={"width": width, "height": 800}, java_script_enabled=scripts)
+        self.page = context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.page.on("request", self._on_request)
+        self.page.on("console", lambda message: self._on_console(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
+
+    def _on_request(self, request: Any) -> None:
+        if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
+            self.problems.append(f"request to another host: {urlsplit(request.url).netloc}")
+
+    def _on_console(self, kind: str, text: str) -> None:
+        if kind == "error" or "Content Security Policy" in text:
+            self.problems.append(text)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.url + path)
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name).first.click()
+
+    def look(self, name: str) -> None:
+        """Check the page that is open, whatever it is."""
+        if PICTURES:
+            how = "js" if self.scripts else "nojs"
+            self.page.screenshot(path=Path(PICTURES) / f"{name}-{self.width}-{how}.png", full_page=True)
+        assert self.problems == []
+        if not self.scripts:
+            return
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page)
+        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= self.width, f"{name} is too wide"
+        assert self.page.evaluate(TOO_SMALL) == [], name
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
+@pytest.mark.parametrize("width", [1280, 320])
+def test_from_signing_in_to_stop(
+    chromium: Any, live_server: Any, alice: Any, helix: Any, width: int, scripts: bool
+) -> None:
+    question, other = ask(helix, alice), ask(helix, alice)
+    with transaction.atomic():
+        for kind in ("job.released", "job.denied", "job.stopped"):
+            details = {"requester": str(helix.pk), "request": question.id}
+            record(kind=kind, actor=Actor.system("worker"), subject=alice.pseudonym, **details)
+        record(kind="access.emergency", actor=Actor.staff(1), subject=alice.pseudonym)
+    visit = Visit(chromium, live_server.url, width, scripts)
+    page = visit.page
+
+    visit.open("/")
+    visit.look("start")
+    page.get_by_role("button", name="Start now").click()
+    visit.look("sign-in")
+    visit.press("Sign in")
+    visit.look("sign-in-error")
+    page.get_by_label("Email").fill(alice.user.email)
+    page.get_by_label("Password").fill("correct horse battery")
+    visit.press("Sign in")
+    visit.look("home")
+    visit.open(reverse("requests"))
+    visit.look("requests")
+    page.get_by_role("link", name="Helix AI asks to use your records").first.click()
+    visit.open(reverse("question", args=[question.id]))
+    visit.look("question")
+    page.get_by_text("What can go wrong").click()
+    assert page.get_by_text("8 out of every 100").is_visible()
+    visit.look("question-open")
+    visit.press("Yes, choose what to share")
+    visit.look("choose")
+    visit.press("Yes, check my answers")
+    visit.look("choose-error")
+    page.get_by_label("Test results").check()
+    page.get_by_label("Mental health").check()
+    page.get_by_label("For 90 days").check()
+    visit.press("Yes, check my answers")
+    visit.look("check")
+    visit.press("Agree and share")
+    assert page.get_by_text("Waiting to be sealed").is_visible()
+    visit.look("done")
+    consent = question.consents.get()
+    assert (consent.kinds, consent.sensitive) == (["Observation"], ["PSY"])
+    commit(consent)
+
+    visit.open(reverse("question", args=[other.id]))
+    visit.press("No, do not share")
+    assert page.get_by_role("heading", name="You said no").is_visible()
+    visit.look("no")
+
+    visit.open(reverse("choices"))
+    visit.look("choices")
+    visit.press("Stop sharing")
+    assert page.get_by_text("From then on we open nothing more").is_visible()
+    visit.look("stopped")
+    consent.refresh_from_db()
+    assert consent.stopped_at is not None
+
+    for name in ("access", "help", "mfa_index", "mfa_activate_totp", "account_change_password"):
+        visit.open(reverse(name))
+        if page.get_by_label("Password").count() == 1 and "reauthenticate" in page.url:
+            page.get_by_label("Password").fill("correct horse battery")
+            page.get_by_role("button").first.click()
+        visit.look(name)
+    visit.open(reverse("notice", args=[question.notice.digest]))
+    visit.look("notice")
+    visit.open(reverse("account_logout"))
+    visit.look("sign-out")
+    visit.press("Sign out")
+    assert urlsplit(page.url).path == "/"
+
+
+def test_the_first_view_is_light(chromium: Any, live_server: Any) -> None:
+    """At most 60 KB, as a server that compresses static files sends it."""
+    import gzip
+
+    sizes: list[int] = []
+    visit = Visit(chromium, live_server.url, 320, True)
+    visit.page.on("response", lambda response: sizes.append(len(gzip.compress(response.body()))))
+    visit.open("/")
+    visit.page.wait_for_load_state("networkidle")
+    assert len(sizes) >= 4
+    assert sum(sizes) <= 60_000

@@ -1,0 +1,83 @@
+"""Sign-up by invitation, sign-in, sign-out, and pages under a person's feet."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from consent import services
+from consent.models import ConsentRequest, Patient
+from gateway.accounts.models import User
+from ledger.audit.log import Actor
+from ledger.audit.models import AuditRow
+
+pytestmark = pytest.mark.django_db
+
+ACCOUNT = {
+    "email": "ada@example.org",
+    "password1": "correct horse battery",
+    "password2": "correct horse battery",
+}
+
+
+def test_an_invitation_leads_to_an_account(client: Client) -> None:
+    patient, code = services.invite(name="Ada", by=Actor.staff(1))
+    assert "You are invited" in client.get(f"/invitation/{code}").content.decode()
+    assert client.post(reverse("account_signup"), ACCOUNT)["Location"] == "/home"
+    patient.refresh_from_db()
+    assert patient.user == User.objects.get(email="ada@example.org")
+    assert "Hello, Ada" in client.get("/home").content.decode()
+    assert Client().get(f"/invitation/{code}").status_code == 409
+
+
+def test_nobody_signs_up_without_one(client: Client) -> None:
+    client.post(reverse("account_signup"), ACCOUNT)
+    assert not User.objects.exists()
+    assert "You need an invitation" in client.get(reverse("account_signup")).content.decode()
+    assert client.get("/invitation/no-such-code").status_code == 409
+
+
+def test_who_has_an_account_uses_it(client: Client, user: Any) -> None:
+    patient, code = services.invite(name="Ada", by=Actor.staff(1))
+    client.force_login(user("ada"), backend="django.contrib.auth.backends.ModelBackend")
+    assert client.post(f"/invitation/{code}")["Location"] == "/home"
+    assert Patient.objects.get(pk=patient.pk).user is not None
+
+
+def test_signing_in_and_out(client: Client, alice: Any) -> None:
+    wrong = client.post(reverse("account_login"), {"login": alice.user.email, "password": "wrong"})
+    assert "There is a problem" in wrong.content.decode()
+    right = client.post(
+        reverse("account_login"), {"login": alice.user.email, "password": "correct horse battery"}
+    )
+    assert right["Location"] == "/home"
+    assert client.post(reverse("account_logout"))["Location"] == "/"
+    assert client.get("/home").status_code == 302
+
+
+def test_signed_out_in_the_middle_goes_on_after_signing_in(client: Client, question: ConsentRequest) -> None:
+    there = reverse("check", args=[question.id])
+    answer = client.post(there)
+    assert answer["Location"] == f"{reverse('account_login')}?next={there}"
+    assert not question.consents.exists()
+
+
+def test_staff_leave_a_row_when_they_sign_in(client: Client, bob: Any, alice: Any) -> None:
+    for person in (bob, alice.user):
+        client.post(reverse("account_login"), {"login": person.email, "password": "correct horse battery"})
+        client.post(reverse("account_logout"))
+    assert AuditRow.objects.filter(kind="staff.signed_in").count() == 1
+
+
+def test_the_admin_site_signs_people_in_like_every_page(client: Client) -> None:
+    assert client.get("/admin/", follow=True).redirect_chain[-1][0].startswith(reverse("account_login"))
+
+
+def test_a_forged_post_changes_nothing(alice: Any, question: ConsentRequest) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice.user, backend="django.contrib.auth.backends.ModelBackend")
+    answer = client.post(reverse("refuse", args=[question.id]))
+    assert answer.status_code == 403
+    assert "This page was open too long" in answer.content.decode()
+    assert not question.consents.exists()
