@@ -109,11 +109,12 @@ def _entry(place: tuple[int, int, str], payload: Any, header: Any, action: Any) 
             for one in body.action.endorsements
         ),
         event=event,
-        writes=tuple(_writes(simulated.results)),
+        writes=tuple(writes(simulated.results)),
     )
 
 
-def _writes(results: bytes) -> Iterator[Write]:
+def writes(results: bytes) -> Iterator[Write]:
+    """What a simulation (a serialised TxReadWriteSet) would write at commit."""
     for entry in rwset_pb2.TxReadWriteSet.FromString(results).ns_rwset:
         sets = kv_rwset_pb2.KVRWSet.FromString(entry.rwset)
         for write in sets.writes:

@@ -315,7 +315,7 @@ class FakePeer:
         members = {
             msp_principal_pb2.MSPRole.FromString(one.principal).msp_identifier for one in envelope.identities
         }
-        return len(members & orgs) >= envelope.rule.n_out_of.n
+        return bool(len(members & orgs) >= envelope.rule.n_out_of.n)
 
     def commit(self, block: Any) -> None:
         """Validate a block in its order and apply what is valid."""
