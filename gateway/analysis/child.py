@@ -143,28 +143,27 @@ class Subject:
 
     def __init__(self, id: str, patient: str, rules: Any) -> None:
         from gateway.analysis.catalogue.evidence import Resource
+        from ledger.contract.rules import CompiledRules
 
-        self.id, self.patient, self.rules = id, patient, rules
+        self.id, self.patient, self.rules = id, patient, CompiledRules(rules)
         self.resources: list[Resource] = []
 
     def add(self, lines: bytes, labels: list[str]) -> None:
         import orjson
-        from ledger.contract.decision import permits
 
         from gateway.analysis.catalogue.evidence import Resource
-        from gateway.records.lines import item
+        from ledger.contract.items import item_of
 
         for line in _lines(lines):
             body = orjson.loads(line)
-            if permits(self.rules, item(body, labels)):
+            permitted, _ = self.rules.permits(item_of(body, labels))
+            if permitted:
                 reference = f"{body['resourceType']}/{body.get('id', '')}"
                 self.resources.append(Resource(reference, hashlib.sha256(line).hexdigest(), body))
 
     def complete(self, types: frozenset[str]) -> frozenset[str]:
-        """The types of which every resource without a sensitivity would be permitted: none found means none."""
-        from ledger.contract.decision import permits_chunk
-
-        return frozenset(each for each in types if permits_chunk(self.rules, each, ["N"]) == "permit")
+        """The types of which every resource without a sensitivity is permitted: none found means none."""
+        return frozenset(each for each in types if self.rules.permits_chunk(each, ["N"]) == "permit")
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

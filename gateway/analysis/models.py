@@ -40,6 +40,7 @@ class Job(models.Model):
         CANCELLED = "cancelled"
 
     SETTLED = (State.DONE, State.DENIED, State.STOPPED, State.FAILED, State.CANCELLED)
+    UNDER_WAY = (State.RELEASING, State.RUNNING, State.DELIVERING)
 
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="jobs")
@@ -47,22 +48,33 @@ class Job(models.Model):
     purpose = models.CharField(max_length=20)
     use = models.JSONField(default=list)
     index_date = models.DateField()
-    idempotency_key = models.CharField(max_length=128, null=True, blank=True)
+    # Null, not "", where the client gave none: nulls are not duplicates.
+    idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001
     body_digest = models.CharField(max_length=64, blank=True)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
     error_code = models.CharField(max_length=60, blank=True)
     # The claim: who runs it until when, and the number that only grows (the fencing token).
     lease_until = models.DateTimeField(null=True)
     fence = models.PositiveIntegerField(default=0)
+    # How many claims ended without a word: a job that kills its workers is given up in the end.
+    lost = models.PositiveIntegerField(default=0)
+    # Not before; and when it was last handed to the broker, which may forget it.
+    retry_at = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(null=True)
     cancel_requested = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     settled_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["requester", "idempotency_key"], name="one_job_per_idempotency_key")
+            models.UniqueConstraint(
+                fields=["requester", "idempotency_key"], name="one_job_per_idempotency_key"
+            )
         ]
-        indexes = [models.Index(fields=["state", "lease_until"]), models.Index(fields=["requester", "-created_at"])]
+        indexes = [
+            models.Index(fields=["state", "lease_until"]),
+            models.Index(fields=["requester", "-created_at"]),
+        ]
 
     def __str__(self) -> str:
         return f"job {self.state}"
@@ -80,15 +92,28 @@ class JobSubject(models.Model):
 
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="subjects")
-    request = models.ForeignKey(ConsentRequest, on_delete=models.PROTECT, related_name="+")
-    # Null where the client named a request that it does not have: such a subject is never released.
+    number = models.PositiveIntegerField(help_text="place in the client's list")
+    asked = models.CharField(max_length=64, help_text="the consent request's id, as the client named it")
+    # Null where the client has no such request. It goes the same way as any other, under the id of nobody.
+    request = models.ForeignKey(ConsentRequest, null=True, on_delete=models.PROTECT, related_name="+")
     patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="+")
+    nobody = models.CharField(max_length=64, default=random_id, editable=False)
+    # The consent that the release stands on.
+    consent = models.CharField(max_length=64, blank=True)
     state = models.CharField(max_length=13, choices=State, default=State.QUEUED)
     # For staff and the patient only; a client sees `not_available`.
     reasons = models.JSONField(default=list)
 
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_subject_per_place")]
+
     def __str__(self) -> str:
         return f"subject {self.state}"
+
+    @property
+    def keyholder_patient(self) -> str:
+        """The id under which the keyholder is asked: a stranger to it where there is no such patient."""
+        return self.patient_id or self.nobody
 
 
 class Attempt(models.Model):
@@ -96,6 +121,7 @@ class Attempt(models.Model):
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
+    # Empty until the release is known to stand; the number is used again as long as it is.
     release_tx = models.CharField(max_length=64, blank=True)
     deliver_tx = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(auto_now_add=True)

@@ -22,7 +22,7 @@ ICD10 = frozenset(
     }
 )
 
-RESULT_STATUSES = frozenset({"final", "amended", "corrected"})
+RESULT_STATUSES = ("final", "amended", "corrected")
 REFUTED = frozenset({"entered-in-error", "refuted", "unconfirmed", "provisional", "differential"})
 OVER = frozenset({"inactive", "resolved"})
 
@@ -105,7 +105,7 @@ class Evidence:
         """Active medication orders with the CodeableConcept of the medication (None: it cannot be found)."""
         for each in self.of_type("MedicationRequest"):
             body = each.body
-            if body.get("status") != "active" or body.get("intent") in {"proposal", "plan"}:
+            if body.get("status") != "active" or body.get("intent") in ("proposal", "plan"):
                 continue
             if body.get("doNotPerform") is True or not _is_by(body.get("authoredOn"), until):
                 continue
@@ -122,7 +122,7 @@ class Evidence:
             if wanted == f"#{inner.get('id')}":
                 return _object(inner.get("code"))
         for each in self.of_type("Medication"):
-            if wanted in {each.reference, f"urn:uuid:{each.body.get('id')}"}:
+            if wanted in (each.reference, f"urn:uuid:{each.body.get('id')}"):
                 return _object(each.body.get("code"))
         return None
 

@@ -99,7 +99,7 @@ class Features:
 
 
 class Model(ABC):
-    """One version of one model. `card` holds strings, lists and objects; `title` and `outcome` are among them.
+    """One version of one model. `card` holds strings, lists and objects, among them `title` and `outcome`.
 
     `reads` are the FHIR types that it looks at: nothing else is asked for, opened or parsed.
     """

@@ -253,7 +253,7 @@ def _person(evidence: Evidence, day: date) -> tuple[dict[str, Feature], dict[str
     born = full_date(patient.body.get("birthDate"))
     age = Feature(age_at(born, day), source) if born else Feature(None, source, "age.missing")
     gender = patient.body.get("gender")
-    sex = Feature(gender, source) if gender in {"female", "male"} else Feature(None, source, "sex.missing")
+    sex = Feature(gender, source) if gender in ("female", "male") else Feature(None, source, "sex.missing")
     return {"age": age, "sex": sex, "race": _race(patient)}, excluded
 
 

@@ -1,0 +1,83 @@
+"""A worker's end of a job child: start it, learn its key, hand it chunks, take its sealed result."""
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.analysis import sandbox
+from gateway.analysis.pipes import ChildFailed, read_frame, write_frame
+from ledger.errors import EnvelopeError
+
+START_SECONDS = 30.0
+ANSWER_SECONDS = 45.0  # less than a job's lease
+
+log = logging.getLogger(__name__)
+
+
+class JobChild:
+    """One running child; a context manager that leaves none behind. Raises ChildFailed, EnvelopeError."""
+
+    def __init__(self) -> None:
+        self._process = sandbox.start()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        try:
+            os.set_blocking(self._input, False)
+            hello = self._read(START_SECONDS)
+            self.public_key = str(hello["key"])
+            self.unenforced = list(hello["unenforced"])
+        except KeyError:
+            self.close()
+            raise ChildFailed("The job child did not say who it is.") from None
+        except BaseException:
+            self.close()
+            raise
+        if self.unenforced:
+            log.warning("this system does not enforce on job children: %s", ", ".join(self.unenforced))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, name: str, given: Mapping[str, Any], *, timeout: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """One frame, one answer (see child.py)."""
+        write_frame(self._input, {name: dict(given)}, timeout=timeout)
+        answer = self._read(timeout)
+        if "error" not in answer:
+            return answer
+        code = str(answer["error"])
+        if code.startswith("envelope_"):
+            raise EnvelopeError("A sealed chunk of a job does not open.", code=code)
+        log.error("job child: %s %s", code, answer.get("kind", ""))
+        raise ChildFailed("The job child could not do its work.", code=code)
+
+    def _read(self, timeout: float) -> dict[str, Any]:
+        answer = read_frame(self._output, timeout=timeout)
+        if answer is None:
+            raise ChildFailed("The job child ended before its work was done.")
+        return answer
+
+    def close(self) -> None:
+        """End it: it leaves when its input closes, and is killed if it does not."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

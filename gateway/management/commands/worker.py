@@ -1,0 +1,28 @@
+"""`manage.py worker`: runs jobs. Any number may run; each job has one at a time."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+
+class Command(BaseCommand):
+    help = "Run jobs from the broker."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--concurrency", type=int, default=2, help="jobs at a time (default 2)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from gateway.celery import app
+
+        app.worker_main(
+            [
+                "worker",
+                f"--concurrency={options['concurrency']}",
+                "--pool=prefork",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+                "-Ofair",
+                "--loglevel=WARNING",
+            ]
+        )
