@@ -1,7 +1,8 @@
-"""The Fabric client on a channel of fake peers: each step's faults, events, keys with policies of their own."""
+"""The Fabric client on a channel of fake peers: each step's faults, events, keys with their own policies."""
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def put(ledger: FabricLedger, key: str, value: str = "v") -> str:
 
 def test_an_envelope_is_endorsed_by_as_many_as_are_needed(ledger: FabricLedger) -> None:
     put(ledger, "a")
-    block = list(ledger.blocks(1, wait=0.3))[0]
+    block = next(iter(ledger.blocks(1, wait=0.3)))
     (entry,) = blocks.transactions(block)
     assert sorted(entry.endorsers) == sorted(ORGANISATIONS[:2])
     assert (entry.creator, entry.validity) == ("RiversideMSP", "VALID")
@@ -267,7 +268,7 @@ def test_blocks_are_chained(ledger: FabricLedger) -> None:
         put(ledger, key)
     chain = list(ledger.blocks(0, wait=0.3))
     assert [block.header.number for block in chain] == [0, 1, 2, 3]
-    for before, block in zip(chain, chain[1:], strict=False):
+    for before, block in pairwise(chain):
         assert block.header.previous_hash == blocks.header_hash(before)
         assert block.header.data_hash == blocks.data_hash(block)
 
