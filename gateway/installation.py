@@ -77,6 +77,16 @@ def start(home: Path, *, port: int | None = None) -> Processes:
     return processes
 
 
+def limits() -> list[str]:
+    """What this machine does not enforce, in plain words, for whoever starts the installation."""
+    from gateway.analysis.sandbox import not_enforced
+
+    found = ["the boundary between processes: all run under one account"]
+    if settings.LEDGER_URL.startswith("embedded://"):
+        found.append("the ledger's independence: whoever owns this machine could rewrite it")
+    return [*found, *not_enforced()]
+
+
 def _broker(home: Path) -> Spec | None:
     """Valkey on a Unix socket, where its wheel fits and no other broker is configured."""
     path = home / "broker" / "broker.sock"

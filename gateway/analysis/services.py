@@ -30,6 +30,7 @@ from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
 
 __all__ = [
     "cancel",
+    "client_brief",
     "client_view",
     "manifest",
     "record_model_registered",
@@ -305,9 +306,8 @@ CLIENT_STATES = {
 }
 
 
-def client_view(job: Job) -> dict[str, Any]:
-    """A job as its AI client sees it: `{id, state, code, model, purpose, index_date, created_at, settled_at,
-    subjects, release_tx, deliver_tx}`. `code` says why it failed or what it waits for."""
+def client_brief(job: Job) -> dict[str, Any]:
+    """A job's row as its AI client sees it. `code` says why it failed, or what it waits for."""
     state = CLIENT_STATES[State(job.state)]
     return {
         "id": job.id,
@@ -318,8 +318,12 @@ def client_view(job: Job) -> dict[str, Any]:
         "index_date": job.index_date.isoformat(),
         "created_at": job.created_at,
         "settled_at": job.settled_at,
-        **manifest(job),
     }
+
+
+def client_view(job: Job) -> dict[str, Any]:
+    """The brief, and its `subjects`, `release_tx` and `deliver_tx`."""
+    return {**client_brief(job), **manifest(job)}
 
 
 def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder | None = None) -> bytes:

@@ -48,13 +48,17 @@ class ConsentRequests(APIView):
         if not AIModel.objects.filter(
             digest=question["model"], provider=requester, state=AIModel.State.APPROVED
         ).exists():
-            raise InvalidInput("This model is not registered and approved for you.", code="model_not_approved")
+            raise InvalidInput(
+                "This model is not registered and approved for you.", code="model_not_approved"
+            )
         patient = referrals.redeem(code=question.pop("referral_code"), requester=requester)
         if patient is None:
             raise NotAvailable
         asked = services.ask(requester=requester, patient=patient, notice=notices.current(), **question)
         return Response(
-            consent_request_body(asked), status=201, headers={"Location": f"/api/v1/consent-requests/{asked.id}"}
+            consent_request_body(asked),
+            status=201,
+            headers={"Location": f"/api/v1/consent-requests/{asked.id}"},
         )
 
 

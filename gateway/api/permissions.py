@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from oauth2_provider.models import AccessToken
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -17,12 +18,12 @@ class IsAIClient(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         scope = getattr(view, "required_scope", None)
         token = request.auth
-        if scope is None or token is None or not token.is_valid([scope]):
+        if scope is None or not isinstance(token, AccessToken) or not token.is_valid([scope]):
             return False
         return AIClient.objects.filter(application=token.application_id).exists()
 
 
 def requester_of(request: Request) -> Requester:
     """The organisation whose client calls."""
-    assert request.auth is not None
+    assert isinstance(request.auth, AccessToken)
     return Requester.objects.get(clients__application=request.auth.application_id)

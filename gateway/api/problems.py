@@ -119,4 +119,6 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
                 headers=headers,
             )
     log.error("unhandled %s", type(error).__name__)
-    return problem(code="error", status=500, detail="The failure is logged. Try again, or tell us the request id.")
+    return problem(
+        code="error", status=500, detail="The failure is logged. Try again, or tell us the request id."
+    )

@@ -59,33 +59,37 @@ class JobIn(Strict):
     )
 
 
-class JobOut(serializers.Serializer[Any]):
+class JobBrief(serializers.Serializer[Any]):
     id = serializers.RegexField(DIGEST)
-    state = serializers.ChoiceField(
-        ["queued", "releasing", "running", "delivering", "done", "failed", "cancelled"]
-    )
+    state = serializers.ChoiceField(["queued", "running", "done", "failed", "cancelled"])
+    code = serializers.CharField(allow_blank=True, help_text="why it failed, or what it waits for")
     model = serializers.RegexField(DIGEST)
     purpose = serializers.CharField()
+    index_date = serializers.DateField()
     created_at = serializers.DateTimeField()
     settled_at = serializers.DateTimeField(allow_null=True)
-    subjects = serializers.IntegerField(help_text="patients asked about")
-    delivered = serializers.IntegerField(help_text="results that may be read")
-    error_code = serializers.CharField(allow_blank=True)
 
 
-class ManifestEntry(serializers.Serializer[Any]):
-    subject = serializers.RegexField(DIGEST, help_text="the patient's only name within this job")
-    request = serializers.RegexField(DIGEST, help_text="the consent request that you named")
-    state = serializers.ChoiceField(["delivered", "not_available"])
+class SubjectOut(serializers.Serializer[Any]):
+    subject = serializers.CharField(help_text="the patient's only name within this job")
+    request = serializers.CharField(help_text="the consent request as you named it")
+    state = serializers.ChoiceField(["queued", "delivered", "not_available"])
     digest = serializers.RegexField(DIGEST, allow_null=True, help_text="SHA-256 of the sealed result")
-    url = serializers.CharField(allow_null=True)
 
 
-class ManifestOut(serializers.Serializer[Any]):
-    job = serializers.RegexField(DIGEST)
-    release_tx = serializers.CharField(help_text="the ledger transaction that let the job in")
-    deliver_tx = serializers.CharField(help_text="the ledger transaction that let the results out")
-    results = ManifestEntry(many=True)
+class JobOut(JobBrief):
+    subjects = SubjectOut(many=True)
+    release_tx = serializers.CharField(
+        allow_null=True, help_text="the ledger transaction that let the job in"
+    )
+    deliver_tx = serializers.CharField(
+        allow_null=True, help_text="the ledger transaction that let its results out"
+    )
+
+
+class JobListOut(serializers.Serializer[Any]):
+    jobs = JobBrief(many=True)
+    next = serializers.CharField(allow_null=True, help_text="`before` of the next page")
 
 
 class ProblemOut(serializers.Serializer[Any]):
@@ -95,4 +99,4 @@ class ProblemOut(serializers.Serializer[Any]):
     code = serializers.CharField()
     detail = serializers.CharField()
     request_id = serializers.CharField()
-    errors = serializers.JSONField(required=False)
+    errors = serializers.JSONField(required=False)  # type: ignore[assignment]

@@ -52,7 +52,11 @@ def _race(code: str, display: str) -> dict[str, Any]:
         "extension": [
             {
                 "url": "ombCategory",
-                "valueCoding": {"system": "urn:oid:2.16.840.1.113883.6.238", "code": code, "display": display},
+                "valueCoding": {
+                    "system": "urn:oid:2.16.840.1.113883.6.238",
+                    "code": code,
+                    "display": display,
+                },
             },
             {"url": "text", "valueString": display},
         ],
@@ -80,9 +84,7 @@ def _smoking_status(patient: str, on: date, code: str, display: str) -> dict[str
             }
         ],
         "code": {
-            "coding": [
-                {"system": "http://loinc.org", "code": "72166-2", "display": "Tobacco smoking status"}
-            ]
+            "coding": [{"system": "http://loinc.org", "code": "72166-2", "display": "Tobacco smoking status"}]
         },
         "subject": {"reference": f"Patient/{patient}"},
         "effectiveDateTime": on.isoformat(),

@@ -1,0 +1,140 @@
+"""Jobs: start, list, wait, cancel, and read what was delivered."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from consent.models import ConsentRequest, Requester
+from gateway.analysis import services
+from gateway.analysis.models import Job
+from gateway.api.consent_requests import IDEMPOTENCY_KEY, PROBLEMS
+from gateway.api.idempotency import once
+from gateway.api.permissions import requester_of
+from gateway.api.problems import NotAvailable
+from gateway.api.serializers import JobIn, JobListOut, JobOut
+from ledger.errors import InvalidInput
+
+PAGE = 100
+RETRY_AFTER = 1
+
+
+def find_job(request: Request, id: str) -> Job:
+    """The client's own job; another's and none look the same. Raises NotAvailable."""
+    job = Job.objects.filter(pk=id, requester=requester_of(request)).first()
+    if job is None:
+        raise NotAvailable
+    return job
+
+
+class Jobs(APIView):
+    required_scope = "jobs"
+
+    @extend_schema(
+        operation_id="start_job",
+        request=JobIn,
+        responses={202: JobOut, **PROBLEMS},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    def post(self, request: Request) -> Response:
+        """Start a job over patients whom you asked. Poll the address in `Content-Location`."""
+        wanted = JobIn(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return once(request, lambda requester: self._start(requester, dict(wanted.validated_data)))
+
+    def _start(self, requester: Requester, wanted: dict[str, Any]) -> Response:
+        named = wanted.get("requests")
+        if named is None:
+            asked = ConsentRequest.objects.filter(requester=requester, model=wanted["model"])
+            named = list(
+                asked.order_by("created_at").values_list("pk", flat=True)[: services.MOST_SUBJECTS + 1]
+            )
+            if not named:
+                raise InvalidInput("You have asked nobody for this model yet.", code="subjects")
+        job = services.submit(
+            requester=requester,
+            model=wanted["model"],
+            purpose=wanted["purpose"],
+            use=wanted["use"],
+            subjects=named,
+            index_date=wanted.get("index_date"),
+        )
+        address = f"/api/v1/jobs/{job.pk}"
+        return Response(
+            services.client_view(job),
+            status=202,
+            headers={"Content-Location": address, "Retry-After": str(RETRY_AFTER)},
+        )
+
+    @extend_schema(
+        operation_id="list_jobs",
+        responses={200: JobListOut, **PROBLEMS},
+        parameters=[OpenApiParameter("before", str, description="`next` of the page before")],
+    )
+    def get(self, request: Request) -> Response:
+        """Your jobs, newest first, a hundred a page."""
+        jobs = Job.objects.filter(requester=requester_of(request)).order_by("-created_at", "-pk")
+        if before := request.query_params.get("before"):
+            created_at, id = _mark(before)
+            jobs = jobs.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, pk__lt=id))
+        page = list(jobs[: PAGE + 1])
+        last = page[PAGE - 1] if len(page) > PAGE else None
+        return Response(
+            {
+                "jobs": [services.client_brief(job) for job in page[:PAGE]],
+                "next": None if last is None else f"{last.created_at.isoformat()}~{last.pk}",
+            }
+        )
+
+
+class JobDetail(APIView):
+    required_scope = "jobs"
+
+    @extend_schema(operation_id="read_job", responses={200: JobOut, 202: JobOut, **PROBLEMS})
+    def get(self, request: Request, id: str) -> Response:
+        """202 with `Retry-After` while the job runs; 200 when it has ended, with what was delivered."""
+        job = find_job(request, id)
+        body = services.client_view(job)
+        if job.state in Job.SETTLED:
+            return Response(body)
+        return Response(body, status=202, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+class JobCancel(APIView):
+    required_scope = "jobs"
+
+    @extend_schema(operation_id="cancel_job", request=None, responses={202: JobOut, **PROBLEMS})
+    def post(self, request: Request, id: str) -> Response:
+        """Stop a job: at once while it waits, else at its next chunk. Harmless to repeat."""
+        job = find_job(request, id)
+        services.cancel(job=job, requester=job.requester)
+        job.refresh_from_db()
+        return Response(services.client_view(job), status=202)
+
+
+class SubjectResult(APIView):
+    required_scope = "jobs"
+
+    @extend_schema(
+        operation_id="read_result",
+        responses={(200, "application/fhir+json"): OpenApiTypes.OBJECT, **PROBLEMS},
+    )
+    def get(self, request: Request, id: str, subject: str) -> HttpResponse:
+        """One subject's FHIR Bundle, opened now: the ledger is asked again at this moment."""
+        job = find_job(request, id)
+        body = services.result(job=job, subject=subject, requester=job.requester)
+        return HttpResponse(body, content_type="application/fhir+json", headers={"Cache-Control": "no-store"})
+
+
+def _mark(text: str) -> tuple[datetime, str]:
+    created_at, _, id = text.partition("~")
+    try:
+        return datetime.fromisoformat(created_at), id
+    except ValueError:
+        raise InvalidInput("`before` is not the `next` of a page.") from None

@@ -1,0 +1,122 @@
+"""The cast of the demonstration, and what the story needs around it.
+
+Alice and the other patients, Bob the clinician, Dana the compliance officer, and Helix AI with its
+OAuth client. Passwords are made anew for each demonstration and printed once.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from oauth2_provider.models import Application
+
+from consent import services as consents
+from consent.models import Patient, Requester
+from gateway.accounts.models import AIClient, User
+from gateway.analysis import services as analysis
+from gateway.analysis.catalogue import find
+from gateway.demo import patients
+from gateway.records import ingest
+from ledger.audit.log import Actor
+
+SETUP = Actor.system("demo")
+REFERENCE_DATE = date(2026, 10, 1)
+
+
+@dataclass
+class Cast:
+    """Who plays."""
+
+    helix: Requester
+    client_id: str
+    client_secret: str
+    resources: int
+    patients: list[Patient]
+    sign_ins: list[str] = field(default_factory=list)
+
+    @property
+    def alice(self) -> Patient:
+        return self.patients[0]
+
+
+def gather(data: Path, *, count: int) -> Cast:
+    """Write the synthetic records, seal them, and give everyone an account."""
+    records = patients.write(data, count=count, reference_date=REFERENCE_DATE, name_first="Alice")
+    taken = ingest.ingest([data])
+    helix, client_id, client_secret = _helix()
+    cast = Cast(helix, client_id, client_secret, taken.resources, [])
+    bob = _staff(cast, "bob", "a clinician, at /admin/", "clinician", "requesters")
+    _staff(cast, "dana", "the compliance officer, at /admin/", "compliance")
+    for record_id in records:
+        patient = Patient.objects.get(record_id=record_id)
+        code = consents.invite_again(patient=patient, by=SETUP)
+        name = "alice" if not cast.patients else f"patient{len(cast.patients) + 1}"
+        user = _user(cast, name, f"{patient.name}, a patient" if len(cast.patients) < 3 else "")
+        consents.accept_invitation(code=code, user=user)
+        patient.refresh_from_db()
+        consents.proof_identity(patient=patient, by=bob, method="photo_id")
+        cast.patients.append(patient)
+    return cast
+
+
+def register_model(helix: Requester) -> str:
+    """Put the risk model on the ledger for Helix; its digest."""
+    return analysis.register_model(model=find("pce"), provider=helix, by=SETUP).digest
+
+
+def trusted_key() -> Path:
+    """The ledger's public key, as an auditor holds it from elsewhere."""
+    return Path(urlsplit(settings.LEDGER_URL).path) / "ledger.pub"
+
+
+@contextmanager
+def network(home: Path, kind: str, say: Callable[[str], None]) -> Iterator[None]:
+    """The ledger that the story is played on, where it is more than a process of this installation."""
+    if kind == "embedded":
+        yield
+        return
+    from deploy.fabric import network as fabric
+
+    say("Bringing up a Fabric network of two organisations")
+    fabric.up(home / "fabric")
+    try:
+        yield
+    finally:
+        say("Taking the Fabric network down")
+        fabric.down(home / "fabric")
+
+
+def _helix() -> tuple[Requester, str, str]:
+    helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
+    client_secret = secrets.token_urlsafe(24)
+    application = Application.objects.create(
+        name="Helix AI",
+        client_type=Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
+        client_secret=client_secret,
+    )
+    AIClient.objects.create(application=application, requester=helix)
+    return helix, application.client_id, client_secret
+
+
+def _staff(cast: Cast, name: str, what: str, *roles: str) -> User:
+    user = _user(cast, name, what)
+    user.is_staff = True
+    user.save(update_fields=["is_staff"])
+    user.groups.set(Group.objects.filter(name__in=roles))
+    return user
+
+
+def _user(cast: Cast, name: str, what: str) -> User:
+    """An account; `what` says who it is to whoever may sign in with it, or nothing to keep it unlisted."""
+    email, password = f"{name}@example.org", secrets.token_urlsafe(9)
+    user: User = User.objects.create_user(name, email, password if what else None)
+    if what:
+        cast.sign_ins.append(f"{email:22} {password:14} {what}")
+    return user

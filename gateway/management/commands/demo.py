@@ -1,0 +1,125 @@
+"""`manage.py demo`: the whole story with real parts, then the portal on localhost."""
+
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+MARKER = "this-is-a-demonstration"
+
+
+class Command(BaseCommand):
+    help = "Play the story: grant, job, result, stop, refused job, verified export; then serve the portal."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--once", action="store_true", help="play the story and exit with one JSON object"
+        )
+        parser.add_argument("--port", type=int, default=8000, help="where the portal is served afterwards")
+        parser.add_argument(
+            "--ledger", choices=["embedded", "fabric"], default=os.environ.get("LEDGER", "embedded")
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """The settings know one home from the start, so the telling runs in a process that has its own."""
+        if os.environ.get("GATEWAY_DEMO_HOME") != str(settings.HOME):
+            self._again_at_home(options)
+        home = settings.HOME
+        port = _free_port() if options["once"] else _free_port(options["port"])
+        try:
+            seen = self._tell(home, port, options)
+        finally:
+            if options["once"]:
+                shutil.rmtree(home, ignore_errors=True)
+        if seen is not None:
+            self.stdout.write(json.dumps(seen))
+            if not all(value for value in seen.values()):
+                sys.exit(1)
+
+    def _again_at_home(self, options: dict[str, Any]) -> None:
+        """Start over with an empty home: `var/demo`, or one that `--once` removes again."""
+        base = Path(os.environ.get("GATEWAY_HOME") or settings.BASE_DIR / "var")
+        base.mkdir(parents=True, exist_ok=True)
+        if options["once"]:
+            home = Path(tempfile.mkdtemp(prefix="once-", dir=base))
+        else:
+            home = base / "demo"
+            if home.exists() and not (home / MARKER).exists():
+                raise CommandError(f"{home} is not a demonstration's: it is left alone. Set GATEWAY_HOME.")
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+        (home / MARKER).touch()
+        environment = {
+            **os.environ,
+            "GATEWAY_HOME": str(home),
+            "GATEWAY_DEMO_HOME": str(home),
+            "GATEWAY_LOG_LEVEL": os.environ.get("GATEWAY_LOG_LEVEL", "WARNING"),
+        }
+        if options["ledger"] == "fabric":
+            environment["LEDGER_URL"] = f"fabric://{home / 'fabric' / 'profile.json'}"
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606
+
+    def _tell(self, home: Path, port: int, options: dict[str, Any]) -> dict[str, Any] | None:
+        from gateway import installation
+        from gateway.demo import people
+        from gateway.demo.story import Story, StoryError
+        from ledger.errors import GatewayError
+
+        begun = time.monotonic()
+
+        def say(sentence: str) -> None:
+            self.stderr.write(f"{time.monotonic() - begun:6.1f} s  {sentence}")
+
+        try:
+            with people.network(home, options["ledger"], say):
+                say("Making an installation: keys, ledger, keyholder, database")
+                installation.make(home)
+                say("Starting its processes")
+                with installation.start(home, port=port) as processes:
+                    for limit in installation.limits():
+                        self.stderr.write(self.style.WARNING(f"          Not enforced here: {limit}"))
+                    story = Story(home, f"http://127.0.0.1:{port}", processes, say, home / "data")
+                    seen = story.play()
+                    for name, held in asdict(seen).items():
+                        say(f"{'✓' if held else '✗'} {name.replace('_', ' ')}")
+                    if options["once"]:
+                        return {**asdict(seen), "ledger_kind": options["ledger"]}
+                    self._serve(port, processes)
+        except (StoryError, GatewayError) as error:
+            raise CommandError(str(error)) from None
+        return None
+
+    def _serve(self, port: int, processes: Any) -> None:
+        from gateway.demo import people
+
+        self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Who can sign in:")
+        for who in people.sign_ins():
+            self.stdout.write(f"  {who}")
+        self.stdout.write("Ctrl-C stops it.")
+        try:
+            while not (ended := processes.ended()):
+                time.sleep(1)
+        except KeyboardInterrupt:
+            return
+        raise CommandError(f"{', '.join(ended)} ended. See {settings.HOME / 'logs'}.")
+
+
+def _free_port(wanted: int = 0) -> int:
+    """`wanted` where nobody listens there, else one that the system names."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise CommandError("No port is free on this machine.")
