@@ -33,9 +33,9 @@ from ledger.fabric.trust import HEIGHT, KIND, STATE, pack
 T = TypeVar("T")
 
 REFUSAL = re.compile(r"([a-z0-9_]+): (.+)", re.DOTALL)
-# Failures that a peer's discovery flashes under load and after a start; the same proposal passes soon after.
-PASSING = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE}
-ATTEMPTS = 3
+# An endorsement fails for a moment when another peer lags a block behind ours, and when a peer's discovery
+# has just started or is under load. The same proposal passes soon after.
+ATTEMPTS = 4
 CLOCK_SKEW = "clock_skew"
 
 
@@ -80,14 +80,23 @@ class FabricLedger:
         another organisation's refusal alone may be a peer that lags behind, and is worth a new attempt.
         """
         proposal = self._propose([name.encode(), canonical.dumps(args)], transient=transient)
-        try:
-            prepared = self._through_own(lambda peer: peer.endorse(proposal), attempts=ATTEMPTS)
-            data, result = sign_prepared(self._identity, proposal, prepared)
-            return Envelope(proposal.tx_id, data, canonical.load_canonical(result))
-        except Failure as failed:
-            raise self._prepare_error(failed) from None
-        except (Mismatch, Refused) as error:
-            raise PrepareError(f"The peer answered with something else than was asked: {error}.") from None
+        ends = time.monotonic() + self._deadlines.endorse
+        for attempt in range(ATTEMPTS):
+            try:
+                prepared = self._through_own(lambda peer: peer.endorse(proposal))
+                data, result = sign_prepared(self._identity, proposal, prepared)
+                return Envelope(proposal.tx_id, data, canonical.load_canonical(result))
+            except Failure as failed:
+                error = self._prepare_error(failed)
+                passing = isinstance(error, PrepareError) and error.code != CLOCK_SKEW
+                if not passing or attempt == ATTEMPTS - 1 or time.monotonic() > ends:
+                    raise error from None
+            except (Mismatch, Refused) as wrong:
+                raise PrepareError(
+                    f"The peer answered with something else than was asked: {wrong}."
+                ) from None
+            _pause(attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def send(self, envelope: Envelope) -> None:
         """Hand the stored bytes to be ordered. Raises SendError: then send the same envelope again."""
@@ -279,18 +288,16 @@ class FabricLedger:
         proposal = propose(self._identity, channel=self._profile.channel, chaincode=chaincode, args=args)
         return self._through_own(lambda peer: peer.evaluate(proposal))
 
-    def _through_own(self, call: Callable[[Peer], T], *, attempts: int = 1) -> T:
-        """Try our own organisation's peers in turn while they are away. Raises the last Failure."""
-        peers = self._peers[self._identity.org] * attempts
-        for place, peer in enumerate(peers):
+    def _through_own(self, call: Callable[[Peer], T]) -> T:
+        """Call one of our own organisation's peers, the next where one is away. Raises the last Failure."""
+        peers = self._peers[self._identity.org]
+        for peer in peers[:-1]:
             try:
                 return call(peer)
             except Failure as failed:
-                if failed.code not in PASSING or place == len(peers) - 1:
+                if failed.code != grpc.StatusCode.UNAVAILABLE:
                     raise
-                # Jitter, not a secret.
-                time.sleep(random.uniform(0.05, 0.3))  # noqa: S311
-        raise AssertionError("an organisation has at least one peer")
+        return call(peers[-1])
 
     def _prepare_error(self, failed: Failure) -> Exception:
         for detail in failed.details:
@@ -304,3 +311,8 @@ class FabricLedger:
         orgs = sorted({detail.org for detail in failed.details if detail.org})
         where = f" by {', '.join(orgs)}" if orgs else ""
         return PrepareError(f"The transaction could not be endorsed{where} ({failed}). Nothing was sent.")
+
+
+def _pause(attempt: int) -> None:
+    """Longer each time, and never at the same moment as everybody else."""
+    time.sleep(random.uniform(0.02, 0.05 * 2**attempt))  # noqa: S311

@@ -31,6 +31,7 @@ class Network(Protocol):
     orgs: Sequence[str]  # MSP ids, sorted; the first is ours
     trust: Trust
     races: int  # how many races of revoke against release are run
+    stop_delay: float  # seconds that the stop of a race waits at most, so that either side wins sometimes
 
     def connect(self, identity: str) -> Ledger: ...
 
@@ -338,7 +339,7 @@ class Conformance:
 
             def stop() -> bool:
                 together.wait(SECONDS)
-                time.sleep(random.uniform(0, 0.01))
+                time.sleep(random.uniform(0, network.stop_delay))
                 return submit(gateway, "RevokeConsent", {"consent": given.id}).is_valid
 
             def release() -> None:

@@ -24,6 +24,7 @@ class Embedded:
     folder: Path
     orgs = ("Embedded",)
     races = 200
+    stop_delay = 0.01
 
     @property
     def trust(self) -> Trust:
