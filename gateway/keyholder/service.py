@@ -91,13 +91,16 @@ class Service:
         return self._submitted(f"grant/{consent}", draft)
 
     def _keep_opening(self, consent: str, patient: str, fhir: Json) -> Opening:
+        if self._store.opening(consent) is None:
+            compiled = compile_consent(fhir, consent=consent, patient=new_key().hex())
+            self._store.add_opening(Opening(consent, patient, compiled, new_key()))
+        # What is kept counts, whoever was first: a consent says one thing.
         kept = self._store.opening(consent)
-        pseudonym = new_key().hex() if kept is None else kept.canonical["patient"]
-        compiled = compile_consent(fhir, consent=consent, patient=pseudonym)
-        if kept is None:
-            kept = Opening(consent, patient, compiled, new_key())
-            self._store.add_opening(kept)
-        elif kept.patient != patient or kept.canonical != compiled:
+        if (
+            kept is None
+            or kept.patient != patient
+            or kept.canonical != compile_consent(fhir, consent=consent, patient=kept.canonical["patient"])
+        ):
             raise RefusedTransition(
                 "This consent was kept before, and it said something else.", code="consent_differs"
             )
@@ -144,12 +147,11 @@ class Service:
         digest = canonical.digest(
             {"access": access, "details": details, "expires": expires, "kind": kind, "patient": patient}
         )
+        self._store.put_access(
+            access, kind=kind, patient=patient, details=details, digest=digest, expires=expires
+        )
         kept = self._store.access(access)
-        if kept is None:
-            self._store.put_access(
-                access, kind=kind, patient=patient, details=details, digest=digest, expires=expires
-            )
-        elif kept.digest != digest:
+        if kept is None or kept.digest != digest:
             raise RefusedTransition("This access was asked for before, otherwise.", code="access_differs")
         name = {"emergency": "EmergencyAccess", "subject": "SubjectAccess"}[kind]
         return self._submitted(

@@ -300,13 +300,13 @@ class Store:
     # Consents
 
     def add_opening(self, opening: Opening) -> None:
-        """Keep the opening, once. Raises RefusedTransition when the id is taken by another patient."""
+        """Keep the opening; the first one kept of a consent stays."""
         body = orjson.dumps({"canonical": opening.canonical, "key": opening.key.hex()})
         key = self.patient_key(opening.patient)
         sealed = seal(key, body, _opening_aad(opening.patient, opening.consent))
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO consents VALUES (?, ?, ?)",
+                "INSERT INTO consents VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 (opening.consent, opening.patient, sealed),
             )
 
@@ -404,7 +404,7 @@ class Store:
         sealed = seal(self.patient_key(patient), orjson.dumps(details), _access_aad(patient, access))
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO accesses VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO accesses VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (access, kind, patient, sealed, digest, expires),
             )
 

@@ -1,0 +1,172 @@
+"""Getting a transaction onto the ledger once, whatever happens in between."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gateway.keyholder.service import Service
+from ledger.client import Envelope, Outcome
+from ledger.contract.errors import Refused
+from ledger.embedded.client import EmbeddedLedger
+from ledger.errors import OutcomeUnknown, SendError
+from tests.keyholder.house import REQUEST, House, fhir_consent, new_id
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from gateway.keyholder.kek import FileKEK
+from gateway.keyholder.service import Service
+from gateway.keyholder.store import Store
+from ledger.embedded.client import EmbeddedLedger
+from ledger.embedded.trust import EmbeddedTrust
+from tests.keyholder.house import fhir_consent
+
+class Dying(EmbeddedLedger):
+    def send(self, envelope):
+        if sys.argv[4] == "after":
+            super().send(envelope)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+home, consent, patient = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+store = Store(home / "keyholder", FileKEK(home / "keyholder" / "kek"))
+ledger = Dying(home / "ledger", identity="keyholder")
+service = Service(store, ledger, EmbeddedTrust.from_folder(home / "ledger"))
+service.grant(consent=consent, patient=patient, fhir=fhir_consent())
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_around_sending_it_sends_the_same_envelope_again(house: House, when: str) -> None:
+    alice, consent = house.patient(), new_id()
+    house.store.close()
+    done = subprocess.run(
+        [sys.executable, "-c", DIES, str(house.home), consent, alice, when], cwd=os.getcwd(), check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    house.start_keyholder()
+    kept = house.store.submission(f"grant/{consent}")
+    assert kept is not None
+    assert kept.state == "prepared"
+
+    answer = house.service.grant(consent=consent, patient=alice, fhir=fhir_consent())
+    assert (answer["state"], answer["tx_id"]) == ("committed", kept.tx_id)
+    assert house.on_ledger(f"consent/{consent}")["version"] == 1
+    height = house.admin.height()
+    again = house.service.grant(consent=consent, patient=alice, fhir=fhir_consent())
+    assert (again["tx_id"], house.admin.height()) == (kept.tx_id, height)
+
+
+class Unsent(EmbeddedLedger):
+    """A ledger that takes no envelope, or never says what became of it."""
+
+    refuses = True
+
+    def send(self, envelope: Envelope) -> None:
+        if self.refuses:
+            raise SendError("The ledger is busy.")
+        super().send(envelope)
+
+    def outcome(self, tx_id: str, *, timeout: float) -> Outcome:
+        raise OutcomeUnknown("Not known in time.")
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_an_unknown_outcome_is_said_and_found_later(house: House, refuses: bool) -> None:
+    alice, consent = house.patient(), new_id()
+    ledger = Unsent(house.home / "ledger", identity="keyholder")
+    ledger.refuses = refuses
+    service = Service(house.store, ledger, house.trust)
+    first = service.grant(consent=consent, patient=alice, fhir=fhir_consent())
+    assert first["state"] == "sent"
+    second = house.service.grant(consent=consent, patient=alice, fhir=fhir_consent())
+    assert (second["state"], second["tx_id"]) == ("committed", first["tx_id"])
+
+
+def test_a_refusal_says_so(house: House) -> None:
+    alice = house.patient()
+    consent = house.grant(alice)
+    house.revoke(consent)
+    answer = house.service.grant(consent=new_id(), patient=alice, fhir=fhir_consent(), replaces=consent)
+    assert (answer["state"], answer["code"]) == ("refused", "consent_revoked")
+    expired = house.service.grant(consent=new_id(), patient=alice, fhir=fhir_consent(until="2021-01-01"))
+    assert (expired["state"], expired["code"]) == ("refused", "consent_expired")
+
+
+def test_a_replacement_takes_the_place_of_the_first(house: House) -> None:
+    alice, newer, subject = house.patient(), new_id(), new_id()
+    consent = house.grant(alice)
+    fhir = fhir_consent(types=("Condition",))
+    answer = house.service.grant(consent=newer, patient=alice, fhir=fhir, replaces=consent)
+    assert answer["state"] == "committed"
+    assert house.on_ledger(f"consent/{consent}")["state"] == "superseded"
+    child, released = house.release({subject: alice})
+    assert released["subjects"][subject]["consent"] == newer
+    assert [one.header.resource_type for one in house.open(child, subject).chunks] == ["Condition"]
+
+
+class Racing(EmbeddedLedger):
+    """Between a release's endorsement and its sending, a revocation commits first."""
+
+    house: House
+    consent = ""
+
+    def send(self, envelope: Envelope) -> None:
+        if self.consent:
+            consent, self.consent = self.consent, ""
+            self.house.revoke(consent)
+        super().send(envelope)
+
+
+def test_a_revocation_that_commits_first_invalidates_the_release(house: House) -> None:
+    alice, subject = house.patient(), new_id()
+    ledger = Racing(house.home / "ledger", identity="keyholder")
+    ledger.house, ledger.consent = house, house.grant(alice)
+    house.service = Service(house.store, ledger, house.trust)
+    child, answer = house.release({subject: alice})
+    assert answer["decision"] == "deny"
+    with house.store.transaction() as db:
+        rows = db.execute(
+            "SELECT state, code FROM submissions WHERE purpose = ? ORDER BY id", (f"release/{child.job}/1",)
+        ).fetchall()
+    assert rows == [("invalid", "MVCC_READ_CONFLICT"), ("committed", "")]
+
+
+def test_the_same_call_from_many_callers_is_one_transaction(house: House) -> None:
+    alice, consent, job = house.patient(), new_id(), new_id()
+    with ThreadPoolExecutor(8) as pool:
+        grants = [
+            pool.submit(house.service.grant, consent=consent, patient=alice, fhir=fhir_consent())
+            for _ in range(8)
+        ]
+        releases = [
+            pool.submit(house.service.release, job=job, attempt=1, request=REQUEST, parts=[])
+            for _ in range(8)
+        ]
+    assert {one.result()["state"] for one in grants} == {"committed"}
+    assert len({one.result()["tx_id"] for one in grants}) == 1
+    assert len({one.result()["tx_id"] for one in releases}) == 1
+
+
+def test_a_malformed_request_is_refused(house: House) -> None:
+    with pytest.raises(Refused) as found:
+        house.release({new_id(): house.patient()}, request={**REQUEST, "purpose": "ANYTHING"})
+    assert found.value.code == "request_malformed"
+
+
+def test_a_patient_nobody_enrolled_is_denied(house: House) -> None:
+    subject = new_id()
+    _, answer = house.release({subject: new_id()})
+    assert answer["subjects"][subject] == {"decision": "deny", "reasons": ["no_consent"], "consent": None}
+    assert answer["decision"] == "deny"
+
+
+def test_a_consent_for_somebody_else_stays_off_the_ledger(house: House) -> None:
+    alice, subject = house.patient(), new_id()
+    house.grant(alice)
+    child, answer = house.release({subject: alice}, request={**REQUEST, "recipient": "Organization/other"})
+    assert answer["decision"] == "deny"
+    assert house.on_ledger(f"release/{child.job}/1")["consents"] == []
