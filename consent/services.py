@@ -7,6 +7,7 @@ called twice with the same event. What is not allowed raises RefusedTransition a
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -364,7 +365,7 @@ def _of_event(event: Event) -> Consent | None:
     )
 
 
-def _where(event: Event) -> dict[str, object]:
+def _where(event: Event) -> dict[str, Any]:
     return {"tx_id": event.tx_id, "block": event.block}
 
 
@@ -462,7 +463,7 @@ def _lasts(consent: Consent, now: datetime) -> bool:
     return consent.expires_at is None or now < consent.expires_at
 
 
-def _record(kind: str, actor: Actor, request: ConsentRequest, **details: object) -> None:
+def _record(kind: str, actor: Actor, request: ConsentRequest, **details: Any) -> None:
     record(
         kind=kind,
         actor=actor,

@@ -25,10 +25,13 @@ RESULTS: dict[str, tuple[Promise, str]] = {
     "job.delivered": (_("Result sent"), "green"),
     "result.read": (_("Result read"), "green"),
     "job.denied": (_("Blocked"), "red"),
-    "job.stopped": (_("Stopped. Its result was not released"), "red"),
+    "job.stopped": (_("Stopped"), "red"),
     EMERGENCY: (_("Emergency"), "orange"),
     "access.subject": (_("Your own copy"), "grey"),
 }
+# What there is to say besides.
+NOTES: dict[str, Promise] = {"job.stopped": _("Its result was not released")}
+REASONS: dict[str, Promise] = {EMERGENCY: _("Emergency care"), "access.subject": _("You asked for a copy")}
 BLOCKED = ("job.denied", "job.stopped")
 USES = ("job.released", EMERGENCY)
 FILTERS: dict[str, tuple[Promise, tuple[str, ...]]] = {
@@ -100,9 +103,12 @@ def _explain(page: list[AuditRow]) -> list[dict[str, Any]]:
                 "program": line["actor"]["kind"] in ("client", "system")
                 and row.kind.startswith(("job.", "result.")),
                 "emergency": row.kind == EMERGENCY,
-                "why": reasons.get(each.get("request", ""), "") or PURPOSES.get(each.get("purpose", ""), ""),
+                "why": reasons.get(each.get("request", ""), "")
+                or PURPOSES.get(each.get("purpose", ""))
+                or REASONS.get(row.kind, ""),
                 "result": label,
                 "colour": colour,
+                "note": NOTES.get(row.kind, ""),
                 "sealed": row.leaf is not None,
             }
         )

@@ -13,7 +13,7 @@ from ledger.errors import GatewayError
 
 @dataclass(frozen=True)
 class Counts:
-    """Items by kind (without sensitive ones) and by sensitivity code; `known`: whether anybody could count."""
+    """Items by kind (without sensitive ones) and by sensitivity code; `known`: whether they could be had."""
 
     known: bool
     kinds: Counter[str]

@@ -1,6 +1,6 @@
 """The one form of the portal: what to share, and for how long."""
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from django import forms
@@ -27,7 +27,7 @@ class ChoiceForm(forms.Form):
     )
 
     def __init__(
-        self, data: Any = None, *, question: ConsentRequest, initial: Mapping[str, Any] | None = None
+        self, data: Any = None, *, question: ConsentRequest, initial: MutableMapping[str, Any] | None = None
     ) -> None:
         super().__init__(data, initial=initial)
         self._choices("kinds", [(kind, KINDS[kind].name) for kind in question.kinds if kind in KINDS])

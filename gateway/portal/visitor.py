@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -10,16 +10,15 @@ from django.shortcuts import redirect, render
 
 from consent.models import Patient
 
-P = ParamSpec("P")
+View = Callable[..., HttpResponse]
 
 
-def for_patient(
-    view: Callable[Concatenate[HttpRequest, Patient, P], HttpResponse],
-) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
-    """Signed in, and a patient: the view gets the patient. Staff go to their own site."""
+def for_patient(view: View) -> View:
+    """Signed in, and a patient: `view(request, patient, …)`. Staff go to their own site."""
 
     @wraps(view)
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        assert request.user.pk is not None
         patient = Patient.objects.filter(user_id=request.user.pk).first()
         if patient is not None:
             return view(request, patient, *args, **kwargs)
