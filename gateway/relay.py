@@ -80,7 +80,9 @@ class Relay:
             ledger.close()
 
     def _send(self, ledger: Ledger) -> None:
-        outbox.send_pending(ledger, through_keyholder=self._through_keyholder)
+        outbox.send_pending(
+            ledger, through_keyholder=self._through_keyholder, refused=consents.record_refused
+        )
 
     def _through_keyholder(self, row: LedgerTransaction) -> dict[str, object]:
         """Grants carry an opening, so the keyholder submits them."""
