@@ -79,11 +79,13 @@ def export(
     compare_with: int | None = None,
     timeout: float = 60.0,
     progress: Progress = lambda _: None,
+    wait: Callable[[], None] = lambda: time.sleep(POLL_SECONDS),
 ) -> Export:
     """Write the export to `out`, a folder, or a .zip by its name. Memory does not grow with the rows.
 
     `ledger_key` (32 bytes) is named by its fingerprint. `compare_with` is the size of an earlier checkpoint
-    to show consistency with; by default the last one before. Waits up to `timeout` seconds for the ledger.
+    to show consistency with; by default the last one before. Waits up to `timeout` seconds for the ledger, calling `wait`
+    between two looks.
     Raises ExportFailed, InvalidInput, LedgerError.
     """
     if out.exists():
@@ -118,7 +120,7 @@ def export(
                 end=runs.end,
                 rows=rows,
             )
-        batch = _wait_for_anchor(row, timeout)
+        batch = _wait_for_anchor(row, timeout, wait)
         _write_proof(target, runs=runs, row=row, batch=batch, ledger=ledger, compare_with=compare_with)
     return Export(rows=rows, size=batch.size, root=batch.root, tx_id=batch.tx_id)
 
@@ -129,8 +131,11 @@ def export(
 class _Runs(Protocol):
     """The leaves of an export, ascending; iterated as often as needed."""
 
-    first: int
-    end: int
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[int, int]]: ...
 
@@ -270,7 +275,7 @@ def _fetch(start: int, stop: int) -> Iterator[tuple[int, bytes]]:
 # The anchor and the proofs
 
 
-def _wait_for_anchor(row: AuditRow, timeout: float) -> AuditBatch:
+def _wait_for_anchor(row: AuditRow, timeout: float, wait: Callable[[], None]) -> AuditBatch:
     """The first anchored batch that holds the row."""
     deadline = time.monotonic() + timeout
     while True:
@@ -292,7 +297,7 @@ def _wait_for_anchor(row: AuditRow, timeout: float) -> AuditBatch:
                 "and the relay (manage.py relay) are running, then make the export again.",
                 code="checkpoint_late",
             )
-        time.sleep(POLL_SECONDS)
+        wait()
 
 
 def _write_proof(
@@ -340,4 +345,4 @@ def _claim(batch: AuditBatch, ledger: Ledger) -> Json:
 
 
 def _time(value: datetime | None) -> str | None:
-    return value and value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if value else None

@@ -128,7 +128,7 @@ def _keeper(nodes: list[AuditNode]) -> Callable[[int, int, bytes], None]:
 
 
 def _time(value: datetime | str) -> datetime:
-    """A time as a raw cursor answers it: SQLite keeps text, in UTC."""
+    """A time as a raw cursor answers it: SQLite keeps it as text in UTC, without a zone."""
     if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    return value
+        value = datetime.fromisoformat(value)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
