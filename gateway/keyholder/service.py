@@ -73,9 +73,12 @@ class Service:
     def grant(self, *, consent: str, patient: str, fhir: Json, replaces: str | None = None) -> Json:
         """Keep the opening, then put its commitment on the ledger; a repeat goes on where it stopped.
 
-        Raises PrepareError (nothing was sent), RefusedTransition, Refused for a consent that cannot be read.
+        Raises PrepareError (nothing was sent), RefusedTransition.
         """
-        opening = self._keep_opening(consent, patient, fhir)
+        try:
+            opening = self._keep_opening(consent, patient, fhir)
+        except Refused as error:  # a consent that cannot be read
+            return {"tx_id": "", "block": None, "state": "refused", "code": error.code}
         expires = opening.canonical["expires"]
         args = {
             "consent": consent,

@@ -94,6 +94,8 @@ def test_a_refusal_says_so(house: House) -> None:
     assert (answer["state"], answer["code"]) == ("refused", "consent_revoked")
     expired = house.service.grant(consent=new_id(), patient=alice, fhir=fhir_consent(until="2021-01-01"))
     assert (expired["state"], expired["code"]) == ("refused", "consent_expired")
+    unread = house.service.grant(consent=new_id(), patient=alice, fhir={"resourceType": "Patient"})
+    assert (unread["state"], unread["code"]) == ("refused", "consent_malformed")
 
 
 def test_a_replacement_takes_the_place_of_the_first(house: House) -> None:
