@@ -233,6 +233,11 @@ OAUTH2_PROVIDER = {
     "ACCESS_TOKEN_EXPIRE_SECONDS": 300,
     "SCOPES": {"consents": "Ask patients for consent", "jobs": "Run analysis jobs and read their results"},
     "DEFAULT_SCOPES": ["consents", "jobs"],
+    # RFC 9700: what a careful server does. Tokens are kept as digests, and travel in a header only.
+    "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
+    "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
+    "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
 }
 
 # Jobs: the broker carries ids and nothing whose loss matters.

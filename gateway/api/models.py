@@ -1,6 +1,7 @@
 """What was answered to a POST with an Idempotency-Key, so that the same request gets the same answer."""
 
 from django.db import models
+from rest_framework.utils.encoders import JSONEncoder
 
 from consent.models import Requester
 
@@ -13,7 +14,7 @@ class IdempotentAnswer(models.Model):
     request_digest = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField()
     headers = models.JSONField(default=dict)
-    body = models.JSONField()
+    body = models.JSONField(encoder=JSONEncoder)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

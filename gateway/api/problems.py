@@ -11,7 +11,6 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from ledger.contract.errors import Refused
 from ledger.errors import AccessDenied, GatewayError
 
 log = logging.getLogger(__name__)
@@ -88,37 +87,27 @@ def problem(
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """The one place where an exception becomes an answer. What it does not know is a 500 without words."""
     set_rollback()
-    match error:
-        case AccessDenied():
-            error = NotAvailable()
-            return problem(code=error.code, status=error.status, detail=error.message)
-        case GatewayError():
-            return problem(code=error.code, status=error.status, detail=error.message)
-        case Refused():
-            return problem(code=error.code, status=409, detail=error.message)
-        case Http404():
-            unavailable = NotAvailable()
-            return problem(code=unavailable.code, status=404, detail=unavailable.message)
-        case exceptions.ValidationError():
-            return problem(
-                code="invalid_input",
-                status=400,
-                detail="Some values are missing or wrong; `errors` says which.",
-                errors=error.detail,
-            )
-        case exceptions.APIException():
-            headers = {}
-            if challenge := getattr(error, "auth_header", None):
-                headers["WWW-Authenticate"] = challenge
-            if wait := getattr(error, "wait", None):
-                headers["Retry-After"] = str(int(wait) + 1)
-            return problem(
-                code=DRF_CODES.get(type(error), "error"),
-                status=error.status_code,
-                detail=str(error.detail),
-                headers=headers,
-            )
+    if isinstance(error, AccessDenied | Http404):
+        error = NotAvailable()
+    if isinstance(error, exceptions.APIException):
+        return _of_framework(error)
+    if isinstance(error, GatewayError):
+        return problem(code=error.code, status=error.status, detail=error.message)
     log.error("unhandled %s", type(error).__name__)
     return problem(
         code="error", status=500, detail="The failure is logged. Try again, or tell us the request id."
     )
+
+
+def _of_framework(error: exceptions.APIException) -> Response:
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
+    code = DRF_CODES.get(type(error), "error")
+    if isinstance(error, exceptions.ValidationError):
+        detail, errors = "Some values are missing or wrong; `errors` says which.", error.detail
+    else:
+        detail, errors = str(error.detail), None
+    return problem(code=code, status=error.status_code, detail=detail, errors=errors, headers=headers)

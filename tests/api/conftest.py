@@ -1,0 +1,106 @@
+"""helix at the door: an OAuth client, its token, an approved model, and a patient to ask."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from oauth2_provider.models import Application
+
+from consent.models import Patient, Requester
+from gateway.accounts.models import AIClient
+from gateway.analysis.catalogue import find
+from gateway.analysis.models import AIModel
+
+SECRET = "a secret of helix"
+
+
+@pytest.fixture
+def application(helix: Requester) -> Any:
+    found = Application.objects.create(
+        name="helix",
+        client_type=Application.CLIENT_CONFIDENTIAL,
+        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
+        client_secret=SECRET,
+    )
+    AIClient.objects.create(application=found, requester=helix)
+    return found
+
+
+@pytest.fixture
+def token_for(client: Client) -> Callable[..., str]:
+    def get(application: Any, secret: str = SECRET, **body: str) -> str:
+        basic = b64encode(f"{application.client_id}:{secret}".encode()).decode()
+        answer = client.post(
+            "/oauth/token/",
+            {"grant_type": "client_credentials", **body},
+            headers={"Authorization": f"Basic {basic}"},
+        )
+        assert answer.status_code == 200, answer.content
+        return str(answer.json()["access_token"])
+
+    return get
+
+
+@pytest.fixture
+def call(client: Client, application: Any, token_for: Callable[..., str]) -> Callable[..., Any]:
+    """Call the API as helix."""
+    token = token_for(application)
+    keys = iter(range(1000))
+
+    def send(method: str, path: str, body: Any = None, **headers: str) -> Any:
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"key-{next(keys)}", **headers}
+        return client.generic(
+            method,
+            f"/api/v1/{path}",
+            b"" if body is None else body if isinstance(body, bytes) else _json(body),
+            content_type="application/json",
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
+
+    return send
+
+
+def _json(body: Any) -> bytes:
+    import json
+
+    return json.dumps(body).encode()
+
+
+@pytest.fixture
+def pce(helix: Requester) -> AIModel:
+    """The risk model, approved for helix."""
+    model = find("pce")
+    return AIModel.objects.create(
+        digest=model.digest(),
+        name=model.name,
+        version=model.version,
+        provider=helix,
+        card=model.describe(),
+        state=AIModel.State.APPROVED,
+    )
+
+
+@pytest.fixture
+def question(pce: AIModel, helix: Requester, alice: Patient) -> dict[str, Any]:
+    """A body that asks alice."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from consent import referrals
+
+    today = timezone.localdate()
+    return {
+        "referral_code": referrals.issue(patient=alice, requester=helix),
+        "model": pce.digest,
+        "purpose": "HRESCH",
+        "use": ["HMB"],
+        "kinds": ["Patient", "Observation"],
+        "what_for": "Use a computer program to work out your risk of heart disease.",
+        "who_sees": "Your heart clinic.",
+        "what_can_go_wrong": "The program is wrong for about 8 out of every 100 people.",
+        "share_until": (today + timedelta(days=200)).isoformat(),
+        "answer_by": (today + timedelta(days=30)).isoformat(),
+    }

@@ -1,0 +1,146 @@
+"""`/api/v1/jobs`: start, list, read, cancel. What runs a job is tested in tests/analysis."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from consent.models import ConsentRequest, Requester
+from gateway.analysis.models import Job
+
+pytestmark = pytest.mark.django_db
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def asked(call: Call, question: dict[str, Any]) -> str:
+    return str(call("POST", "consent-requests", question).json()["id"])
+
+
+@pytest.fixture
+def wanted(asked: str, question: dict[str, Any]) -> dict[str, Any]:
+    return {"model": question["model"], "purpose": "HRESCH", "use": ["HMB"], "requests": [asked]}
+
+
+def test_a_job_is_taken(call: Call, wanted: dict[str, Any], asked: str) -> None:
+    answer = call("POST", "jobs", wanted)
+    assert answer.status_code == 202
+    job = Job.objects.get()
+    assert answer["Content-Location"] == f"/api/v1/jobs/{job.pk}"
+    assert int(answer["Retry-After"]) >= 1
+    body = answer.json()
+    assert (body["id"], body["state"]) == (job.pk, "queued")
+    assert [entry["request"] for entry in body["subjects"]] == [asked]
+
+
+def test_the_same_key_starts_one_job(call: Call, wanted: dict[str, Any]) -> None:
+    first = call("POST", "jobs", wanted, Idempotency_Key="one")
+    second = call("POST", "jobs", wanted, Idempotency_Key="one")
+    assert first.json() == second.json()
+    assert second["Content-Location"] == first["Content-Location"]
+    assert Job.objects.count() == 1
+
+
+def test_without_requests_the_job_is_about_everyone_asked(
+    call: Call, wanted: dict[str, Any], asked: str
+) -> None:
+    del wanted["requests"]
+    body = call("POST", "jobs", wanted).json()
+    assert [entry["request"] for entry in body["subjects"]] == [asked]
+
+
+def test_with_nobody_asked_there_is_no_job(call: Call, question: dict[str, Any]) -> None:
+    answer = call("POST", "jobs", {"model": question["model"], "purpose": "HRESCH"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "subjects")
+
+
+def test_unknown_and_anothers_requests_look_like_ones_own(call: Call, wanted: dict[str, Any]) -> None:
+    own = call("POST", "jobs", wanted).json()
+    unknown = call("POST", "jobs", {**wanted, "requests": ["0" * 64]}).json()
+    ConsentRequest.objects.update(requester=Requester.objects.create(name="Other AI"))
+    anothers = call("POST", "jobs", wanted).json()
+
+    def shape(body: dict[str, Any]) -> dict[str, Any]:
+        subjects = [entry | {"subject": "", "request": ""} for entry in body["subjects"]]
+        return body | {"id": "", "created_at": "", "subjects": subjects}
+
+    assert shape(own) == shape(unknown) == shape(anothers)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"model": "0" * 64}, "model_not_approved"),
+        ({"purpose": "FUN"}, "unknown_purpose"),
+        ({"requests": []}, "invalid_input"),
+        ({"index_date": "2999-01-01"}, "index_date"),
+        ({"extra": 1}, "invalid_input"),
+    ],
+)
+def test_a_wrong_job_is_refused(
+    call: Call, wanted: dict[str, Any], change: dict[str, Any], code: str
+) -> None:
+    answer = call("POST", "jobs", wanted | change)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert not Job.objects.exists()
+
+
+def test_a_job_is_read_while_it_runs_and_after(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    assert call("GET", f"jobs/{id}").status_code == 202
+    Job.objects.update(state=Job.State.DENIED)
+    ended = call("GET", f"jobs/{id}")
+    assert (ended.status_code, ended.json()["state"]) == (200, "done")
+    assert ended.json()["subjects"][0]["state"] == "not_available"
+
+
+def test_denied_and_stopped_are_the_same_bytes(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    Job.objects.update(state=Job.State.DENIED, error_code="denied")
+    denied = call("GET", f"jobs/{id}").content
+    Job.objects.update(state=Job.State.STOPPED, error_code="stopped")
+    assert call("GET", f"jobs/{id}").content == denied
+
+
+def test_a_waiting_job_is_cancelled_and_again_harmlessly(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    assert call("POST", f"jobs/{id}/cancel").json()["state"] == "cancelled"
+    assert call("POST", f"jobs/{id}/cancel").status_code == 202
+
+
+def test_anothers_job_looks_like_none(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    Job.objects.update(requester=Requester.objects.create(name="Other AI"))
+    none = call("GET", f"jobs/{'0' * 64}").json() | {"request_id": ""}
+    for method, path in [
+        ("GET", f"jobs/{id}"),
+        ("POST", f"jobs/{id}/cancel"),
+        ("GET", f"jobs/{id}/results/x"),
+    ]:
+        answer = call(method, path)
+        assert answer.status_code == 404
+        assert answer.json() | {"request_id": ""} == none
+    assert call("GET", "jobs").json()["jobs"] == []
+
+
+def test_a_result_that_was_not_delivered_is_not_there(call: Call, wanted: dict[str, Any]) -> None:
+    body = call("POST", "jobs", wanted).json()
+    answer = call("GET", f"jobs/{body['id']}/results/{body['subjects'][0]['subject']}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_available")
+
+
+def test_the_list_goes_on_where_the_page_ended(call: Call, wanted: dict[str, Any], helix: Requester) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    job = Job.objects.get(pk=id)
+    Job.objects.bulk_create(
+        Job(requester=helix, model=job.model, purpose="HRESCH", index_date=job.index_date) for _ in range(149)
+    )
+    seen: list[str] = []
+    path = "jobs"
+    while path:
+        page = call("GET", path).json()
+        seen += [each["id"] for each in page["jobs"]]
+        path = page["next"] and f"jobs?before={page['next'].replace('+', '%2B')}"
+    assert len(seen) == len(set(seen)) == 150
+    assert call("GET", "jobs?before=yesterday").status_code == 400
