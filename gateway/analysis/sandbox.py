@@ -106,6 +106,16 @@ def has_bubblewrap() -> bool:
     return False
 
 
+def not_enforced() -> list[str]:
+    """What this machine does not enforce on job children, in plain words; empty where all of it holds."""
+    found = [] if has_bubblewrap() else [f"bubblewrap around job children: {NOT_WRAPPED}"]
+    if not seccomp.is_supported():
+        found.append(
+            "system calls of job children: no filter fits this machine, so they could reach the network"
+        )
+    return found
+
+
 NOT_WRAPPED = (
     "job children can read the files that this account can read. They still have no network, start no "
     "program and write no file, where seccomp works."

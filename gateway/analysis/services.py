@@ -316,8 +316,8 @@ def client_brief(job: Job) -> dict[str, Any]:
         "model": job.model,
         "purpose": job.purpose,
         "index_date": job.index_date.isoformat(),
-        "created_at": job.created_at,
-        "settled_at": job.settled_at,
+        "created_at": job.created_at.isoformat(),
+        "settled_at": job.settled_at.isoformat() if job.settled_at else None,
     }
 
 

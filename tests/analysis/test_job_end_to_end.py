@@ -16,6 +16,7 @@ from consent import services as consents
 from consent.models import Consent, ConsentRequest, Patient, Requester, random_id
 from gateway.analysis import jobs, runner, services, tasks
 from gateway.analysis.catalogue import find
+from gateway.analysis.children import JobChild
 from gateway.analysis.fhir import resource_pseudonym
 from gateway.analysis.models import AIModel, Job, JobSubject, Output
 from gateway.keyholder.client import ChunkHeader, Keyholder
@@ -446,12 +447,12 @@ def test_swapped_and_missing_chunks_fail_the_job(play: Play) -> None:
 
 def test_another_models_code_computes_nothing(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     job = play.submit(play.yes(play.someone(*records())).request_id)
-    real = runner.JobChild.call
+    real = JobChild.call
 
     def call(self: Any, name: str, given: dict[str, Any], **more: Any) -> Any:
         return real(self, name, {**given, "model": "0" * 64} if name == "start" else given, **more)
 
-    monkeypatch.setattr(runner.JobChild, "call", call)
+    monkeypatch.setattr(JobChild, "call", call)
     assert play.run(job).error_code == "unknown_model"
 
 
@@ -462,14 +463,14 @@ def test_a_child_that_dies_fails_the_job_with_a_clear_code(
     import signal
 
     job = play.submit(play.yes(play.someone(*records())).request_id)
-    real = runner.JobChild.call
+    real = JobChild.call
 
     def call(self: Any, name: str, given: dict[str, Any], **more: Any) -> Any:
         if name == "finish":
             os.kill(self.pid, signal.SIGKILL)
         return real(self, name, given, **more)
 
-    monkeypatch.setattr(runner.JobChild, "call", call)
+    monkeypatch.setattr(JobChild, "call", call)
     assert (play.run(job).state, job.error_code) == (State.FAILED, "child_failed")
 
 

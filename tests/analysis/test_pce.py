@@ -78,8 +78,8 @@ def test_the_edges_of_a_range_count_and_beyond_there_is_no_number(name: str, low
     whole = {**WORKED, "sex": "female", "race": "white"}
     for value in (low, high):
         assert PCE.score({**whole, name: value}).value is not None
-    for value in (low - 0.001, high + 0.001):
-        score = PCE.score({**whole, name: value})
+    for beyond in (low - 0.001, high + 0.001):
+        score = PCE.score({**whole, name: beyond})
         assert (score.value, score.reasons) == (None, (f"{name}.out_of_range",))
 
 

@@ -16,6 +16,7 @@ class Command(BaseCommand):
 
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 f"--concurrency={options['concurrency']}",
                 "--pool=prefork",
