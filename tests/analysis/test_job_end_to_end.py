@@ -14,7 +14,7 @@ from django.utils import timezone
 from consent import notices
 from consent import services as consents
 from consent.models import Consent, ConsentRequest, Patient, Requester, random_id
-from gateway.analysis import jobs, runner, services, tasks
+from gateway.analysis import jobs, runner, sandbox, services, tasks
 from gateway.analysis.catalogue import find
 from gateway.analysis.children import JobChild
 from gateway.analysis.fhir import resource_pseudonym
@@ -214,6 +214,21 @@ def test_what_has_not_the_inputs_gets_the_reasons_instead(play: Play) -> None:
     assert risk["prediction"][0]["_probabilityDecimal"]["extension"][0]["valueCode"] == "unknown"
     codes = [issue["details"]["coding"][0]["code"] for issue in outcome["issue"]]
     assert codes == ["total_cholesterol.missing"]
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["bubblewrap", "plain"])
+def test_units_are_converted_inside_the_walls(
+    play: Play, monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
+    if wrapped and not sandbox.has_bubblewrap():
+        pytest.skip("bubblewrap is not installed or refused here")
+    monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: wrapped)
+    converted = measured("2093-3", 5.5088, "mmol/L")
+    someone = play.someone(
+        converted, *[each for each in records() if not str(each["id"]).startswith("o-2093")]
+    )
+    job = play.run(play.submit(play.yes(someone).request_id))
+    assert "probabilityDecimal" in assessment(play.result(job))["prediction"][0]
 
 
 def test_a_kind_that_was_not_given_is_missing_not_absent(play: Play) -> None:
