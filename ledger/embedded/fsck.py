@@ -132,8 +132,10 @@ class _Check:
             keys = self._same_state()
         except _BadError as bad:
             return self._report(False, 0, bad.block, bad.problem)
-        except sqlite3.Error:
-            return self._report(False, 0, self._blocks or None, "the database file is damaged")
+        except sqlite3.Error as error:
+            if trouble(error).code == "ledger_no_access":
+                raise trouble(error) from None
+            return self._report(False, 0, None, "the database file is damaged")
         return self._report(True, keys, None, None)
 
     def _report(self, good: bool, keys: int, block: int | None, problem: str | None) -> Report:
@@ -154,6 +156,8 @@ class _Check:
             raise _BadError(bad.problem, self._blocks) from None
         except (GatewayError, KeyError, TypeError, ValueError, AttributeError):
             raise _BadError("the block is malformed", self._blocks) from None
+        except sqlite3.Error:
+            raise _BadError("the block cannot be read", self._blocks) from None
 
     def _block(self, block: Block, view: View) -> None:
         header = self._header(block)

@@ -266,7 +266,8 @@ class Conformance:
         for envelope in both:
             keyholder.send(envelope)
         outcomes = sorted(keyholder.outcome(one.tx_id, timeout=SECONDS).validity for one in both)
-        assert outcomes == ["MVCC_READ_CONFLICT", "VALID"]
+        # In one block of Fabric the first has set the keys' own policies, which the second was not judged by.
+        assert outcomes in (["MVCC_READ_CONFLICT", "VALID"], ["ENDORSEMENT_POLICY_FAILURE", "VALID"])
 
     # Reads
 
@@ -333,7 +334,9 @@ class Conformance:
         before = keyholder.height() - 1
 
         def race(given: Given) -> tuple[str, bool]:
+            began = time.monotonic()
             assert submit(keyholder, "GrantConsent", given.args, given.transient).is_valid
+            spread = time.monotonic() - began  # how long a transaction takes here, so that they do meet
             together = threading.Barrier(2)
             job = new_id()
 
@@ -344,7 +347,7 @@ class Conformance:
 
             def release() -> None:
                 together.wait(SECONDS)
-                time.sleep(random.uniform(0, 0.006))
+                time.sleep(random.uniform(0, spread))
                 submit(keyholder, "Release", release_args(given, job=job), with_openings(given))
 
             with ThreadPoolExecutor(2) as pool:

@@ -3,7 +3,6 @@
 import json
 import secrets
 import threading
-import time
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
@@ -100,14 +99,36 @@ def test_a_key_that_came_into_a_range_conflicts(ledger: EmbeddedLedger) -> None:
 
 
 def test_a_copy_changes_the_state_once(ledger: EmbeddedLedger) -> None:
-    envelope = ledger.prepare("Add", {"key": "n"})
+    """It reads nothing, so only its id gives the copy away."""
+    envelope = ledger.prepare("Blind", {"key": "a", "value": "old"})
     first = commit(ledger, envelope)
-    height = ledger.height()
-    assert commit(ledger, envelope) == first
-    while ledger.height() == height:
-        time.sleep(0.005)
+    put(ledger, "a", "new")
+    ledger.send(envelope)
+    assert put(ledger, "later", "x").block == 4
     assert ledger.outcome(envelope.tx_id, timeout=1) == first
-    assert ledger.evaluate(["n"]) == [b"1"]
+    assert ledger.evaluate(["a"]) == [b"new"]
+    assert [event.tx_id for event in ledger.events((0, 0), wait=0)].count(envelope.tx_id) == 1
+
+
+def test_copies_in_one_block_change_the_state_once(toy: Toy, ledger: EmbeddedLedger) -> None:
+    envelope = ledger.prepare("Blind", {"key": "a", "value": "x"})
+    with toy.process._ready:  # the committer finds both at once
+        transaction = blocks.open_envelope(envelope.data, toy.process._config)
+        toy.process._queue.extend([transaction, transaction])
+        toy.process._ready.notify()
+    assert ledger.outcome(envelope.tx_id, timeout=5).is_valid
+    store = Store(toy.folder / "ledger.sqlite3")
+    with store.view() as view:
+        assert [row[2] for row in view.transactions(1)] == ["VALID", "DUPLICATE_TXID"]
+    store.close()
+    assert check(toy.folder).good
+
+
+def test_a_commit_waits_for_the_disk(toy: Toy) -> None:
+    """No test can cut the power; what SQLite promises for FULL (2) in WAL mode is what we ask for."""
+    sql = toy.process._store._writer
+    assert sql.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_policy_that_this_organisation_cannot_meet_stops_every_later_write(ledger: EmbeddedLedger) -> None:

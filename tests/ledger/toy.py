@@ -12,7 +12,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def run(state: State, tx: Transaction) -> Result:
-    """Put a key, add one to a counter, count a range, guard a key, fail."""
+    """Put a key (after reading it, or blindly), add one to a counter, count a range, guard a key, fail."""
     args = tx.args
     if tx.name == "RegisterOrganisation":
         if tx.role != "admin":
@@ -23,6 +23,9 @@ def run(state: State, tx: Transaction) -> Result:
         state.put(args["key"], args["value"].encode())
         unseen = state.get(args["key"])
         return Result({"before": None if unseen is None else unseen.decode()}, ("Put", {"key": args["key"]}))
+    if tx.name == "Blind":
+        state.put(args["key"], args["value"].encode())
+        return Result({}, ("Blind", {}))
     if tx.name == "Add":
         value = int(state.get(args["key"]) or b"0") + 1
         state.put(args["key"], str(value).encode())
