@@ -4,5 +4,5 @@ from django.conf import settings
 from django.http import HttpRequest
 
 
-def site(request: HttpRequest) -> dict[str, dict[str, str]]:
-    return {"site": {"custodian": settings.CUSTODIAN, "help_phone": settings.HELP_PHONE}}
+def hospital(request: HttpRequest) -> dict[str, dict[str, str]]:
+    return {"hospital": {"name": settings.CUSTODIAN, "help_phone": settings.HELP_PHONE}}

@@ -35,7 +35,11 @@ def notice(request: HttpRequest, digest: str) -> HttpResponse:
     found = Notice.objects.filter(digest=digest).order_by("pk").first()
     if found is None:
         raise Http404
-    return render(request, "portal/notice.html", {"notice": found})
+    parts = []
+    for block in found.text.split("\n\n"):
+        heading, line, rest = block.partition("\n")
+        parts.append({"heading": heading, "text": rest} if line else {"heading": "", "text": block})
+    return render(request, "portal/notice.html", {"notice": found, "parts": parts})
 
 
 @never_cache

@@ -75,7 +75,7 @@ def test_problems_are_named_and_what_was_ticked_stays(
     assert "There is a problem" in page
     assert problem in page
     assert ('value="Observation" checked' in page) == ("Observation" in choice.get("kinds", []))
-    assert not [key for key in browser.session if key.startswith("choice ")]
+    assert "choice" not in " ".join(browser.session.keys())
 
 
 def test_counts_are_the_keyholders(
@@ -84,14 +84,14 @@ def test_counts_are_the_keyholders(
     counted = [
         {"resource_type": "Observation", "labels": ["N"], "count": 48},
         {"resource_type": "Observation", "labels": ["PSY", "R"], "count": 4},
-        {"resource_type": "Immunization", "labels": ["N"], "count": 99},
+        {"resource_type": "Immunization", "labels": ["N"], "count": 990123},
     ]
     monkeypatch.setattr(Keyholder, "index", lambda self, *, patient: counted if patient == alice.id else [])
     page = browser.get(at("choose", question)).content.decode()
     assert "48 items" in page
     assert "4 items" in page
     assert "0 items" in page
-    assert "99" not in page
+    assert "990123" not in page
 
 
 def test_without_the_keyholder_there_are_no_counts_and_the_page_says_so(

@@ -56,6 +56,17 @@ def test_signing_in_and_out(client: Client, alice: Any) -> None:
     assert client.get("/home").status_code == 302
 
 
+def test_every_page_of_signing_in_knows_the_phone_number(client: Client, settings: Any) -> None:
+    for name in ("account_login", "account_reset_password", "account_signup"):
+        assert f"Call {settings.HELP_PHONE}." in client.get(reverse(name)).content.decode()
+
+
+def test_problems_are_named(client: Client) -> None:
+    page = client.post(reverse("account_login"), {}).content.decode()
+    assert "Enter your e-mail" in page
+    assert "Enter your password" in page
+
+
 def test_signed_out_in_the_middle_goes_on_after_signing_in(client: Client, question: ConsentRequest) -> None:
     there = reverse("check", args=[question.id])
     answer = client.post(there)
