@@ -6,7 +6,6 @@ ASCII keys. In is anything from outside: it is bounded and checked before anyone
 
 import json
 import re
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any, NoReturn
@@ -17,12 +16,12 @@ MAX_INTEGER = 2**53 - 1
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89abAB]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def dumps(value: object) -> bytes:
     """The canonical bytes of `value`. Raises Refused("not_canonical") for what has no such form."""
-    _check(value, _not_canonical)
+    _check(value)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return text.encode()
 
@@ -118,17 +117,18 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _check_depth(value: object, depth: int) -> None:
-    level = [value]
-    for _ in range(depth + 1):
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(depth):
+        if not level:
+            return
         level = [
             child
             for parent in level
-            if isinstance(parent, (dict, list))
             for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
         ]
-        if not level:
-            return
-    _malformed(f"it is nested deeper than {depth} levels")
+    if level:
+        _malformed(f"it is nested deeper than {depth} levels")
 
 
 def _check_surrogates(value: object) -> None:
@@ -144,29 +144,33 @@ def _check_surrogates(value: object) -> None:
             _malformed("it holds half of a surrogate pair")
 
 
-def _check(value: object, refuse: Callable[[], NoReturn]) -> None:
+def _check(value: object) -> None:
     """Walks without recursion, so that the depth of the input is not the depth of our stack."""
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         below: list[object] = []
         for one in level:
-            if isinstance(one, str):
-                if _SURROGATE.search(one):
-                    refuse()
-            elif one is None or isinstance(one, bool):
-                continue
-            elif isinstance(one, int):
-                if abs(one) > MAX_INTEGER:
-                    refuse()
-            elif isinstance(one, list):
+            if isinstance(one, list):
                 below += one
             elif isinstance(one, dict):
                 if not all(isinstance(key, str) and key.isascii() for key in one):
-                    refuse()
+                    _not_canonical()
                 below += one.values()
             else:
-                refuse()
+                _check_scalar(one)
         if not below:
             return
         level = below
-    refuse()
+    for one in level:
+        _check_scalar(one)
+
+
+def _check_scalar(value: object) -> None:
+    if isinstance(value, str):
+        well_formed = not _SURROGATE.search(value)
+    elif isinstance(value, int):
+        well_formed = abs(value) <= MAX_INTEGER
+    else:
+        well_formed = value is None
+    if not well_formed:
+        _not_canonical()

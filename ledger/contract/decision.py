@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ledger.contract import duo, purposes
-from ledger.contract.consents import DOUBT as NOT_UNDERSTOOD
 from ledger.contract.consents import FORMAT, disease
 from ledger.contract.resource_types import RESOURCE_TYPES
 from ledger.contract.rules import (
@@ -26,6 +25,7 @@ from ledger.contract.rules import (
     YES,
     Json,
     Rule,
+    alternatives,
     compare,
     item_criteria,
     permits,
@@ -305,7 +305,7 @@ def _custodians(named: list[str]) -> Check:
 
 
 def _purposes(named: list[str]) -> Check:
-    known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
+    known, otherwise = alternatives(named)
 
     def check(asking: Asking) -> int:
         covered = [not known.isdisjoint(_wider(purpose)) for purpose in asking.purposes]
@@ -319,7 +319,7 @@ def _purposes(named: list[str]) -> Check:
 
 
 def _actions(named: list[str]) -> Check:
-    known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
+    known, otherwise = alternatives(named)
 
     def check(asking: Asking) -> int:
         covering, touching = _ACTIONS[str(asking.action)]
@@ -331,7 +331,7 @@ def _actions(named: list[str]) -> Check:
 
 
 def _models(named: list[str]) -> Check:
-    known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
+    known, otherwise = alternatives(named)
     return lambda asking: YES if asking.model in known else otherwise
 
 
@@ -361,13 +361,13 @@ def _conditions(named: list[str]) -> Check:
 
 
 def _diseases(named: list[str]) -> Check:
-    known = frozenset(named)
+    known, otherwise = alternatives(named)
 
     def check(asking: Asking) -> int:
         if asking.diseases and known.issuperset(asking.diseases):
             return YES
-        doubtful = not asking.diseases or NOT_UNDERSTOOD in known or not known.isdisjoint(asking.diseases)
-        return DOUBT if doubtful else NO
+        overlaps = not asking.diseases or not known.isdisjoint(asking.diseases)
+        return DOUBT if overlaps else otherwise
 
     return check
 

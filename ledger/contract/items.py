@@ -11,8 +11,10 @@ _CODES = ("code", "vaccineCode", "medicationCodeableConcept", "medication", "typ
 _DATES = (
     "effectiveDateTime", "effectivePeriod", "effectiveInstant", "performedDateTime", "performedPeriod",
     "occurrenceDateTime", "occurrencePeriod", "occurredDateTime", "occurredPeriod", "onsetDateTime",
-    "onsetPeriod", "period", "performedString", "onsetAge", "onsetRange", "onsetString", "authoredOn", "started",
-    "created", "recordedDate", "dateTime", "dateAsserted", "date", "issued", "recorded", "assertedDate",
+    "onsetPeriod", "period", "performedString", "onsetAge", "onsetRange", "onsetString",
+    "authoredOn", "started",
+    "created", "recordedDate", "dateTime",
+    "dateAsserted", "date", "issued", "recorded", "assertedDate",
 )  # fmt: skip
 _VAGUE = frozenset({"performedString", "onsetAge", "onsetRange", "onsetString"})
 _AUTHORS = ("author", "performer", "asserter", "recorder", "requester", "participant")
@@ -81,10 +83,8 @@ def _authors(resource: Mapping[str, Any]) -> str | list[str] | None:
     for element in _AUTHORS:
         value = resource.get(element)
         for one in value if isinstance(value, list) else [value]:
-            names.add(
-                name_of(one.get("actor") or one.get("individual") or one) if isinstance(one, dict) else ""
-            )
-    names -= {"", DOUBT}
+            if isinstance(one, dict):
+                names.add(name_of(one.get("actor") or one.get("individual") or one))
     return sorted(names) if len(names) > 1 else names.pop() if names else None
 
 

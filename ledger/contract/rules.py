@@ -194,8 +194,14 @@ def item_criteria(rule: Mapping[str, Any]) -> list[Criterion]:
     return [make(rule[name], permit) for name, make in _CRITERIA.items() if name in rule]
 
 
+def alternatives(named: Iterable[str]) -> tuple[frozenset[str], int]:
+    """What is understood of the alternatives, and the answer for what is not among those."""
+    known = frozenset(named)
+    return known - {NOT_UNDERSTOOD}, DOUBT if NOT_UNDERSTOOD in known else NO
+
+
 def _types(named: list[str], permit: bool) -> Criterion:
-    known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
+    known, otherwise = alternatives(named)
 
     def types(item: Item) -> int:
         kind = item.get("type")
@@ -207,7 +213,7 @@ def _types(named: list[str], permit: bool) -> Criterion:
 
 
 def _labels(named: list[str], permit: bool) -> Criterion:
-    known, otherwise = frozenset(named) - {NOT_UNDERSTOOD}, DOUBT if NOT_UNDERSTOOD in named else NO
+    known, otherwise = alternatives(named)
     reaches = security.covered if permit else security.touched
 
     def labels(item: Item) -> int:
@@ -220,7 +226,7 @@ def _labels(named: list[str], permit: bool) -> Criterion:
 
 
 def _codes(named: list[str], permit: bool) -> Criterion:
-    known, otherwise = frozenset(named), DOUBT if NOT_UNDERSTOOD in named else NO
+    known, otherwise = alternatives(named)
     # ICD-10 says in its codes what lies under what: F32 includes F32.1.
     stems = tuple(one + "." for one in named if "icd-10" in one and "." not in one.rpartition("|")[2])
 
@@ -300,15 +306,15 @@ def compare(named: Iterable[str], names: Sequence[str]) -> int:
     """
     doubt = NO
     for one in named:
-        if one in names:
+        if one in names and one != NOT_UNDERSTOOD:
             return YES
-        if one == NOT_UNDERSTOOD or not any(_comparable(one, name) for name in names):
+        if not any(_comparable(one, name) for name in names):
             doubt = DOUBT
     return doubt
 
 
 def _comparable(one: str, other: str) -> bool:
-    if ("|" in one) != ("|" in other):
+    if NOT_UNDERSTOOD in (one, other) or ("|" in one) != ("|" in other):
         return False
     absolute = "://" in one, "://" in other
     return "|" in one or absolute[0] == absolute[1] or one.split("/")[-2:] != other.split("/")[-2:]
