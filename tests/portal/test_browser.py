@@ -175,10 +175,10 @@ def test_the_first_view_is_light(chromium: Any, live_server: Any) -> None:
     """At most 60 KB, as a server that compresses static files sends it."""
     import gzip
 
-    sizes: list[int] = []
+    answers: list[Any] = []
     visit = Visit(chromium, live_server.url, 320, True)
-    visit.page.on("response", lambda response: sizes.append(len(gzip.compress(response.body()))))
+    visit.page.on("response", answers.append)
     visit.open("/")
     visit.page.wait_for_load_state("networkidle")
-    assert len(sizes) >= 4
-    assert sum(sizes) <= 60_000
+    assert {".css", ".js"} <= {Path(urlsplit(answer.url).path).suffix for answer in answers}
+    assert sum(len(gzip.compress(answer.body())) for answer in answers) <= 60_000
