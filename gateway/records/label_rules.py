@@ -233,3 +233,33 @@ STATEMENTS = {
     "ServiceRequest": Statement(needs=("code",), follows=("reasonReference",)),
     "Specimen": Statement(needs=("type",)),
 }
+
+# Labels pass along references, so what is referred to is labelled first. Types that are not here come at 1.
+ORDER = {
+    "Patient": 0,
+    "Medication": 0,
+    "CarePlan": 2,
+    "DiagnosticReport": 2,
+    "Encounter": 2,
+    "MedicationAdministration": 2,
+    "MedicationDispense": 2,
+    "MedicationRequest": 2,
+    "MedicationStatement": 2,
+    "Procedure": 2,
+    "ServiceRequest": 2,
+    "Claim": 3,
+    "ExplanationOfBenefit": 4,
+}
+# Whose labels are remembered while files are taken in, because another type's may follow from them.
+FOLLOWED = frozenset(
+    {
+        "Claim",
+        "Condition",
+        "Goal",
+        "Immunization",
+        "Medication",
+        "MedicationRequest",
+        "Observation",
+        "Procedure",
+    }
+)

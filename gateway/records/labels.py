@@ -54,9 +54,9 @@ class Labels:
     version: str = VERSION
 
     @property
-    def codes(self) -> list[str]:
+    def codes(self) -> tuple[str, ...]:
         """All of them as the contract takes them: sorted, confidentiality among them."""
-        return sorted((self.confidentiality, *self.sensitivity))
+        return tuple(sorted((self.confidentiality, *self.sensitivity)))
 
 
 def label(resource: Resource, known: Mapping[str, Labels | None] | None = None) -> Labels | None:
@@ -135,8 +135,18 @@ def _followed(
     resource: Resource, paths: tuple[str, ...], known: Mapping[str, Labels | None]
 ) -> tuple[list[Labels], bool]:
     """The labels of what `resource` refers to at `paths`, and whether any of it is not known."""
-    labels = [known.get(reference) for path in paths for reference in _references(resource, path)]
+    labels = [
+        _contained(resource, reference, known) if reference.startswith("#") else known.get(reference)
+        for path in paths
+        for reference in _references(resource, path)
+    ]
     return [one for one in labels if one is not None], None in labels
+
+
+def _contained(resource: Resource, reference: str, known: Mapping[str, Labels | None]) -> Labels | None:
+    found = [one for one in _listed(resource.get("contained")) if one.get("id") == reference[1:]]
+    # FHIR forbids a contained resource to contain another (dom-2): this goes one level down, no further.
+    return label({**found[0], "contained": []}, known) if len(found) == 1 else None
 
 
 def _rule(system: str, code: str) -> Rule | None:

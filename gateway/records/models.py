@@ -21,7 +21,8 @@ class Chunk(models.Model):
     """`nonce ‖ AES-256-GCM(padded zstd of NDJSON)`; AAD is patient ‖ chunk ‖ version."""
 
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
-    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="chunks")
+    # Null: a resource of no patient (Organization, Practitioner), sealed under the custodian's own key.
+    patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="chunks")
     version = models.PositiveIntegerField(default=1)
     blob = models.BinaryField()
     # Set once the keyholder knows that the blob is safe here; until then it cannot be selected.
@@ -35,12 +36,9 @@ class Chunk(models.Model):
 class ResourceVersion(models.Model):
     """One version of one resource that is already sealed: a keyed digest, which says nothing by itself."""
 
-    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="resource_versions")
-    digest = models.CharField(max_length=64)
+    # HMAC-SHA256 under the index key of the patient (or of the custodian): unique without naming whose.
+    digest = models.CharField(max_length=64, unique=True)
     chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="resource_versions")
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["patient", "digest"], name="one_resource_version")]
 
     def __str__(self) -> str:
         return "resource version"

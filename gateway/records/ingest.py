@@ -1,0 +1,368 @@
+"""Taking records in: each file whole or not at all, each version of a resource once.
+
+A file is read and checked to its end (`intake.py`), sealed outside the database (`sealing.py`), and
+then kept in one short transaction. Only after its commit is the keyholder told that the chunks may be
+selected; what a crash leaves untold, `confirm_pending` tells.
+"""
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError, IntegrityError, transaction
+from django.utils import timezone
+
+from consent.models import Patient
+from gateway.keyholder.client import Keyholder
+from gateway.records.intake import Intake, Record, Refusal, refusal
+from gateway.records.label_rules import ORDER
+from gateway.records.models import Chunk, IngestedFile, ResourceVersion
+from gateway.records.sealing import CUSTODIAN, SealedChunk, Spool, digests, seal
+from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Source
+from gateway.records.strict_json import Refused
+from ledger.audit.log import Actor, record
+from ledger.errors import GatewayError, RefusedTransition
+
+log = logging.getLogger(__name__)
+
+ACTOR = Actor.system("command")
+# Plaintext held at once while one file is read; past it, what is there is sealed and set aside.
+MAX_HELD_BYTES = 64 * 1024 * 1024
+MAX_REFUSALS = 1000
+_BATCH = 500
+_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
+
+
+class IngestError(GatewayError):
+    """The file could not be kept; nothing of it was (503)."""
+
+    code = "ingest_failed"
+    status = 503
+
+
+@dataclass
+class FileReport:
+    """What became of one file: `taken`, `checked` (dry run), `repeated` (taken before), `refused`, or
+    `failed` (it was not its fault).
+
+    by_type   resources read, by type (of a file that was not refused)
+    sealed    resources sealed now; the others were here in the same version
+    """
+
+    path: str
+    state: str = "failed"
+    by_type: Counter[str] = field(default_factory=Counter)
+    withheld: int = 0
+    sealed: int = 0
+    chunks: int = 0
+    patients: int = 0
+    confirmed: bool = True
+    refused: list[Refusal] = field(default_factory=list)
+    refusals: int = 0
+
+    def refuse(self, found: Refusal) -> None:
+        self.state = "refused"
+        self.refusals += 1
+        if len(self.refused) < MAX_REFUSALS:
+            self.refused.append(found)
+
+
+@dataclass
+class Report:
+    """What became of all files."""
+
+    files: list[FileReport] = field(default_factory=list)
+
+    @property
+    def by_type(self) -> Counter[str]:
+        return sum((one.by_type for one in self.files if one.state in ("taken", "checked")), Counter())
+
+    @property
+    def resources(self) -> int:
+        return self.by_type.total()
+
+    @property
+    def sealed(self) -> int:
+        return sum(one.sealed for one in self.files if one.state == "taken")
+
+    @property
+    def refused(self) -> list[Refusal]:
+        return [found for one in self.files for found in one.refused]
+
+    @property
+    def refusals(self) -> int:
+        return sum(one.refusals for one in self.files)
+
+
+def ingest(
+    paths: Iterable[Path],
+    *,
+    dry_run: bool = False,
+    create_patients: bool = True,
+    keyholder: Keyholder | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+    report: Report | None = None,
+) -> Report:
+    """Take in FHIR R4 from files and folders: Bundles (`.json`) and Bulk Data NDJSON (`.ndjson`, `.jsonl`).
+
+    A file with one fault is refused whole, and the others still go in. `dry_run` checks only and writes
+    nothing. `create_patients` makes a Patient row (without an account) of a Patient resource whose person
+    is unknown; otherwise that is a fault. `progress` is told bytes done. `report` is filled as files are
+    done, so that it holds what was kept when a GatewayError ends the run: KeyholderUnavailable, IngestError.
+    """
+    report = Report() if report is None else report
+    run = _Run(dry_run, create_patients, keyholder or Keyholder(settings.KEYHOLDER_SOCKET), progress)
+    for path in in_order(paths):
+        done = FileReport(str(path))
+        report.files.append(done)
+        run.take(path, done)
+    return report
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """The files to take in, also of folders: Patients first, then what others' labels rest on."""
+    files: dict[Path, None] = {}
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files.update(
+            (one, None) for one in inside if one == path or (one.is_file() and one.suffix.lower() in SUFFIXES)
+        )
+    return sorted(files, key=lambda one: (_rank(one), str(one)))
+
+
+def _rank(path: Path) -> float:
+    if path.suffix.lower() not in NDJSON_SUFFIXES:
+        return 0.5
+    try:
+        with Source(path) as source:
+            found = _TYPE.search(source.file.read(64 * 1024))
+    except Refused:
+        return 0
+    return ORDER.get(found[1].decode(), 1) if found else 1
+
+
+def confirm_pending(keyholder: Keyholder) -> int:
+    """Tell the keyholder of chunks that were kept and not yet confirmed; how many it took.
+
+    Raises KeyholderUnavailable. A chunk that it does not know stays unconfirmed, and is never selected.
+    """
+    pending = list(
+        Chunk.objects.filter(confirmed_at=None).order_by("created_at").values_list("pk", flat=True)[:_BATCH]
+    )
+    try:
+        return _confirm(keyholder, pending)
+    except RefusedTransition:
+        return sum(_confirm_alone(keyholder, chunk) for chunk in pending)
+
+
+def _confirm_alone(keyholder: Keyholder, chunk: str) -> int:
+    try:
+        return _confirm(keyholder, [chunk])
+    except RefusedTransition:
+        log.error("The keyholder has no header of a chunk in the database: its records cannot be opened.")
+        return 0
+
+
+def _confirm(keyholder: Keyholder, chunks: Sequence[str]) -> int:
+    for batch in _batches(chunks):
+        keyholder.confirm_chunks(chunks=batch)
+        Chunk.objects.filter(pk__in=batch, confirmed_at=None).update(confirmed_at=timezone.now())
+    return len(chunks)
+
+
+class _Run:
+    """One call of `ingest`: what its files share."""
+
+    def __init__(
+        self, dry_run: bool, create: bool, keyholder: Keyholder, progress: Callable[[int], object]
+    ) -> None:
+        self.dry_run, self.create, self.keyholder, self.progress = dry_run, create, keyholder, progress
+        self.intake = Intake()
+        self.patients: dict[str, str] = {}  # record id → patient id, as far as they were looked up
+
+    def take(self, path: Path, report: FileReport) -> None:
+        try:
+            source = Source(path)
+        except Refused as fault:
+            report.refuse(Refusal(str(path), None, None, fault.element, fault.code, fault.message))
+            return
+        with source, Spool() as spool:
+            digest = "" if self.dry_run else source.digest()
+            if digest and IngestedFile.objects.filter(pk=digest).exists():
+                report.state = "repeated"
+                self.progress(source.size)
+                return
+            held = _File(self, source, spool, report)
+            try:
+                held.read()
+                if report.refusals:
+                    return
+                if self.dry_run:
+                    self.patients.update(dict.fromkeys(held.new, ""))
+                    report.state = "checked"
+                    return
+                held.seal()
+                held.keep(digest)
+            except IntegrityError:
+                raise IngestError(
+                    "The same records were taken in by someone else meanwhile; nothing of this file "
+                    "was kept. Run it again.",
+                    code="ingest_conflict",
+                ) from None
+            except DatabaseError:
+                raise IngestError(
+                    "The database did not take a file; nothing of it was kept. See whether it is there and "
+                    "its disk has room, and run it again.",
+                    code="database_failed",
+                ) from None
+            except OSError as error:
+                raise IngestError(
+                    f"A file could not be set aside ({error.strerror}); nothing of it was kept. "
+                    "Make room and run it again.",
+                    code="disk_full",
+                ) from None
+
+    def find(self, record_ids: Iterable[str]) -> None:
+        """Look up which of these persons are known."""
+        wanted = [one for one in record_ids if one not in self.patients]
+        for batch in _batches(wanted):
+            try:
+                rows = Patient.objects.filter(record_id__in=batch).values_list("record_id", "pk")
+                self.patients.update((record_id or "", pk) for record_id, pk in rows)
+            except DatabaseError:
+                if not self.dry_run:
+                    raise
+                return  # a dry run needs no database: nobody is known yet
+
+
+class _File:
+    """One file on its way in."""
+
+    def __init__(self, run: _Run, source: Source, spool: Spool, report: FileReport) -> None:
+        self.run, self.source, self.spool, self.report = run, source, spool, report
+        self.new: dict[str, Patient] = {}  # by record id
+        self.held: dict[str | None, list[Record]] = defaultdict(list)
+        self.size = 0
+        self.seen: set[str] = set()
+        self.places: dict[str, Place] = {}  # where each owner was named first
+        self.enrolled: dict[str, bytes] = {}
+
+    def read(self) -> None:
+        """Read to the end. With the first refusal nothing is held any more, but all faults are told."""
+        done = 0
+        for found in self.run.intake.records(self.source):
+            if isinstance(found, Refusal):
+                self.report.refuse(found)
+                self.held.clear()
+                continue
+            self.run.progress(max(found.place.offset + found.place.length - done, 0))
+            done = max(done, found.place.offset + found.place.length)
+            self._count(found)
+            if self.run.dry_run or self.report.refusals:
+                continue
+            self.held[found.owner].append(found)
+            self.size += len(found.raw)
+            if self.size > MAX_HELD_BYTES:
+                self._check_owners()
+                if not self.report.refusals:
+                    self.seal()
+        self._check_owners()
+        self.run.progress(max(self.source.size - done, 0))
+
+    def _count(self, found: Record) -> None:
+        self.report.by_type[found.kind] += 1
+        self.report.withheld += "unlabelled" in found.labels
+        if found.owner is not None:
+            self.places.setdefault(found.owner, found.place)
+        if found.person is not None and self.run.create:
+            person = found.person
+            self.new.setdefault(
+                person.record_id,
+                Patient(record_id=person.record_id, name=person.name, birth_date=person.birth_date),
+            )
+
+    def _check_owners(self) -> None:
+        """Every person is known, or is made known by a Patient resource of this file."""
+        self.run.find(self.places)
+        for owner, place in self.places.items():
+            if owner not in self.run.patients and owner not in self.new:
+                fault = Refused(
+                    "unknown_patient", "is of a patient who is not known here; take in the Patient first"
+                )
+                self.report.refuse(refusal(self.source, fault, place))
+        self.places = {owner: place for owner, place in self.places.items() if owner not in self.run.patients}
+
+    def seal(self) -> None:
+        """Seal what is held, as far as it is not here already, into the spool."""
+        self.run.find(self.held.keys() - {None})  # type: ignore[arg-type]
+        for record_id in self.new.keys() & self.run.patients.keys():
+            del self.new[record_id]
+        for owner, records in self.held.items():
+            patient = CUSTODIAN if owner is None else self.run.patients.get(owner) or self.new[owner].pk
+            fresh = self._fresh(digests(self._index_key(patient), records), records)
+            if fresh:
+                seal(self.run.keyholder, patient, fresh, self.spool)
+            self.report.sealed += len(fresh)
+        self.held.clear()
+        self.size = 0
+
+    def _index_key(self, patient: str) -> bytes:
+        if patient not in self.enrolled:
+            self.run.keyholder.enrol(patient=patient)
+            self.enrolled[patient] = self.run.keyholder.new_chunks(patient=patient, chunks=[])["index_key"]
+        return self.enrolled[patient]
+
+    def _fresh(self, names: list[str], records: list[Record]) -> list[tuple[Record, str]]:
+        """Those that are in no chunk yet, each once."""
+        here = {
+            digest
+            for batch in _batches(names)
+            for digest in ResourceVersion.objects.filter(digest__in=batch).values_list("digest", flat=True)
+        }
+        found = []
+        for one, digest in zip(records, names, strict=True):
+            if digest not in here and digest not in self.seen:
+                self.seen.add(digest)
+                found.append((one, digest))
+        return found
+
+    def keep(self, digest: str) -> None:
+        """One transaction for patients, chunks, file and audit row; then the keyholder is told."""
+        with transaction.atomic():
+            Patient.objects.bulk_create(self.new.values(), batch_size=_BATCH)
+            chunks = [self._keep_chunk(chunk, blob) for chunk, blob in self.spool]
+            IngestedFile.objects.create(digest=digest, resources=self.report.by_type.total())
+            record(
+                kind="records.ingested",
+                actor=ACTOR,
+                file=digest,
+                resources=self.report.sealed,
+                chunks=len(chunks),
+                refused=0,
+            )
+        self.run.patients.update((record_id, patient.pk) for record_id, patient in self.new.items())
+        self.report.state = "taken"
+        self.report.chunks, self.report.patients = len(chunks), len(self.new)
+        try:
+            _confirm(self.run.keyholder, chunks)
+        except (GatewayError, DatabaseError):
+            self.report.confirmed = False  # the file is safe; the relay confirms later
+
+    def _keep_chunk(self, chunk: SealedChunk, blob: bytes) -> str:
+        patient = None if chunk.patient == CUSTODIAN else chunk.patient
+        Chunk.objects.create(pk=chunk.id, patient_id=patient, blob=blob)
+        ResourceVersion.objects.bulk_create(
+            (ResourceVersion(digest=one, chunk_id=chunk.id) for one in chunk.digests), batch_size=_BATCH
+        )
+        return chunk.id
+
+
+def _batches(values: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(values)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

@@ -1,0 +1,177 @@
+"""From a file to records: each resource read, validated, bound to its patient and labelled, or refused.
+
+No Django, no database, no keyholder: this is all that a dry run does.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from gateway.records.label_rules import FOLLOWED, ORDER
+from gateway.records.labels import UNLABELLED, Labels, label
+from gateway.records.sources import BundleEntry, BundleFault, Place, Source
+from gateway.records.strict_json import MAX_RESOURCE_BYTES, Parsed, Refused, read
+from gateway.records.validation import People, validate
+
+Known = dict[str, Labels | None]
+_PLAIN = ("N",)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason why a file was not taken in. `line` and `offset` (bytes) are None for all of it.
+
+    `message` goes on from the element or the file: "Observation.status is required".
+    """
+
+    file: str
+    line: int | None
+    offset: int | None
+    element: str
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.element or 'this'} {self.message} [{self.code}]"
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a Patient resource says of the person that it is about."""
+
+    record_id: str
+    name: str
+    birth_date: date | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One resource to seal. `name` is type, id, version and digest of the bytes: what makes it this version.
+
+    owner   id of the Patient resource; None for a resource of no patient
+    labels  the contract's labels, sorted; UNLABELLED alone where the rules cannot tell
+    person  of a Patient resource
+    """
+
+    raw: bytes
+    kind: str
+    owner: str | None
+    labels: tuple[str, ...]
+    name: bytes
+    place: Place
+    person: Person | None = None
+
+
+@dataclass
+class Intake:
+    """Reads files one after the other; labels of one file are known to those that follow."""
+
+    known: Known = field(default_factory=dict)
+
+    def records(self, source: Source) -> Iterator[Record | Refusal]:
+        """Everything in the file. It is all the caller's to take or to leave: one Refusal spoils the file."""
+        return self._lines(source) if source.is_ndjson else self._bundle(source)
+
+    def _lines(self, source: Source) -> Iterator[Record | Refusal]:
+        people = People()
+        for place, raw in source.lines():
+            if raw is None:
+                size = MAX_RESOURCE_BYTES // 2**20
+                yield refusal(source, Refused("line_too_long", f"is a line of more than {size} MB"), place)
+                continue
+            record, faults = self._record(raw, place, people, self.known)
+            yield from (refusal(source, fault, place, raw) for fault in faults)
+            if record is not None:
+                yield record
+
+    def _bundle(self, source: Source) -> Iterator[Record | Refusal]:
+        try:
+            entries = list(source.entries())
+            people = People(_addresses(entries))
+        except BundleFault as fault:
+            yield refusal(source, fault, fault.place)
+            return
+        patients = [entry.id for entry in entries if entry.kind == "Patient"]
+        whose = patients[0] if patients else None
+        known: Known = {}
+        for entry in sorted(entries, key=lambda one: ORDER.get(one.kind, 1)):
+            place = entry.place
+            raw = source.at(place)
+            record, faults = self._record(raw, place, people, known)
+            if record is not None:
+                if entry.full_url and entry.kind in FOLLOWED:
+                    known[entry.full_url] = known.get(f"{record.kind}/{entry.id}")
+                if record.owner is not None and record.owner != (whose := whose or record.owner):
+                    record = None
+                    said = "is of another patient than this Bundle; a Bundle holds the records of one"
+                    faults = [Refused("another_patient", said, element=entry.kind)]
+            yield from (refusal(source, fault, place, raw) for fault in faults)
+            if record is not None:
+                yield record
+
+    def _record(
+        self, raw: bytes, place: Place, people: People, known: Known
+    ) -> tuple[Record | None, list[Refused]]:
+        try:
+            parsed = read(raw)
+            if faults := validate(parsed.body):
+                return None, faults
+            owner = people.owner(parsed)
+        except Refused as fault:
+            return None, [fault]
+        body = parsed.body
+        kind, identifier = body["resourceType"], body["id"]
+        labels = label(body, known)
+        codes = (UNLABELLED,) if labels is None else labels.codes
+        if kind in FOLLOWED and not (kind == "Observation" and codes == _PLAIN):
+            known[f"{kind}/{identifier}"] = labels
+        version = (body.get("meta") or {}).get("versionId", "")
+        name = f"{kind}/{identifier}/{version}/".encode() + hashlib.sha256(raw).digest()
+        person = _person(parsed) if kind == "Patient" else None
+        return Record(raw, kind, owner, codes, name, place, person), []
+
+
+def refusal(source: Source, fault: Refused, place: Place | None, raw: bytes = b"") -> Refusal:
+    """The fault with its place in the file."""
+    if place is None:
+        return Refusal(str(source.path), None, None, fault.element, fault.code, fault.message)
+    line, offset = place.line, place.offset
+    if fault.offset is not None:
+        line, offset = line + raw[: fault.offset].count(b"\n"), offset + fault.offset
+    element = fault.element
+    if place.entry and not element.startswith("Bundle"):
+        _, dot, rest = element.partition(".")
+        element = f"{place.entry}.resource{dot}{rest}"
+    return Refusal(str(source.path), line, offset, element, fault.code, fault.message)
+
+
+def _addresses(entries: list[BundleEntry]) -> dict[str, str]:
+    """fullUrl → `Type/id`. Two resources at one address would let a reference mean either."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        meant = f"{entry.kind}/{entry.id}"
+        # FHIR R4, Bundle.entry.fullUrl: absolute. A relative one could rename another's reference.
+        if entry.full_url and (":" not in entry.full_url or found.get(entry.full_url, meant) != meant):
+            fault = Refused(
+                "full_url", "must be absolute, and of one resource", element=f"{entry.place.entry}.fullUrl"
+            )
+            raise BundleFault(fault, entry.place)
+        if entry.full_url:
+            found[entry.full_url] = meant
+    return found
+
+
+def _person(parsed: Parsed) -> Person:
+    body = parsed.body
+    names: list[dict[str, Any]] = body.get("name") or [{}]
+    chosen = next((name for name in names if name.get("use") == "official"), names[0])
+    parts = [*(chosen.get("given") or []), chosen.get("family")]
+    text = chosen.get("text") or " ".join(part for part in parts if part) or "Name not recorded"
+    try:
+        birth_date = date.fromisoformat(body.get("birthDate", ""))
+    except ValueError:
+        birth_date = None  # FHIR allows a year or a month alone
+    return Person(body["id"], text[:200], birth_date)

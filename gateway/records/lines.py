@@ -1,0 +1,43 @@
+"""Inside an opened chunk: one resource a line, the bytes as received. The job child uses this: no Django.
+
+A resource that came over several lines is put on one: a carriage return always carries the byte that
+says what stood there. Raw line breaks cannot stand inside a JSON string, so the line is still JSON.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from ledger.contract.items import item_of as item
+
+__all__ = ["as_received", "item", "pack", "resources", "unpack"]
+
+
+def pack(received: Iterable[bytes]) -> bytes:
+    """NDJSON of resources as received: `\\r` becomes `\\r` + space, then `\\n` becomes `\\r` + tab."""
+    return b"".join(_line(raw) + b"\n" for raw in received)
+
+
+def unpack(ndjson: bytes) -> Iterator[bytes]:
+    """The lines, each one JSON object."""
+    return (line for line in ndjson.split(b"\n") if line)
+
+
+def as_received(line: bytes) -> bytes:
+    """The bytes that the source sent: what digests and exports are made of."""
+    if b"\r" not in line:
+        return line
+    return line.replace(b"\r\t", b"\n").replace(b"\r ", b"\r")
+
+
+def resources(ndjson: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each resource of a chunk: its bytes as received, and parsed (validated at ingest, not again)."""
+    for line in unpack(ndjson):
+        yield as_received(line), orjson.loads(line)
+
+
+def _line(raw: bytes) -> bytes:
+    if b"\r" in raw:
+        raw = raw.replace(b"\r", b"\r ")
+    return raw.replace(b"\n", b"\r\t")
