@@ -27,7 +27,12 @@ def publish(*, slug: str, language: str, title: str, text: str) -> Notice:
     if latest is not None and (latest.title, latest.text) == (title, text):
         return latest
     version = latest.version + 1 if latest else 1
-    return Notice.objects.create(slug=slug, version=version, language=language, title=title, text=text)
+    notice, _ = Notice.objects.get_or_create(
+        slug=slug, version=version, language=language, defaults={"title": title, "text": text}
+    )
+    if (notice.title, notice.text) != (title, text):  # somebody else's new version came first
+        return publish(slug=slug, language=language, title=title, text=text)
+    return notice
 
 
 def current(slug: str = DEFAULT, language: str = "en") -> Notice:
