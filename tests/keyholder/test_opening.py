@@ -179,6 +179,8 @@ def test_after_a_revocation_on_the_ledger_nothing_opens(case: Case) -> None:
     assert case.house.on_ledger(f"release/{child.job}/1")["consents"] == [
         {"consent": case.consent, "decision": "deny"}
     ]
+    case.child = child
+    assert refusal(case) == "release_denied"
 
 
 def test_a_stop_works_at_once_with_the_ledger_down(case: Case) -> None:
@@ -355,6 +357,30 @@ def test_an_answer_that_comes_too_late_refuses(case: Case) -> None:
     with pytest.raises(LedgerError) as found:
         case.open()
     assert found.value.code == "reading_too_old"
+
+
+class Stopping(EmbeddedLedger):
+    """While it is read, the patient asks to stop."""
+
+    house: House
+    consent: str
+
+    def read(self, keys: Sequence[str], *, nonce: bytes) -> Proof:
+        self.house.store.deny(self.consent, at=0)
+        return super().read(keys, nonce=nonce)
+
+
+def test_a_stop_during_an_opening_is_seen_before_it_answers(case: Case) -> None:
+    ledger = Stopping(case.house.home / "ledger", identity="keyholder")
+    ledger.house, ledger.consent = case.house, case.consent
+    case.house.service = Service(case.house.store, ledger, case.house.trust)
+    assert refusal(case) == "consent_stopped"
+
+
+def test_a_consent_whose_opening_was_destroyed_opens_nothing(case: Case) -> None:
+    with case.house.store.transaction() as db:
+        db.execute("DELETE FROM consents")
+    assert refusal(case) == "opening_unknown"
 
 
 def test_with_the_ledger_down_nothing_opens(case: Case) -> None:
