@@ -60,7 +60,7 @@ def gather(data: Path, *, count: int) -> Cast:
         user = _user(cast, name, f"{patient.name}, a patient" if len(cast.patients) < 3 else "")
         consents.accept_invitation(code=code, user=user)
         patient.refresh_from_db()
-        consents.proof_identity(patient=patient, by=bob, method="photo_id")
+        consents.proof_identity(patient=patient, by=bob, method="in_person")
         cast.patients.append(patient)
     return cast
 
