@@ -1,7 +1,7 @@
 """The one form of the portal: what to share, and for how long."""
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.utils.formats import date_format
@@ -37,9 +37,7 @@ class ChoiceForm(forms.Form):
         self._choices("duration", durations(question))
 
     def _choices(self, name: str, choices: list[tuple[str, Any]]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = choices
+        cast(forms.ChoiceField, self.fields[name]).choices = choices
 
 
 def durations(question: ConsentRequest) -> list[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -18,8 +18,7 @@ def for_patient(view: View) -> View:
 
     @wraps(view)
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        assert request.user.pk is not None
-        patient = Patient.objects.filter(user_id=request.user.pk).first()
+        patient = Patient.objects.filter(user_id=cast(int, request.user.pk)).first()
         if patient is not None:
             return view(request, patient, *args, **kwargs)
         if request.user.is_staff:
