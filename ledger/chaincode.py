@@ -165,11 +165,12 @@ def _pem(variable: str) -> bytes:
         ) from None
 
 
-def main() -> int:
+def serve(chaincode: Chaincode) -> int:
     """Serve until SIGTERM. Settings are those of Fabric's own chaincode servers:
 
     CHAINCODE_ID (the package id), CHAINCODE_SERVER_ADDRESS, CHAINCODE_TLS_KEY, CHAINCODE_TLS_CERT and
-    CHAINCODE_CLIENT_CA_CERT (PEM files; the last makes it mutual), or CHAINCODE_TLS_DISABLED=true.
+    CHAINCODE_CLIENT_CA_CERT (PEM files: only peers with a certificate from the last may call), or
+    CHAINCODE_TLS_DISABLED=true where both are on one machine.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     try:
@@ -179,7 +180,7 @@ def main() -> int:
     tls = None
     if os.environ.get("CHAINCODE_TLS_DISABLED", "false").lower() != "true":
         tls = Tls(_pem("CHAINCODE_TLS_KEY"), _pem("CHAINCODE_TLS_CERT"), _pem("CHAINCODE_CLIENT_CA_CERT"))
-    server = Server(Chaincode(contract()).invoke, chaincode_id=chaincode_id, address=address, tls=tls)
+    server = Server(chaincode.invoke, chaincode_id=chaincode_id, address=address, tls=tls)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -191,4 +192,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(Chaincode(contract())))

@@ -106,6 +106,7 @@ class FakePeer:
         self._out: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._channel: grpc.Channel | None = None
         self._ready = threading.Event()
+        self._gone = False
 
     # The chaincode's stream
 
@@ -129,6 +130,7 @@ class FakePeer:
                 self._answer(message)
         except (grpc.RpcError, ValueError):
             pass
+        self._gone = True
         for simulation in list(self._live.values()):
             simulation.done.put(None)
 
@@ -261,7 +263,7 @@ class FakePeer:
             )
         )
         try:
-            completed = simulation.done.get(timeout=30)
+            completed = None if self._gone else simulation.done.get(timeout=30)
         finally:
             del self._live[tx_id]
         if completed is None:

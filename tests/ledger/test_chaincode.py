@@ -13,7 +13,7 @@ import pytest
 from fabric_protos.peer import chaincode_shim_pb2_grpc
 
 from deploy.fabric.pki import Authority
-from ledger.chaincode import Chaincode, role_of
+from ledger.chaincode import Chaincode, role_of, serve
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json, Result, State, Transaction
 from ledger.errors import LedgerError, PrepareError
@@ -321,13 +321,11 @@ def test_only_a_peer_with_a_certificate_may_call(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ledger.chaincode import main
-
     monkeypatch.delenv("CHAINCODE_ID", raising=False)
     with pytest.raises(SystemExit, match="CHAINCODE_ID"):
-        main()
+        serve(Chaincode(run))
     monkeypatch.setenv("CHAINCODE_ID", "x:y")
     monkeypatch.setenv("CHAINCODE_SERVER_ADDRESS", "127.0.0.1:0")
     monkeypatch.setenv("CHAINCODE_TLS_KEY", str(Path(tempfile.gettempdir()) / "there-is-no-such-file"))
     with pytest.raises(SystemExit, match="CHAINCODE_TLS_KEY"):
-        main()
+        serve(Chaincode(run))
