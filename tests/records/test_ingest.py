@@ -1,0 +1,402 @@
+"""Taking files in, with a real keyholder: whole or not at all, once, and selectable only when confirmed."""
+
+import hashlib
+import hmac
+import json
+import resource
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from consent.models import Patient
+from gateway.keyholder.client import Keyholder
+from gateway.keyholder.envelope import open_chunk
+from gateway.records import ingest as ingesting
+from gateway.records.ingest import IngestError, Report, confirm_pending, ingest
+from gateway.records.lines import resources
+from gateway.records.models import Chunk, IngestedFile, ResourceVersion
+from gateway.records.sealing import CUSTODIAN
+from ledger.audit.models import AuditRow
+from ledger.errors import KeyholderUnavailable
+from tests.conftest import Installation
+from tests.records.conftest import bundle, entry, observation, patient
+
+Write = Callable[..., Path]
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def keyholder(installation: Installation) -> Iterator[Keyholder]:
+    made = Keyholder(installation.keyholder_socket)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def alice_id() -> str:
+    """The keyholder is the session's: a record id of this test's own."""
+    return f"alice-{secrets.token_hex(8)}"
+
+
+def nothing_is_kept() -> bool:
+    return not any(
+        kind.objects.exists() for kind in (Patient, Chunk, ResourceVersion, IngestedFile, AuditRow)
+    )
+
+
+def opened(keyholder: Keyholder, patient: str) -> list[tuple[bytes, dict[str, Any]]]:
+    """What a person with a right to it would read: by the patient's own access, through the ledger."""
+    access = secrets.token_hex(32)
+    expires = int(time.time()) + 600
+    asked = keyholder.subject_access(access=access, patient=patient, details={"why": "test"}, expires=expires)
+    assert asked["state"] == "committed"
+    page = keyholder.open_access(access=access, limit=100)
+    found = []
+    for chunk in page["chunks"]:
+        blob = bytes(Chunk.objects.get(pk=chunk["chunk"]).blob)
+        lines = open_chunk(
+            chunk["key"], blob, patient=patient, chunk=chunk["chunk"], version=chunk["version"]
+        )
+        found += list(resources(lines))
+    return found
+
+
+# What goes in
+
+
+def test_a_bundle_is_sealed_as_received(keyholder: Keyholder, write: Write, alice_id: str) -> None:
+    raw = json.dumps(observation(of=f"urn:uuid:{alice_id}"), indent=1).replace("13.5", "13.50").encode()
+    whole = json.dumps(bundle(entry(patient(alice_id)), entry({"id": "X"}))).encode()
+    report = ingest([write("b.json", whole.replace(b'{"id": "X"}', raw))])
+    assert report.refused == []
+    assert (report.resources, report.sealed) == (2, 2)
+    alice = Patient.objects.get(record_id=alice_id)
+    assert (alice.name, str(alice.birth_date), alice.user) == ("Alice Example", "1970-01-31", None)
+    assert {one for one, _ in opened(keyholder, alice.id)} == {raw, json.dumps(patient(alice_id)).encode()}
+    assert AuditRow.objects.get().kind == "records.ingested"
+    assert all(alice.name.encode() not in bytes(one.line) for one in AuditRow.objects.all())
+
+
+def test_a_chunk_is_one_patient_one_type_one_set_of_labels(
+    keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    of = f"Patient/{alice_id}"
+    hiv = {"coding": [{"system": "http://loinc.org", "code": "7917-8"}]}
+    path = write(
+        "all.ndjson",
+        patient(alice_id),
+        observation("o1", of),
+        observation("o2", of),
+        observation("o3", of, code=hiv),
+        observation("o4", of, code={"text": "free text"}),
+        {"resourceType": "Organization", "id": f"org-{alice_id}", "name": "Riverside"},
+    )
+    report = ingest([path])
+    assert report.refused == []
+    alice = Patient.objects.get(record_id=alice_id)
+    assert keyholder.index(patient=alice.id) == [
+        {"resource_type": "Observation", "labels": ["HIV", "R"], "count": 1},
+        {"resource_type": "Observation", "labels": ["N"], "count": 2},
+        {"resource_type": "Observation", "labels": ["unlabelled"], "count": 1},
+        {"resource_type": "Patient", "labels": ["N"], "count": 1},
+    ]
+    assert Chunk.objects.filter(patient=alice).count() == 4
+    assert Chunk.objects.filter(patient=None).count() == 1
+    assert any(one["resource_type"] == "Organization" for one in keyholder.index(patient=CUSTODIAN))
+
+
+def test_the_order_of_files_does_not_matter(
+    keyholder: Keyholder, write: Write, tmp_path: Path, alice_id: str
+) -> None:
+    write("1.ndjson", observation(of=f"Patient/{alice_id}"))
+    write("2.ndjson", patient(alice_id))
+    write("README.md", b"not a record")
+    report = ingest([tmp_path])
+    assert report.refused == []
+    assert [Path(one.path).name for one in report.files] == ["2.ndjson", "1.ndjson"]
+
+
+def test_a_known_patient_is_not_made_again(keyholder: Keyholder, write: Write, alice: Patient) -> None:
+    report = ingest([write("b.json", bundle(entry(patient("alice-1", birthDate="1971"))))])
+    assert report.refused == []
+    assert Patient.objects.get() == alice
+    assert Patient.objects.get().birth_date is None
+
+
+def test_a_file_larger_than_what_is_held_at_once(
+    keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "MAX_HELD_BYTES", 2000)
+    lines = [observation(f"o{index}", f"Patient/{alice_id}") for index in range(50)]
+    report = ingest([write("o.ndjson", patient(alice_id), *lines, lines[0])])
+    assert report.refused == []
+    assert report.sealed == 51
+    found = opened(keyholder, Patient.objects.get().id)
+    assert Counter(body["id"] for _, body in found) == Counter([alice_id, *(one["id"] for one in lines)])
+
+
+# Once
+
+
+def test_the_same_file_twice_changes_nothing(keyholder: Keyholder, write: Write, alice_id: str) -> None:
+    path = write("o.ndjson", patient(alice_id), observation(of=f"Patient/{alice_id}"))
+    ingest([path])
+    before = [list(kind.objects.values()) for kind in (Patient, Chunk, ResourceVersion, IngestedFile)]
+    again = ingest([path])
+    assert [one.state for one in again.files] == ["repeated"]
+    assert again.sealed == 0
+    after = [list(kind.objects.values()) for kind in (Patient, Chunk, ResourceVersion, IngestedFile)]
+    assert after == before
+
+
+def test_the_same_resource_in_another_file_is_sealed_once(
+    keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    lines = [patient(alice_id), observation(of=f"Patient/{alice_id}")]
+    ingest([write("a.ndjson", *lines)])
+    report = ingest([write("b.ndjson", *lines, lines[1], observation("o2", f"Patient/{alice_id}"))])
+    assert (report.resources, report.sealed) == (4, 1)
+    assert ResourceVersion.objects.count() == 3
+
+
+def test_a_changed_resource_adds_a_version(keyholder: Keyholder, write: Write, alice_id: str) -> None:
+    of = f"Patient/{alice_id}"
+    ingest([write("a.ndjson", patient(alice_id), observation(of=of, meta={"versionId": "1"}))])
+    ingest([write("b.ndjson", observation(of=of, meta={"versionId": "1"}, status="amended"))])
+    ingest([write("c.ndjson", observation(of=of, meta={"versionId": "2"}))])
+    assert ResourceVersion.objects.count() == 4
+    found = [body for _, body in opened(keyholder, Patient.objects.get().id)]
+    assert sum(body["id"] == "o1" for body in found) == 3
+
+
+def test_digests_of_versions_are_keyed(keyholder: Keyholder, write: Write, alice_id: str) -> None:
+    """Who lacks the keyholder's key cannot test whether a resource is here."""
+    path = write("p.ndjson", patient(alice_id))
+    ingest([path])
+    alice = Patient.objects.get()
+    name = f"Patient/{alice_id}//".encode() + hashlib.sha256(path.read_bytes()).digest()
+    index_key = keyholder.new_chunks(patient=alice.id, chunks=[])["index_key"]
+    (digest,) = ResourceVersion.objects.values_list("digest", flat=True)
+    assert digest == hmac.digest(index_key, name, "sha256").hex()
+    assert digest != hashlib.sha256(name).hexdigest()
+
+
+# Not at all
+
+
+def test_a_bad_last_line_keeps_the_whole_file_out(keyholder: Keyholder, write: Write, alice_id: str) -> None:
+    lines = [observation(f"o{index}", f"Patient/{alice_id}") for index in range(20)]
+    path = write("o.ndjson", patient(alice_id), *lines, b'{"resourceType": "Observation"')
+    good = write("p.ndjson", patient(f"other-{alice_id}"))
+    report = ingest([path, good])
+    assert [(one.line, one.code) for one in report.refused] == [(22, "malformed_json")]
+    assert [one.state for one in report.files] == ["refused", "taken"]
+    assert report.resources == 1
+    assert Patient.objects.get().record_id == f"other-{alice_id}"
+    assert Chunk.objects.count() == 1
+
+
+def test_a_bad_line_after_some_were_sealed_keeps_the_whole_file_out(
+    keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "MAX_HELD_BYTES", 1000)
+    lines = [observation(f"o{index}", f"Patient/{alice_id}") for index in range(20)]
+    report = ingest([write("o.ndjson", patient(alice_id), *lines, b"{")])
+    assert report.refusals == 1
+    assert report.sealed == 0
+    assert nothing_is_kept()
+
+
+def test_an_unknown_patient_is_refused(keyholder: Keyholder, write: Write) -> None:
+    report = ingest([write("o.ndjson", observation(of="Patient/nobody"))])
+    assert [(one.code, one.line) for one in report.refused] == [("unknown_patient", 1)]
+    assert nothing_is_kept()
+    report = ingest([write("p.ndjson", patient("nobody"))], create_patients=False)
+    assert [one.code for one in report.refused] == ["unknown_patient"]
+    assert nothing_is_kept()
+
+
+def test_a_dry_run_writes_nothing_and_needs_no_keyholder(write: Write, settings: Any, tmp_path: Path) -> None:
+    settings.KEYHOLDER_SOCKET = str(tmp_path / "none.sock")
+    write("Patient.ndjson", patient())
+    write("Observation.ndjson", observation())
+    report = ingest([tmp_path], dry_run=True)
+    assert (report.refused, report.resources) == ([], 2)
+    assert nothing_is_kept()
+
+
+# Faults
+
+
+def test_without_a_keyholder_nothing_is_kept(write: Write, settings: Any, tmp_path: Path) -> None:
+    settings.KEYHOLDER_SOCKET = str(tmp_path / "none.sock")
+    report = Report()
+    with pytest.raises(KeyholderUnavailable):
+        ingest([write("p.ndjson", patient())], report=report)
+    assert [one.state for one in report.files] == ["failed"]
+    assert nothing_is_kept()
+
+
+def test_a_keyholder_that_dies_before_the_confirmation(
+    own_installation: Installation, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blobs are kept, and nothing can be selected until the keyholder is back and was told."""
+    keyholder = Keyholder(own_installation.keyholder_socket)
+    confirm = Keyholder.confirm_chunks
+
+    def die_first(self: Keyholder, *, chunks: Any) -> None:
+        own_installation.processes.kill("keyholder")
+        confirm(self, chunks=chunks)
+
+    monkeypatch.setattr(Keyholder, "confirm_chunks", die_first)
+    report = ingest([write("o.ndjson", patient(), observation())], keyholder=keyholder)
+    monkeypatch.undo()
+    assert [(one.state, one.confirmed) for one in report.files] == [("taken", False)]
+    assert Chunk.objects.filter(confirmed_at=None).count() == 2
+    with pytest.raises(KeyholderUnavailable):
+        confirm_pending(keyholder)
+
+    own_installation.processes.restart("keyholder")
+    alice = Patient.objects.get()
+    assert keyholder.index(patient=alice.id) == []
+    assert confirm_pending(keyholder) == 2
+    assert len(opened(keyholder, alice.id)) == 2
+    assert confirm_pending(keyholder) == 0
+
+
+def test_a_chunk_that_the_keyholder_does_not_know_does_not_hold_up_the_others(
+    keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    ingest([write("p.ndjson", patient(alice_id))])
+    Chunk.objects.update(confirmed_at=None)
+    stray = Chunk.objects.create(blob=b"stray")
+    assert confirm_pending(keyholder) == 1
+    stray.refresh_from_db()
+    assert stray.confirmed_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_database_keeps_nothing_of_the_file(keyholder: Keyholder, write: Write, alice_id: str) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("max_page_count is SQLite's")
+    notes = [secrets.token_hex(40_000) for _ in range(20)]
+    lines = [observation(f"o{index}", f"Patient/{alice_id}", note=[{"text": text}])
+             for index, text in enumerate(notes)]  # fmt: skip
+    path = write("o.ndjson", patient(alice_id), *lines)
+    with connection.cursor() as cursor:
+        pages = cursor.execute("PRAGMA page_count").fetchone()[0]
+        cursor.execute(f"PRAGMA max_page_count = {pages + 20}")
+    try:
+        with pytest.raises(IngestError) as error:
+            ingest([path])
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA max_page_count = 1073741823")
+    assert error.value.code == "database_failed"
+    assert nothing_is_kept()
+    assert ingest([path]).sealed == 21
+
+
+# The command
+
+
+def command(*args: str, **limits: int) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        for name, value in limits.items():
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+    return subprocess.run(
+        [sys.executable, "manage.py", "ingest", *args],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+
+
+def test_the_command_tells_what_was_refused_and_exits_1(write: Write, tmp_path: Path) -> None:
+    write("Patient.ndjson", patient())
+    path = write("Observation.ndjson", observation(), b"{", observation("o2", status="final", colour="red"))
+    done = command("--dry-run", str(tmp_path))
+    assert done.returncode == 1
+    assert f"refused: {path}:2: this is not JSON [malformed_json]" in done.stdout
+    assert f"refused: {path}:3: Observation.colour is no element" in done.stdout
+    answer = json.loads(command("--dry-run", "--json", str(tmp_path)).stdout)
+    assert answer["types"] == {"Patient": 1}
+    assert answer["refusals"] == 2
+    assert {name: answer["refused"][1][name] for name in ("line", "element", "code")} == {
+        "line": 3,
+        "element": "Observation.colour",
+        "code": "not_fhir",
+    }
+
+
+def test_the_command_finds_nothing_to_take(tmp_path: Path) -> None:
+    done = command("--dry-run", str(tmp_path))
+    assert done.returncode == 1
+    assert "nothing_to_take" in done.stdout
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is set aside on disk meets RLIMIT_FSIZE."""
+    monkeypatch.setattr("gateway.records.sealing._IN_MEMORY_BYTES", 1)
+    notes = [secrets.token_hex(40_000) for _ in range(5)]
+    lines = [observation(f"o{index}", f"Patient/{alice_id}", note=[{"text": text}])
+             for index, text in enumerate(notes)]  # fmt: skip
+    path = write("o.ndjson", patient(alice_id), *lines)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(IngestError) as error:
+            ingest([path])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.code == "disk_full"
+    assert nothing_is_kept()
+
+
+# The whole sample
+
+
+def test_the_whole_sample_goes_in(keyholder: Keyholder, sample_data: Path) -> None:
+    report = ingest([sample_data / "synthea-2019-bundles", sample_data / "carebundle-bulk"])
+    assert report.refused == []
+    # Ten Organizations and Practitioners come again in another Bundle, the same to the byte.
+    assert (report.resources, report.sealed) == (4406, 4396)
+    assert report.by_type["Observation"] == 2722
+    assert Patient.objects.count() == 56
+    assert ResourceVersion.objects.count() == 4396
+    assert not Chunk.objects.filter(confirmed_at=None).exists()
+    found = sum(
+        one["count"]
+        for pk in Patient.objects.values_list("pk", flat=True)
+        for one in keyholder.index(patient=pk)
+    )
+    assert found == 4406 - report.by_type["Organization"] - report.by_type["Practitioner"]
+    again = ingest([sample_data / "synthea-2019-bundles", sample_data / "carebundle-bulk"])
+    assert {one.state for one in again.files} == {"repeated"}
+
+
+def test_the_command_with_a_dry_run_over_the_sample(sample_data: Path) -> None:
+    done = command("--dry-run", "--json", str(sample_data / "carebundle-bulk"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["resources"] == 1803
+
+
+def test_call_command_returns_on_success(
+    keyholder: Keyholder, write: Write, alice_id: str, capsys: Any
+) -> None:
+    call_command("ingest", str(write("p.ndjson", patient(alice_id))))
+    assert "1  Patient" in capsys.readouterr().out

@@ -1,0 +1,130 @@
+"""Labels by rule: sensitive codes, the source's own word, and what the rules cannot tell."""
+
+from typing import Any
+
+import pytest
+
+from gateway.records.label_rules import ACT_CODE, CONFIDENTIALITY, CVX, ICD_10, LOINC, RXNORM, SNOMED
+from gateway.records.labels import Labels, label
+
+
+def concept(system: str, code: str) -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code}]}
+
+
+def condition(system: str, code: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Condition", "id": "c", "code": concept(system, code), **more}
+
+
+def security(*codings: tuple[str, str]) -> dict[str, Any]:
+    return {"security": [{"system": system, "code": code} for system, code in codings]}
+
+
+def codes(resource: dict[str, Any], **known: Labels | None) -> list[str] | None:
+    found = label(resource, {name.replace("_", "/"): labels for name, labels in known.items()})
+    return None if found is None else list(found.codes)
+
+
+@pytest.mark.parametrize(
+    ("system", "code", "expected"),
+    [
+        (ICD_10, "I10", ["N"]),
+        (ICD_10, "F10.20", ["ETH", "ETHUD", "R"]),
+        ("http://hl7.org/fhir/sid/icd-10-cm", "F11.20", ["ETH", "OPIOIDUD", "R"]),
+        ("http://hl7.org/fhir/sid/icd-10-cm", "f329", ["PSY", "R"]),
+        (ICD_10, "F17.210", ["N"]),
+        (ICD_10, "B20", ["HIV", "R"]),
+        (ICD_10, "A53.9", ["R", "SEX", "STD"]),
+        (ICD_10, "T74.11XA", ["R", "SDV"]),
+        (ICD_10, "E84.0", ["GDIS", "R"]),
+        (SNOMED, "370143000", ["PSY", "R"]),
+        (SNOMED, "38341003", ["N"]),
+        ("urn:oid:2.16.840.1.113883.6.96", "86406008", ["HIV", "R"]),
+    ],
+)
+def test_a_code_puts_its_labels_on(system: str, code: str, expected: list[str]) -> None:
+    assert codes(condition(system, code)) == expected
+
+
+def test_the_basis_is_told() -> None:
+    found = label(condition(ICD_10, "F11.20"))
+    assert found is not None
+    assert found.basis == ("opioid-icd",)
+    plain = label(condition(ICD_10, "I10"))
+    assert plain is not None
+    assert plain.basis == ("no-rule",)
+
+
+def test_a_sensitive_code_counts_wherever_it_stands() -> None:
+    resource = condition(ICD_10, "I10", evidence=[{"code": [concept(SNOMED, "7200002")]}])
+    assert codes(resource) == ["ETH", "ETHUD", "R"]
+    test = {
+        "resourceType": "Observation",
+        "code": concept(LOINC, "24357-6"),
+        "component": [{"code": concept(LOINC, "7917-8")}],
+    }
+    assert codes(test) == ["HIV", "R"]
+
+
+def test_what_the_source_says_is_never_lowered() -> None:
+    assert codes(condition(ICD_10, "I10", meta=security((CONFIDENTIALITY, "V")))) == ["V"]
+    assert codes(condition(ICD_10, "I10", meta=security((ACT_CODE, "HIV")))) == ["HIV", "R"]
+    assert codes(condition(ICD_10, "F32.9", meta=security((CONFIDENTIALITY, "N")))) == ["PSY", "R"]
+    assert codes(condition(ICD_10, "I10", meta=security((CONFIDENTIALITY, "L")))) == ["N"]
+
+
+def test_a_confidentiality_that_nobody_knows_is_no_label() -> None:
+    assert codes(condition(ICD_10, "I10", meta=security((CONFIDENTIALITY, "Q")))) is None
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"resourceType": "Basic", "code": concept(SNOMED, "38341003")},
+        {"resourceType": "QuestionnaireResponse"},
+        {"resourceType": ["Condition"], "code": concept(ICD_10, "I10")},
+        {},
+        {"resourceType": "Condition", "code": {"text": "drinks too much"}},
+        {"resourceType": "Condition", "code": concept("http://hospital.example/codes", "77")},
+        {"resourceType": "Condition", "category": [concept(SNOMED, "55607006")]},
+        {"resourceType": "MedicationRequest", "medicationReference": {"reference": "Medication/m"}},
+        {"resourceType": "Claim", "diagnosis": [{"diagnosisReference": {"reference": "Condition/c"}}]},
+        {"resourceType": "Claim", "diagnosis": [{"diagnosisReference": {"identifier": {"value": "1"}}}]},
+    ],
+)
+def test_where_the_rules_cannot_tell_there_is_no_label(resource: dict[str, Any]) -> None:
+    assert label(resource) is None
+
+
+def test_a_type_that_says_nothing_clinical_is_normal() -> None:
+    assert codes({"resourceType": "Organization", "name": "Riverside"}) == ["N"]
+    assert codes({"resourceType": "Immunization", "vaccineCode": concept(CVX, "140")}) == ["N"]
+
+
+def test_labels_follow_a_reference() -> None:
+    depressed, plain = label(condition(ICD_10, "F32.9")), label(condition(ICD_10, "I10"))
+    claim = {
+        "resourceType": "Claim",
+        "diagnosis": [
+            {"diagnosisReference": {"reference": "Condition/a"}},
+            {"diagnosisReference": {"reference": "Condition/b"}},
+        ],
+    }
+    assert codes(claim, Condition_a=depressed, Condition_b=plain) == ["PSY", "R"]
+    assert codes(claim, Condition_a=plain, Condition_b=plain) == ["N"]
+    assert codes(claim, Condition_a=plain) is None
+    assert codes(claim, Condition_a=plain, Condition_b=None) is None
+
+
+def test_a_contained_medication_is_followed() -> None:
+    def request(code: str) -> dict[str, Any]:
+        medication = {"resourceType": "Medication", "id": "m", "code": concept(RXNORM, code)}
+        return {
+            "resourceType": "MedicationRequest",
+            "contained": [medication],
+            "medicationReference": {"reference": "#m"},
+        }
+
+    assert codes(request("1819")) == ["ETH", "OPIOIDUD", "R"]
+    assert codes(request("314076")) == ["N"]
+    assert codes({**request("314076"), "contained": []}) is None
