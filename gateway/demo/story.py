@@ -213,7 +213,7 @@ class Story:
         for resource in (part["resource"] for part in bundle.get("entry", ())):
             if resource["resourceType"] == "RiskAssessment" and resource.get("prediction"):
                 risk = resource["prediction"][0].get("probabilityDecimal")
-                self.say(f"  Result: a risk of {float(risk):.1%} within ten years, as FHIR RiskAssessment")
+                self.say(f"  Result: a risk of {float(risk):.1f} % within ten years, as FHIR RiskAssessment")
 
     def _stop_in_the_middle(self, patients: Sequence[Patient], asked: dict[str, str]) -> bool:
         """Hold the worker still while somebody stops, let it go on, and see what became of her part."""
