@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from deploy.fabric.binaries import BinariesMissing
-from deploy.fabric.network import ORGANISATIONS, Network, NetworkError
+from deploy.fabric.commands import NetworkError
+from deploy.fabric.network import ORGANISATIONS, Network
 from deploy.fabric.pki import expiries
 
 

@@ -30,7 +30,8 @@ class Node:
         return f"{HOST}:{self.port}"
 
 
-def _write(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path`, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, default=str))
 
@@ -77,7 +78,7 @@ def write_peer(stock: Path, folder: Path, node: Node) -> None:
     core["chaincode"]["externalBuilders"] = [
         {"name": "ccaas", "path": str(BUILDER), "propagateEnvironment": []}
     ]
-    _write(folder / "core.yaml", core)
+    write_json(folder / "core.yaml", core)
 
 
 def write_orderer(stock: Path, folder: Path, node: Node, cluster_roots: list[str]) -> None:
@@ -107,7 +108,7 @@ def write_orderer(stock: Path, folder: Path, node: Node, cluster_roots: list[str
     orderer["FileLedger"]["Location"] = str(folder / "data" / "ledger")
     orderer["Consensus"] = {"WALDir": str(folder / "data" / "wal"), "SnapDir": str(folder / "data" / "snap")}
     orderer["Operations"]["ListenAddress"] = f"{HOST}:{node.operations_port}"
-    _write(folder / "orderer.yaml", orderer)
+    write_json(folder / "orderer.yaml", orderer)
 
 
 def organisation(msp: str, msp_folder: Path, peer: Node) -> dict[str, Any]:
@@ -228,4 +229,4 @@ def write_configtx(
             "Capabilities": {"V2_5": True},
         },
     }
-    _write(path, {"Profiles": {"Channel": profile}})
+    write_json(path, {"Profiles": {"Channel": profile}})

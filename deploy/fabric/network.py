@@ -7,18 +7,20 @@ Everything lies in one folder: `network.json` (what it is), `crypto/`, `nodes/`,
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deploy.fabric import config, package
 from deploy.fabric.binaries import Binaries
+from deploy.fabric.commands import READY_SECONDS, Commands, NetworkError
 from deploy.fabric.config import Node
+from deploy.fabric.joining import add_member
 from deploy.fabric.pki import OrganisationFiles
 from deploy.fabric.processes import Processes, free_ports
 from ledger.client import Ledger
@@ -32,12 +34,7 @@ CHAINCODE = "consentgateway"
 ORDERER_MSP = "OrdererMSP"
 ORGANISATIONS = ("RiversideMSP", "LakesideMSP", "PatientTrustMSP")
 ROLES = ("keyholder", "gateway", "admin")
-READY_SECONDS = 60
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-class NetworkError(Exception):
-    """A step failed. The text says which, and where its log is."""
 
 
 @dataclass
@@ -69,6 +66,7 @@ class Network:
         self.folder = folder
         self.settings = settings
         self.binaries = Binaries.find()
+        self.commands = Commands(self.binaries)
         self.processes = Processes(folder, bound=bound)
         self._chaincodes = dict(chaincodes or {})
 
@@ -224,12 +222,12 @@ class Network:
 
     def _make_channel(self) -> None:
         block = self.folder / f"{CHANNEL}.block"
-        self._run(
+        self.commands.run(
             ["configtxgen", "-profile", "Channel", "-channelID", CHANNEL, "-outputBlock", str(block)],
             {"FABRIC_CFG_PATH": str(self.folder / "configtx")},
         )
         for node in self.settings.orderers:
-            self._retry(
+            self.commands.retry(
                 [
                     "osnadmin", "channel", "join", "--channelID", CHANNEL, "--config-block", str(block),
                     "-o", f"{config.HOST}:{node.other_port}", "--ca-file", self._orderer_roots,
@@ -241,7 +239,9 @@ class Network:
 
     def _join(self, msp: str) -> None:
         block = str(self.folder / f"{CHANNEL}.block")
-        self._retry(["peer", "channel", "join", "-b", block], self._admin(msp), given="already exists")
+        self.commands.retry(
+            ["peer", "channel", "join", "-b", block], self._admin(msp), given="already exists"
+        )
 
     def deploy(self, *, version: int) -> None:
         """Install, approve and commit `version` of the chaincode everywhere, in place of the one before."""
@@ -269,7 +269,7 @@ class Network:
 
     def _install_and_approve(self, msp: str, sequence: int) -> None:
         file = str(self._package_file(msp))
-        self._retry(
+        self.commands.retry(
             ["peer", "lifecycle", "chaincode", "install", file],
             self._admin(msp),
             given="already successfully",
@@ -277,7 +277,9 @@ class Network:
         approve = ["peer", "lifecycle", "chaincode", "approveformyorg", *self._definition(sequence)]
         package_id = package.package_id(self._package_file(msp))
         # The orderers answer SERVICE_UNAVAILABLE until a leader is elected.
-        self._retry([*approve, "--package-id", package_id], self._admin(msp), given="attempted to redefine")
+        self.commands.retry(
+            [*approve, "--package-id", package_id], self._admin(msp), given="attempted to redefine"
+        )
 
     def _commit(self, sequence: int) -> None:
         peers = []
@@ -289,7 +291,7 @@ class Network:
                 str(self._files(msp).folder / "tlsca.pem"),
             ]
         commit = ["peer", "lifecycle", "chaincode", "commit", *self._definition(sequence), *peers]
-        self._retry(commit, self._admin(self.organisations[0]))
+        self.commands.retry(commit, self._admin(self.organisations[0]))
 
     # The contract's own beginning
 
@@ -351,7 +353,14 @@ class Network:
             raise NetworkError(f"{msp} is a member already.")
         before = self.organisations
         self._make_member(msp, free_ports(4))
-        self._update_channel(msp, signers=before)
+        add_member(
+            self.commands,
+            self.folder / "configtx",
+            channel=CHANNEL,
+            member=self._member(msp),
+            orderer=["-o", self.settings.orderers[0].address, "--tls", "--cafile", self._orderer_roots],
+            signers=[self._admin(signer) for signer in before],
+        )
         self.start(f"peer.{msp}")
         self._join(msp)
         self.settings.needed = max(self.settings.needed, len(self.organisations) // 2 + 1)
@@ -373,57 +382,6 @@ class Network:
                 self._submit(ledger, "AddMarks", {"consents": consents[start : start + 500]})
         finally:
             ledger.close()
-
-    def _update_channel(self, msp: str, *, signers: list[str]) -> None:
-        """Fetch the configuration, add the organisation, have a majority of administrators sign, submit."""
-        work = self.folder / "configtx"
-        admin = self._admin(signers[0])
-        orderer = [
-            "-o",
-            self.settings.orderers[0].address,
-            "--tls",
-            "--cafile",
-            self._orderer_roots,
-            "-c",
-            CHANNEL,
-        ]
-        self._run(["peer", "channel", "fetch", "config", str(work / "current.block"), *orderer], admin)
-        block = self._decode("common.Block", work / "current.block")
-        current = block["data"]["data"][0]["payload"]["data"]["config"]
-        member = self._member(msp)
-        config._write(work / "new" / "configtx.yaml", {"Organizations": [member]})
-        printed = self._run(["configtxgen", "-printOrg", msp], {"FABRIC_CFG_PATH": str(work / "new")})
-        updated = json.loads(json.dumps(current))
-        entry = json.loads(printed)
-        anchor = {"anchor_peers": [{"host": config.HOST, "port": self.settings.peers[msp].port}]}
-        entry["values"]["AnchorPeers"] = {"mod_policy": "Admins", "value": anchor, "version": "0"}
-        updated["channel_group"]["groups"]["Application"]["groups"][msp] = entry
-        self._encode("common.Config", current, work / "current.pb")
-        self._encode("common.Config", updated, work / "updated.pb")
-        files = {"original": "current.pb", "updated": "updated.pb", "output": "update.pb"}
-        named = [part for name, file in files.items() for part in (f"--{name}", str(work / file))]
-        self._run(["configtxlator", "compute_update", "--channel_id", CHANNEL, *named], {})
-        update = self._decode("common.ConfigUpdate", work / "update.pb")
-        header = {"header": {"channel_header": {"channel_id": CHANNEL, "type": 2}}}
-        envelope = {"payload": {**header, "data": {"config_update": update}}}
-        signed = work / "update.envelope"
-        self._encode("common.Envelope", envelope, signed)
-        for signer in signers[1:]:
-            self._run(["peer", "channel", "signconfigtx", "-f", str(signed)], self._admin(signer))
-        self._run(["peer", "channel", "update", "-f", str(signed), *orderer], admin)
-
-    def _decode(self, kind: str, path: Path) -> Any:
-        return json.loads(
-            self._run(["configtxlator", "proto_decode", "--type", kind, "--input", str(path)], {})
-        )
-
-    def _encode(self, kind: str, value: Any, path: Path) -> None:
-        source = path.with_suffix(".json")
-        source.write_text(json.dumps(value))
-        self._run(
-            ["configtxlator", "proto_encode", "--type", kind, "--input", str(source), "--output", str(path)],
-            {},
-        )
 
     # Members
 
@@ -520,46 +478,17 @@ class Network:
         }
         self.profile.write_text(json.dumps(profile, indent=1))
 
-    # Fabric's own commands
 
-    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
-        """Run one to its end. Raises NetworkError with the last line that it said."""
-        done = self._attempt(command, environment)
-        if done.returncode != 0:
-            raise NetworkError(f"{' '.join(command[:4])}: {_last_line(done)}")
-        return done.stdout
+@contextmanager
+def running(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[str]:
+    """A network in `folder`, new or found again, for as long as the block lasts: yields its LEDGER_URL.
 
-    def _retry(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        *,
-        done: str = "",
-        given: str | None = None,
-    ) -> None:
-        """Run one until it succeeds (and says `done`); `given` in its error means that it was done before."""
-        deadline = time.monotonic() + READY_SECONDS
-        while True:
-            ran = self._attempt(command, environment)
-            said = ran.stdout + ran.stderr
-            if (ran.returncode == 0 and done in said) or (given is not None and given in said):
-                return
-            if time.monotonic() > deadline:
-                raise NetworkError(f"{' '.join(command[:4])}: {_last_line(ran)}")
-            time.sleep(0.2)
-
-    def _attempt(
-        self, command: Sequence[str], environment: Mapping[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.binaries.path(command[0]), *command[1:]],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit status {done.returncode}"
+    It ends with this process whatever happens to it. Raises BinariesMissing, NetworkError.
+    """
+    made = (folder / "network.json").exists()
+    network = Network.load(folder, bound=True) if made else Network.make(folder, bound=True)
+    try:
+        network.up(say)
+        yield network.url
+    finally:
+        network.down()

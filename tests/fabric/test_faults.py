@@ -101,7 +101,9 @@ def test_one_envelope_four_times_counts_once(two: Network) -> None:
     seen: list[str] = []
     for block in keyholder.blocks(outcome.block, wait=1):
         seen += [one.validity for one in blocks.transactions(block) if one.tx_id == envelope.tx_id]
-    assert sorted(seen) == ["DUPLICATE_TXID"] * 3 + ["VALID"]
+    # A copy in the same block is judged after the first has set its keys' own policies.
+    assert (len(seen), seen[0], seen.count("VALID")) == (4, "VALID", 1)
+    assert set(seen[1:]) <= {"DUPLICATE_TXID", "ENDORSEMENT_POLICY_FAILURE"}
     keyholder.close()
 
 
