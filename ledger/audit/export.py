@@ -84,9 +84,9 @@ def export(
     """Write the export to `out`, a folder, or a .zip by its name. Memory does not grow with the rows.
 
     `ledger_key` (32 bytes) is named by its fingerprint. `compare_with` is the size of an earlier checkpoint
-    to show consistency with; by default the last one before. Waits up to `timeout` seconds for the ledger, calling `wait`
-    between two looks.
-    Raises ExportFailed, InvalidInput, LedgerError.
+    to show consistency with; by default the last one before. Waits up to `timeout` seconds for the ledger,
+    calling `wait` between two looks; an attempt that fails then stays in the log as an export that was begun.
+    Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
     """
     if out.exists():
         raise InvalidInput(

@@ -6,11 +6,12 @@ tree, the batch, and the outbox row that carries the checkpoint to the ledger.
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from hashlib import sha256
+from operator import itemgetter
 
 from django.conf import settings
 from django.db import connections, router, transaction
+from django.db.models import Max, Min
 
 from ledger import outbox
 from ledger.audit.merkle import CompactRange
@@ -32,7 +33,7 @@ FROM (
     FROM (SELECT id FROM {rows} WHERE leaf IS NULL ORDER BY id LIMIT %s) AS due
 ) AS chosen
 WHERE {rows}.id = chosen.id
-RETURNING leaf, line, recorded_at
+RETURNING leaf, line
 """
 
 
@@ -53,7 +54,7 @@ def seal(*, limit: int = BATCH) -> AuditBatch | None:
         start = last.size if last else 0
         with connections[database].cursor() as cursor:
             cursor.execute(_NUMBER.format(rows=AuditRow._meta.db_table), [start, limit])  # a table's name
-            rows = sorted(cursor.fetchall(), key=lambda row: int(row[0]))
+            rows = sorted(cursor.fetchall(), key=itemgetter(0))
         if not rows:
             return None
         nodes: list[AuditNode] = []
@@ -62,13 +63,14 @@ def seal(*, limit: int = BATCH) -> AuditBatch | None:
         )
         tree.extend([sha256(b"\x00" + row[1]).digest() for row in rows])
         AuditNode.objects.using(database).bulk_create(nodes)
-        times = [row[2] for row in rows]
+        sealed = AuditRow.objects.using(database).filter(leaf__gte=start, leaf__lt=tree.size)
+        times = sealed.aggregate(first=Min("recorded_at"), last=Max("recorded_at"))
         batch = AuditBatch.objects.using(database).create(
             size=tree.size,
             root=tree.root().hex(),
             range=[node.hex() for node in tree.hashes],
-            first_at=_time(min(times)),
-            last_at=_time(max(times)),
+            first_at=times["first"],
+            last_at=times["last"],
         )
         outbox.enqueue(
             name="Checkpoint",
@@ -125,10 +127,3 @@ def _keeper(nodes: list[AuditNode]) -> Callable[[int, int, bytes], None]:
             nodes.append(AuditNode(level=level, index=index, hash=node))
 
     return keep
-
-
-def _time(value: datetime | str) -> datetime:
-    """A time as a raw cursor answers it: SQLite keeps it as text in UTC, without a zone."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -58,7 +58,7 @@ class Command(BaseCommand):
                     actor=Actor.system("command"),
                     compare_with=options["compare"],
                     timeout=options["timeout"],
-                    progress=bar.update,
+                    progress=lambda count: _forward(bar, count),
                 )
             ledger.close()
         except GatewayError as error:
@@ -69,6 +69,10 @@ class Command(BaseCommand):
             f"{made.rows} rows in {options['out']}, covered by the ledger's checkpoint of {made.size} rows.\n"
             f"Verify: python -m ledger.verify {options['out']} --trust {Path(url.path) / 'ledger.pub'}"
         )
+
+
+def _forward(bar: "tqdm[Any]", count: int) -> None:
+    bar.update(count)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,0 +1,87 @@
+"""`manage.py bench [ROW…]`: how fast, beside what one would use instead, and beside what is possible."""
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from gateway import bench
+from gateway.bench.databases import temporary_database
+
+
+class Command(BaseCommand):
+    help = "Measure the product's own paths beside a peer and a limit, interleaved; print medians."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of: {', '.join(bench.rows())}")
+        parser.add_argument("--rounds", type=int, default=7, help="turns of each path (default 7)")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the database is stopped too
+        known = bench.rows()
+        if unknown := [name for name in options["rows"] if name not in known]:
+            raise CommandError(f"No such row: {unknown[0]}. There are: {', '.join(known)}.")
+        if options["rounds"] < 1:
+            raise CommandError("At least one round is needed.")
+        chosen = [known[name] for name in options["rows"] or known]
+        results = []
+        with (
+            contextlib.ExitStack() as stack,
+            tqdm(total=len(chosen) * options["rounds"] * 3, unit="turn") as bar,
+        ):
+            database = ""
+            for row in chosen:
+                if row.needs_database and not database:
+                    bar.set_description("database")
+                    database = stack.enter_context(temporary_database())
+                bar.set_description(row.name)
+                used = database if row.needs_database else ""
+                results.append(
+                    bench.run(row, rounds=options["rounds"], database=used, step=lambda: _forward(bar))
+                )
+        machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
+        if options["json"]:
+            answer = {"machine": machine, "rounds": options["rounds"], "rows": [r.as_json() for r in results]}
+            self.stdout.write(json.dumps(answer, ensure_ascii=False))
+        else:
+            self.stdout.write(
+                _table(results, f"{machine}; medians of {options['rounds']} rounds (least–most)")
+            )
+
+
+def _forward(bar: "tqdm[Any]") -> None:
+    bar.update(1)
+
+
+def _table(results: list[bench.Result], caption: str) -> str:
+    head = ["Operation", "Product", "Peer", "Limit", "Of limit", "× peer", "Goal", "Database"]
+    lines = [head, ["---"] * len(head)]
+    for result in results:
+        row = result.row
+        rates = [_rate(result.paths[path], row.unit) for path in bench.PATHS]
+        ratios = [_ratio(result.ratio("limit")), _ratio(result.ratio("peer"))]
+        lines.append([row.name, *rates, *ratios, row.goal, result.database or "–"])
+    said = [
+        f"- {r.row.name}: product = {r.row.product_is}; peer = {r.row.peer_is}; limit = {r.row.limit_is}"
+        for r in results
+    ]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", caption, *said])
+
+
+def _rate(rate: bench.Rate, unit: str) -> str:
+    if rate.median is None:
+        return rate.missing
+    return f"{rate.median:,.0f} {unit}/s ({min(rate.rates):,.0f}–{max(rate.rates):,.0f})"
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
