@@ -180,6 +180,7 @@ MFA_SUPPORTED_TYPES = ["webauthn", "totp", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION
 AXES_FAILURE_LIMIT = 10
+AXES_VERBOSE = False
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_SENSITIVE_PARAMETERS = ["login", "username", "email", "password"]
@@ -271,7 +272,17 @@ DEFAULT_FROM_EMAIL = os.environ.get("GATEWAY_EMAIL_FROM", "no-reply@localhost")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"line": {"()": "gateway.logs.Line"}},
+    "filters": {"without_path": {"()": "gateway.logs.WithoutPath"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "requests": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["without_path"]},
+    },
     "root": {"handlers": ["stderr"], "level": os.environ.get("GATEWAY_LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django.request": {"handlers": ["requests"], "level": "ERROR", "propagate": False},
+        "django.security": {"handlers": ["requests"], "level": "WARNING", "propagate": False},
+        "django.server": {"handlers": ["requests"], "level": "ERROR", "propagate": False},
+        "axes": {"level": "ERROR"},
+    },
 }

@@ -81,15 +81,16 @@ def network(home: Path, kind: str, say: Callable[[str], None]) -> Iterator[None]
     if kind == "embedded":
         yield
         return
-    from deploy.fabric import network as fabric
+    from deploy.fabric.network import ORGANISATIONS, Network
 
     say("Bringing up a Fabric network of two organisations")
-    fabric.up(home / "fabric")
+    made = Network.make(home / "fabric", organisations=ORGANISATIONS[:2])
     try:
+        made.up(lambda step: say(f"  {step}"))
         yield
     finally:
         say("Taking the Fabric network down")
-        fabric.down(home / "fabric")
+        made.down()
 
 
 def _helix() -> tuple[Requester, str, str]:

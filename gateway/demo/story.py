@@ -68,11 +68,12 @@ class Story:
         self.ledger = connect(settings.LEDGER_URL, identity="gateway")
         self.seen = Seen()
         self.token = self.model = ""
+        self.cast: people.Cast | None = None
         self._keys = 0
 
     def play(self) -> Seen:
         self.say("Sealing the records of synthetic patients")
-        cast = people.gather(self.data, count=PATIENTS)
+        cast = self.cast = people.gather(self.data, count=PATIENTS)
         self.say(f"{len(cast.patients)} patients, {cast.resources} FHIR resources, sealed as received")
         helix, alice = cast.helix, cast.alice
         self.model = self._model_is_approved(helix)
@@ -100,6 +101,7 @@ class Story:
         self.say("An auditor exports the log, verifies it offline, and tampers with a copy")
         self.seen.export = self._export_verifies()
         self.seen.ledger = self._command("fsck").returncode == 0
+        self._ask(helix, alice)  # something to answer, for whoever signs in next
         return self.seen
 
     # What the AI company does, over HTTP

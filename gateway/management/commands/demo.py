@@ -9,10 +9,14 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+if TYPE_CHECKING:
+    from gateway.demo.people import Cast
+    from gateway.processes import Processes
 
 MARKER = "this-is-a-demonstration"
 
@@ -93,17 +97,18 @@ class Command(BaseCommand):
                         say(f"{'✓' if held else '✗'} {name.replace('_', ' ')}")
                     if options["once"]:
                         return {**asdict(seen), "ledger_kind": options["ledger"]}
-                    self._serve(port, processes)
+                    self._serve(port, processes, story.cast)
         except (StoryError, GatewayError) as error:
             raise CommandError(str(error)) from None
         return None
 
-    def _serve(self, port: int, processes: Any) -> None:
-        from gateway.demo import people
-
+    def _serve(self, port: int, processes: "Processes", cast: "Cast | None") -> None:
         self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Who can sign in:")
-        for who in people.sign_ins():
+        for who in cast.sign_ins if cast else ():
             self.stdout.write(f"  {who}")
+        if cast:
+            self.stdout.write(f"Helix AI's client for the API (docs/api.md): {cast.client_id}")
+            self.stdout.write(f"  secret: {cast.client_secret}")
         self.stdout.write("Ctrl-C stops it.")
         try:
             while not (ended := processes.ended()):
