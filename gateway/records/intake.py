@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.records.label_rules import FOLLOWED, ORDER
 from gateway.records.labels import UNLABELLED, Labels, label
@@ -47,8 +47,7 @@ class Person:
     birth_date: date | None
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One resource to seal. `name` is type, id, version and digest of the bytes: what makes it this version.
 
     owner   id of the Patient resource; None for a resource of no patient
@@ -124,7 +123,7 @@ class Intake:
             return None, [fault]
         body = parsed.body
         kind, identifier = body["resourceType"], body["id"]
-        labels = label(body, known)
+        labels = label(body, known, parsed.codings)
         codes = (UNLABELLED,) if labels is None else labels.codes
         if kind in FOLLOWED and not (kind == "Observation" and codes == _PLAIN):
             known[f"{kind}/{identifier}"] = labels

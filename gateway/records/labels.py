@@ -59,13 +59,18 @@ class Labels:
         return tuple(sorted((self.confidentiality, *self.sensitivity)))
 
 
-def label(resource: Resource, known: Mapping[str, Labels | None] | None = None) -> Labels | None:
+def label(
+    resource: Resource,
+    known: Mapping[str, Labels | None] | None = None,
+    codings: Iterable[Mapping[str, Any]] | None = None,
+) -> Labels | None:
     """The labels of `resource`, or None where the rules cannot tell: it is then withheld.
 
     `known` has the labels of resources at hand by `Type/id` and by `urn:uuid:…`, for a resource whose meaning
-    stands in another (a Claim's diagnosis). None also where the type has no statement, where the
-    element that the rules need holds no code of a covered terminology, and where the source's
-    own confidentiality is not one of v3-Confidentiality.
+    stands in another (a Claim's diagnosis). `codings` are all those of the resource, where a walk through it
+    has found them already. None also where the type has no statement, where the element that the rules need
+    holds no code of a covered terminology, and where the source's own confidentiality is not one of
+    v3-Confidentiality.
     """
     statement = STATEMENTS.get(str(resource.get("resourceType")))
     if statement is None:
@@ -77,24 +82,24 @@ def label(resource: Resource, known: Mapping[str, Labels | None] | None = None) 
         return None
 
     # 2. A sensitive code anywhere in it counts: a reason, a component, a contained resource.
-    covered = statement.by_type
-    for name, value in resource.items():
-        if name != "meta" and type(value) in _CONTAINERS:
-            for system, code in _codings(value):
-                if (rule := _rule(system, code)) is not None:
-                    found.add(rule.sensitivity, rule.name)
-                if not covered and system in COVERED and name in statement.needs:
-                    covered = True
+    for coding in _codings(resource) if codings is None else codings:
+        if (rule := _rule(*_named(coding))) is not None:
+            found.add(rule.sensitivity, rule.name)
 
     # 3. What its meaning rests on must be there: a code of its own, and each thing that it must follow.
     must, missing = _followed(resource, statement.must, known or {})
-    if missing or not (covered or must):
+    if missing or not (must or statement.by_type or _has_code(resource, statement.needs)):
         return None
     may, _ = _followed(resource, statement.follows, known or {})
     for other in must + may:
         found.follow(other)
 
     return found.labels("type" if statement.by_type else "no-rule")
+
+
+def _has_code(resource: Resource, needs: Iterable[str]) -> bool:
+    """Whether one of these elements holds a code of a terminology that the rules cover."""
+    return any(_named(one)[0] in COVERED for name in needs for one in _codings(resource.get(name)))
 
 
 @dataclass
@@ -120,7 +125,7 @@ class _Found:
 def _take_source(resource: Resource, found: _Found) -> bool:
     """False where the source's confidentiality is no code of v3-Confidentiality."""
     meta = resource.get("meta")
-    for system, code in _codings(meta.get("security")) if isinstance(meta, dict) else ():
+    for system, code in map(_named, _codings(meta.get("security")) if isinstance(meta, dict) else ()):
         if system == CONFIDENTIALITY:
             if code not in _RANK:
                 return False
@@ -135,6 +140,8 @@ def _followed(
     resource: Resource, paths: tuple[str, ...], known: Mapping[str, Labels | None]
 ) -> tuple[list[Labels], bool]:
     """The labels of what `resource` refers to at `paths`, and whether any of it is not known."""
+    if not paths:
+        return [], False
     labels = [
         _contained(resource, reference, known) if reference.startswith("#") else known.get(reference)
         for path in paths
@@ -159,24 +166,28 @@ def _rule(system: str, code: str) -> Rule | None:
     return None
 
 
-def _codings(value: Any) -> list[tuple[str, str]]:
-    """(system, code) of every Coding within `value`, with the terminology's one name."""
-    found = []
+def _codings(value: Any) -> list[Mapping[str, Any]]:
+    """Every object within `value` that has a code and a system."""
+    found: list[Mapping[str, Any]] = []
     stack = [value]
     for node in stack:
+        children: Iterable[Any] = ()
         if type(node) is dict:
-            code = node.get("code")
-            if type(code) is str and type(system := node.get("system")) is str:
-                found.append((ALIASES.get(system, system), code))
-            children: Iterable[Any] = node.values()
+            children = node.values()
+            if "code" in node and "system" in node:
+                found.append(node)
         elif type(node) is list:
             children = node
-        else:
-            continue
-        for child in children:
-            if type(child) in _CONTAINERS:
-                stack.append(child)
+        stack += [child for child in children if type(child) in _CONTAINERS]
     return found
+
+
+def _named(coding: Mapping[str, Any]) -> tuple[str, str]:
+    """System and code, with the terminology's one name; what is no string is no code."""
+    system, code = coding["system"], coding["code"]
+    if type(system) is not str or type(code) is not str:
+        return "", ""
+    return ALIASES.get(system, system), code
 
 
 def _references(resource: Resource, path: str) -> Iterator[str]:

@@ -10,9 +10,8 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from gateway.records.strict_json import MAX_RESOURCE_BYTES, Refused, read
 
@@ -25,8 +24,7 @@ _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"B
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where one resource stands: its first line and byte (line from 1), and its element in a Bundle."""
 
     line: int
@@ -35,8 +33,7 @@ class Place:
     entry: str = ""
 
 
-@dataclass(frozen=True)
-class BundleEntry:
+class BundleEntry(NamedTuple):
     place: Place
     full_url: str
     kind: str

@@ -7,8 +7,7 @@ UTF-8, a byte order mark and 1,024 levels); what it lets through is caught here.
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
@@ -19,7 +18,7 @@ MAX_DIGITS = 1_000
 PATIENT_BY_IDENTIFIER = "Patient?identifier"
 
 _CONTAINERS = frozenset({dict, list})
-_DIGIT = re.compile(rb"[0-9]")
+_LONG_SAMPLE = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS // 16))
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 # Part of orjson's words for a fault → our code and sentence.
@@ -43,12 +42,17 @@ class Refused(Exception):
         self.code, self.message, self.element, self.offset = code, message, element, offset
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """One JSON object: `body`, the values of every `reference` in it, and resource types nested in it."""
+class Parsed(NamedTuple):
+    """One JSON object, and what one walk through it found.
+
+    references  the value of every `reference`
+    codings     every object with a `code` and a `system`
+    nested      every `resourceType` below the top
+    """
 
     body: dict[str, Any]
     references: list[str]
+    codings: list[dict[str, Any]]
     nested: list[str]
 
 
@@ -56,8 +60,8 @@ def read(raw: bytes) -> Parsed:
     """Read one JSON object of at most MAX_RESOURCE_BYTES. Raises Refused."""
     if len(raw) > MAX_RESOURCE_BYTES:
         raise Refused("resource_too_large", f"is larger than {MAX_RESOURCE_BYTES // 2**20} MB")
-    # 1. A run of MAX_DIGITS digits must hit every MAX_DIGITS-th byte: look there first.
-    if _DIGIT.search(raw[:: MAX_DIGITS // 2]) and _LONG_NUMBER.search(raw):
+    # 1. Of a run of MAX_DIGITS digits, every 16th byte is a digit too: look there first.
+    if _LONG_SAMPLE.search(raw[::16]) and _LONG_NUMBER.search(raw):
         _refuse_long_numbers(raw)
     # 2. The syntax.
     try:
@@ -67,18 +71,18 @@ def read(raw: bytes) -> Parsed:
     if type(body) is not dict:
         raise Refused("not_an_object", "is not a JSON object")
     # 3. Depth, and what stands in it.
-    keys, references, nested = _survey(body)
+    keys, found = _survey(body)
     # 4. A name given twice: the second would win silently. Each name in the text is followed by `":`, and a
     # string can hold those two bytes only after a backslash; so equal counts mean that no name was lost.
     if keys != raw.count(b'":') or _SPACED_COLON.search(raw):
         json.loads(raw, object_pairs_hook=_unique)
-    return Parsed(body, references, nested)
+    return found
 
 
-def _survey(body: dict[str, Any]) -> tuple[int, list[str], list[str]]:
+def _survey(body: dict[str, Any]) -> tuple[int, Parsed]:
+    """How many names its objects have in all, and what it holds. Raises Refused for too many levels."""
     keys, depth = 0, 0
-    references: list[str] = []
-    nested: list[str] = []
+    found = Parsed(body, [], [], [])
     level: list[Any] = [body]
     while level:
         depth += 1
@@ -91,14 +95,16 @@ def _survey(body: dict[str, Any]) -> tuple[int, list[str], list[str]]:
                 keys += len(node)
                 children = node.values()
                 if "reference" in node and type(node["reference"]) is str:
-                    references.append(node["reference"])
+                    found.references.append(node["reference"])
+                elif "code" in node and "system" in node:
+                    found.codings.append(node)
                 elif "identifier" in node and node.get("type") == "Patient":
-                    references.append(PATIENT_BY_IDENTIFIER)
-                if depth > 1 and "resourceType" in node:
-                    nested.append(str(node["resourceType"]))
+                    found.references.append(PATIENT_BY_IDENTIFIER)
+                if "resourceType" in node and depth > 1:
+                    found.nested.append(str(node["resourceType"]))
             below += [child for child in children if type(child) in _CONTAINERS]
         level = below
-    return keys, references, nested
+    return keys, found
 
 
 def _refuse_long_numbers(raw: bytes) -> None:

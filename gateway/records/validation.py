@@ -150,6 +150,8 @@ class People:
     def _patient(self, reference: str) -> str | None:
         """The id of the Patient, "" for one that cannot be told, None for what is no Patient."""
         meant = self._bundle.get(reference, reference)
+        if "Patient" not in meant and not meant.startswith("urn:"):
+            return None
         if (match := _PATIENT.fullmatch(meant)) is not None:
             return match[1]
         # A urn that leads nowhere may be anyone; so may a Patient on another server, or by a search.
