@@ -88,12 +88,13 @@ def notice_uri(digest: str) -> str:
 
 
 def _labels(sensitive: Iterable[str]) -> list[Json]:
-    """Normal records; with a sensitive kind ticked restricted ones too, if all their sensitivities were."""
-    codes = sorted(set(sensitive))
-    levels = ["N", "R"] if codes else ["N"]
+    """Normal records, and those whose every sensitivity was ticked.
+
+    R is never named: it would also reach what is restricted for a reason that nobody asked about.
+    """
     return [
-        *(_coding(CONFIDENTIALITY, level) for level in levels),
-        *(_coding(SENSITIVITY, code) for code in codes),
+        _coding(CONFIDENTIALITY, "N"),
+        *(_coding(SENSITIVITY, code) for code in sorted(set(sensitive))),
     ]
 
 

@@ -50,10 +50,15 @@ KNOWN = (
 def covered(named: frozenset[str], labels: frozenset[str]) -> bool:
     """Whether a permit naming `named` reaches an item with `labels`: each label must be covered.
 
-    A level covers itself and those below; a sensitivity covers itself alone.
+    A level covers itself and those below; a sensitivity covers itself alone. An item whose sensitivities
+    are all named may be restricted (R) without R being named, for a sensitive record is restricted by its
+    kind: naming the kind names that much. R without a sensitivity needs R, and V always needs V.
     """
+    sensitivities = labels - LEVEL.keys()
     highest = max((LEVEL[code] for code in named if code in LEVEL), default=-1)
-    return all(LEVEL[code] <= highest if code in LEVEL else code in named for code in labels)
+    if sensitivities:
+        highest = max(highest, LEVEL["R"])
+    return sensitivities <= named and all(LEVEL[code] <= highest for code in labels - sensitivities)
 
 
 def touched(named: frozenset[str], labels: frozenset[str]) -> bool:

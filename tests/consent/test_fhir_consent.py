@@ -79,6 +79,8 @@ def test_a_kind_that_was_not_ticked_is_withheld(alice: Any, helix: Any) -> None:
         (["PSY"], ["R", "HIV", "PSY"], "deny"),
         (["PSY"], ["V", "PSY"], "deny"),
         (["PSY"], ["N"], "permit"),
+        (["PSY"], ["R"], "deny"),
+        (["PSY"], ["V"], "deny"),
     ],
 )
 def test_sensitive_records_need_a_tick_of_their_own(

@@ -11,6 +11,8 @@ from django.utils import timezone
 from consent.models import Consent, ConsentRequest
 from consent.state import State, state_of
 from gateway.keyholder.client import Keyholder
+from ledger.contract.consents import compile_consent
+from ledger.contract.decision import decide, permits_chunk
 from ledger.models import LedgerTransaction
 from tests.questions import commit
 
@@ -40,6 +42,33 @@ def test_yes(browser: Client, question: ConsentRequest) -> None:
     assert "Waiting to be sealed" in browser.get(at("done", question)).content.decode()
     commit(consent)
     assert "Sharing part" in browser.get(at("done", question)).content.decode()
+
+
+@pytest.mark.parametrize("ticked", [[], ["PSY"]])
+def test_what_was_ticked_is_what_the_contract_permits(
+    browser: Client, question: ConsentRequest, ticked: list[str]
+) -> None:
+    browser.post(at("choose", question), {**CHOICE, "sensitive": ticked})
+    browser.post(at("check", question))
+    consent = Consent.objects.get()
+    request = {
+        "action": "use",
+        "model": question.model,
+        "purpose": question.purpose,
+        "recipient": question.requester.reference,
+        "resources": [{"type": kind, "codes": None} for kind in question.kinds],
+        "use": question.use,
+        "version": 1,
+    }
+    canonical = compile_consent(consent.fhir, consent=consent.id, patient="ef" * 32)
+    rules = decide([canonical], request, at=int(consent.decided_at.timestamp()) + 1).rules
+    found = {
+        (kind, *labels): permits_chunk(rules, kind, labels)
+        for kind in ("Observation", "MedicationRequest")
+        for labels in (["N"], ["R", "PSY"], ["R"], ["V", "PSY"], ["R", "HIV", "PSY"])
+    }
+    permitted = {("Observation", "N"), *([("Observation", "R", "PSY")] if ticked else [])}
+    assert {each for each, verdict in found.items() if verdict != "deny"} == permitted
 
 
 def test_no_is_one_click_and_looks_like_yes(browser: Client, question: ConsentRequest) -> None:
