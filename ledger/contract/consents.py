@@ -155,6 +155,9 @@ def _r5_root(fhir: Json) -> tuple[Json, str]:
     decision = fhir.get("decision", "deny")
     node: Json = {"path": "Consent", "type": _type(decision)}
     doubts = _root_doubts(fhir, _R5)
+    if "decision" not in fhir:
+        # Then nobody can say what its provisions except from.
+        doubts.append("decision")
     if "period" in fhir:
         _put_period(node, "period", fhir["period"], doubts)
     _bind_models(node, fhir, doubts)

@@ -159,5 +159,5 @@ class Story(RuleBasedStateMachine):
         assert self.world.value(f"model/{MODEL}")["version"] == 1
 
 
-Story.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Story.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 TestStory = Story.TestCase

@@ -13,6 +13,8 @@ from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from tests.contract.world import START
 
+many = settings(max_examples=100, deadline=None)
+
 ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 DUO = "http://purl.obolibrary.org/obo/duo.owl"
 LABELS = {
@@ -72,11 +74,15 @@ CRITERIA: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def provisions(depth: int = 2) -> st.SearchStrategy[Json]:
-    nested = {"provision": st.lists(provisions(depth - 1), max_size=2)} if depth else {}
-    return st.fixed_dictionaries(
-        {"type": st.sampled_from(["permit", "deny"])}, optional={**CRITERIA, **nested}
-    )
+@st.composite
+def provisions(draw: st.DrawFn, depth: int = 2, least: int = 0) -> Json:
+    """A provision of at most two criteria: with more, hardly any would ever match."""
+    names = draw(st.lists(st.sampled_from(sorted(CRITERIA)), min_size=least, max_size=2, unique=True))
+    found = {name: draw(CRITERIA[name]) for name in names}
+    found["type"] = draw(st.sampled_from(["permit", "deny"]))
+    if depth and (nested := draw(st.lists(provisions(depth - 1, 1), max_size=2))):
+        found["provision"] = nested
+    return found
 
 
 requests = st.fixed_dictionaries(
@@ -93,7 +99,7 @@ items = st.fixed_dictionaries(
     {
         "type": st.sampled_from(TYPES),
         "id": st.just("1"),
-        "labels": st.lists(st.sampled_from(sorted(LABELS)), unique=True, max_size=3),
+        "labels": st.lists(st.sampled_from(sorted(LABELS)), unique=True, min_size=1, max_size=2),
         "codes": st.one_of(st.none(), some(CODES)),
         "start": st.sampled_from([None, 1_590_000_000]),
         "end": st.sampled_from([None, 1_590_000_000, 1_700_000_000]),
@@ -112,6 +118,7 @@ def permitted(consents: list[Json], request: Json, item: Json) -> bool:
     return permits(decide(consents, request, at=START).rules, item)[0]
 
 
+@many
 @given(provisions(), provisions(), requests, items)
 def test_adding_a_denying_consent_never_permits_more(
     own: Json, other: Json, request: Json, item: Json
@@ -121,6 +128,7 @@ def test_adding_a_denying_consent_never_permits_more(
     assert permitted(before, request, item) or not permitted(after, request, item)
 
 
+@many
 @given(provisions(), provisions(), requests, items)
 def test_a_deny_nested_in_a_permit_never_permits_more(
     own: Json, inner: Json, request: Json, item: Json
@@ -130,6 +138,7 @@ def test_a_deny_nested_in_a_permit_never_permits_more(
     assert permitted([consent(own)], request, item) or not permitted([consent(more)], request, item)
 
 
+@many
 @given(provisions(), st.data(), requests, items)
 def test_narrowing_a_permit_never_permits_more(own: Json, data: Any, request: Json, item: Json) -> None:
     own = {**own, "type": "permit"}
@@ -139,6 +148,7 @@ def test_narrowing_a_permit_never_permits_more(own: Json, data: Any, request: Js
     assert permitted([consent(own)], request, item) or not permitted([consent(narrower)], request, item)
 
 
+@many
 @given(provisions(), st.data(), requests, items)
 def test_widening_a_deny_never_permits_more(own: Json, data: Any, request: Json, item: Json) -> None:
     own = {**own, "type": "deny", "provision": []}
@@ -149,6 +159,7 @@ def test_widening_a_deny_never_permits_more(own: Json, data: Any, request: Json,
     assert before or not permitted([consent(wider), everything], request, item)
 
 
+@many
 @given(provisions(), requests, items)
 def test_a_doubt_never_permits_more(own: Json, request: Json, item: Json) -> None:
     doubtful = {**own, "modifierExtension": [{"url": "urn:x"}]}
@@ -158,6 +169,7 @@ def test_a_doubt_never_permits_more(own: Json, request: Json, item: Json) -> Non
         assert before or not permitted([consent(doubtful), *others], request, item)
 
 
+@many
 @given(st.lists(provisions(), max_size=3), requests, items)
 def test_a_chunk_is_judged_as_its_items_are(own: list[Json], request: Json, item: Json) -> None:
     rules = decide([consent(one, str(n)) for n, one in enumerate(own)], request, at=START).rules
@@ -166,6 +178,7 @@ def test_a_chunk_is_judged_as_its_items_are(own: list[Json], request: Json, item
     assert permits(rules, item)[0] in expected
 
 
+@many
 @given(st.lists(provisions(), max_size=3), requests, items)
 def test_a_denied_request_leaves_nothing_to_any_item(own: list[Json], request: Json, item: Json) -> None:
     found = decide([consent(one, str(n)) for n, one in enumerate(own)], request, at=START)
@@ -177,24 +190,9 @@ def test_a_denied_request_leaves_nothing_to_any_item(own: list[Json], request: J
 
 
 ELEMENTS = [
-    "provision",
-    "type",
-    "actor",
-    "role",
-    "coding",
-    "code",
-    "period",
-    "start",
-    "purpose",
-    "system",
-    "reference",
-    "extension",
-    "url",
-    "data",
-    "policyRule",
-    "decision",
-    "scope",
-]
+    "actor", "code", "coding", "data", "decision", "extension", "period", "policyRule", "provision",
+    "purpose", "reference", "role", "scope", "start", "system", "type", "url",
+]  # fmt: skip
 SCALARS = st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["permit", "deny", "x"])
 NONSENSE = st.recursive(
     SCALARS,
@@ -202,13 +200,17 @@ NONSENSE = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@many
 @given(st.dictionaries(st.sampled_from(ELEMENTS), NONSENSE, max_size=5))
-def test_nonsense_is_refused_or_decided_and_says_permit_only_where_permit_was_said(nonsense: Json) -> None:
+def test_nonsense_is_refused_or_decided_and_says_permit_only_where_it_was_said(nonsense: Json) -> None:
     fhir = {**nonsense, "resourceType": "Consent", "status": "active"}
     compiled = None
     with contextlib.suppress(Refused):
         compiled = compile_consent(fhir, consent="a", patient="p")
     if compiled is not None:
         asked = {"action": "use", "purpose": "HRESCH", "recipient": "Organization/x"}
-        assert decide([compiled], asked, at=START).decision == "deny" or "permit" in repr(fhir)
+        assert (
+            decide([compiled], asked, at=START).decision == "deny"
+            or "permit" in repr(fhir)
+            or "decision" in fhir
+        )
