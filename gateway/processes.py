@@ -22,7 +22,7 @@ from typing import Self
 from ledger.errors import GatewayError
 
 PR_SET_PDEATHSIG = 1
-READY_SECONDS = 30
+READY_SECONDS = 120
 STOP_SECONDS = 10
 
 

@@ -14,7 +14,7 @@ from django.db import close_old_connections
 
 from consent import services as consents
 from gateway.analysis import services as jobs
-from gateway.keyholder.client import Keyholder
+from gateway.keyholder.client import Keyholder, Submitted
 from gateway.records import ingest
 from ledger import outbox
 from ledger.audit import sealing
@@ -84,7 +84,7 @@ class Relay:
             ledger, through_keyholder=self._through_keyholder, refused=consents.record_refused
         )
 
-    def _through_keyholder(self, row: LedgerTransaction) -> dict[str, object]:
+    def _through_keyholder(self, row: LedgerTransaction) -> Mapping[str, object]:
         """Grants carry an opening, so the keyholder submits them."""
         consent = consents.consent_of(row)
         return self.keyholder.grant(

@@ -15,7 +15,7 @@ No Django, no database, no name of a person; errors are codes, because a message
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -117,7 +117,7 @@ class Child:
             model=self.model,
             found=found,
             score=self.model.assess(found),
-            digests={each.reference: each.digest for each in subject.resources},
+            digests=evidence.digests(),
             job=self.job,
             attempt=self.attempt,
             subject=subject.id,
@@ -149,25 +149,18 @@ class Subject:
         self.resources: list[Resource] = []
 
     def add(self, lines: bytes, labels: list[str]) -> None:
-        import orjson
-
         from gateway.analysis.catalogue.evidence import Resource
-        from ledger.contract.items import item_of
+        from gateway.records.lines import item, resources
 
-        for line in _lines(lines):
-            body = orjson.loads(line)
-            permitted, _ = self.rules.permits(item_of(body, labels))
+        for received, body in resources(lines):
+            permitted, _ = self.rules.permits(item(body, labels))
             if permitted:
                 reference = f"{body['resourceType']}/{body.get('id', '')}"
-                self.resources.append(Resource(reference, hashlib.sha256(line).hexdigest(), body))
+                self.resources.append(Resource(reference, hashlib.sha256(received).hexdigest(), body))
 
     def complete(self, types: frozenset[str]) -> frozenset[str]:
         """The types of which every resource without a sensitivity is permitted: none found means none."""
         return frozenset(each for each in types if self.rules.permits_chunk(each, ["N"]) == "permit")
-
-
-def _lines(data: bytes) -> Iterator[bytes]:
-    return (line for line in data.split(b"\n") if line.strip())
 
 
 if __name__ == "__main__":

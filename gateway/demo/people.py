@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import Group
-from oauth2_provider.models import Application
 
 from consent import services as consents
 from consent.models import Patient, Requester
-from gateway.accounts.models import AIClient, User
+from gateway.accounts import clients
+from gateway.accounts.models import User
 from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
 from gateway.demo import patients
@@ -95,15 +95,8 @@ def network(home: Path, kind: str, say: Callable[[str], None]) -> Iterator[None]
 
 def _helix() -> tuple[Requester, str, str]:
     helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
-    client_secret = secrets.token_urlsafe(24)
-    application = Application.objects.create(
-        name="Helix AI",
-        client_type=Application.CLIENT_CONFIDENTIAL,
-        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
-        client_secret=client_secret,
-    )
-    AIClient.objects.create(application=application, requester=helix)
-    return helix, application.client_id, client_secret
+    client, client_secret = clients.register(requester=helix, by=SETUP)
+    return helix, client.application.client_id, client_secret
 
 
 def _staff(cast: Cast, name: str, what: str, *roles: str) -> User:

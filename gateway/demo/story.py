@@ -140,7 +140,7 @@ class Story:
             "POST",
             "/api/v1/consent-requests",
             {
-                "referral_code": referrals.issue(patient=patient, requester=helix),
+                "referral_code": referrals.issue(patient=patient, requester=helix, by=people.SETUP),
                 "model": self.model,
                 "purpose": "HRESCH",
                 "use": ["HMB"],
@@ -316,6 +316,8 @@ class Story:
     def _until(self, is_so: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + WAIT
         while not is_so():
+            if ended := self.processes.ended():
+                raise StoryError(f"{', '.join(ended)} ended before {what}. See its log")
             if time.monotonic() > deadline:
                 raise StoryError(f"waited {WAIT:.0f} seconds in vain until {what}")
             time.sleep(0.02)

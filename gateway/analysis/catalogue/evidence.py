@@ -50,13 +50,11 @@ class Evidence:
 
     def of_type(self, resource_type: str) -> list[Resource]:
         """Resources of one type, each once: of several versions the one last updated."""
-        newest: dict[str, Resource] = {}
-        for each in self.resources:
-            if each.body.get("resourceType") == resource_type:
-                known = newest.get(each.reference)
-                if known is None or _updated(each.body) >= _updated(known.body):
-                    newest[each.reference] = each
-        return list(newest.values())
+        return _newest(each for each in self.resources if each.body.get("resourceType") == resource_type)
+
+    def digests(self) -> dict[str, str]:
+        """The digest of each resource, of several versions that of the one last updated, by `Type/id`."""
+        return {each.reference: each.digest for each in _newest(self.resources)}
 
     def observations(self, system: str, codes: frozenset[str], *, until: date) -> list[tuple[Resource, Body]]:
         """Final results with one of `codes`, latest first, as `(resource, observation or component)`."""
@@ -190,6 +188,15 @@ def _observed(body: Body, until: date) -> datetime | None:
         or period.get("start")
     )
     return _moment(text) if _is_by(text, until) else None
+
+
+def _newest(resources: Iterable[Resource]) -> list[Resource]:
+    newest: dict[str, Resource] = {}
+    for each in resources:
+        known = newest.get(each.reference)
+        if known is None or _updated(each.body) >= _updated(known.body):
+            newest[each.reference] = each
+    return list(newest.values())
 
 
 def _updated(body: Body) -> tuple[datetime, int]:
