@@ -5,14 +5,17 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.urls import reverse
+from django.http import Http404, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
-from consent import notices, services
+from consent import notices, referrals, services
 from consent.models import Consent, ConsentRequest, Notice, Patient, Requester
 from consent.patients import PROOFS
-from ledger.admin import KeptAdmin, ReadOnlyAdmin
+from ledger.admin import KeptAdmin, ReadOnlyAdmin, show_once
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
@@ -30,6 +33,12 @@ class PatientForm(forms.ModelForm):  # type: ignore[type-arg]
         model = Patient
         fields = ("name", "birth_date", "record_id")
         help_texts = {"record_id": "The id of the FHIR Patient resource. It cannot be changed later."}
+
+
+class ReferralForm(forms.Form):
+    """Who may ask with the code."""
+
+    requester = forms.ModelChoiceField(Requester.objects.order_by("name"), label="AI provider")
 
 
 @admin.register(Patient)
@@ -55,7 +64,7 @@ class PatientAdmin(KeptAdmin):
         if not change:
             invited, code = services.invite(name=obj.name, birth_date=obj.birth_date, by=by)
             obj.__dict__.update(invited.__dict__)
-            self._show(request, code)
+            request.invitations = {obj.name: _link(code)}
             return
         record_id, method = obj.record_id, form.cleaned_data.get("identified")
         obj.record_id = Patient.objects.values_list("record_id", flat=True).get(pk=obj.pk)
@@ -68,20 +77,73 @@ class PatientAdmin(KeptAdmin):
         except GatewayError as error:
             messages.error(request, error.message)
 
+    def response_add(self, request: Any, obj: Patient, post_url_continue: str | None = None) -> HttpResponse:
+        return self._show(request, request.invitations)
+
     @admin.action(description="Invite again: a new code, the old one stops working", permissions=["change"])
-    def send_new_invitation(self, request: Any, queryset: QuerySet[Patient]) -> None:
+    def send_new_invitation(self, request: Any, queryset: QuerySet[Patient]) -> HttpResponse:
+        links, problems = {}, []
         for patient in queryset[:20]:
             try:
-                self._show(request, services.invite_again(patient=patient, by=Actor.staff(request.user.pk)))
+                code = services.invite_again(patient=patient, by=Actor.staff(request.user.pk))
             except GatewayError as error:
-                messages.error(request, error.message)
+                problems.append(f"{patient}: {error.message}")
+            else:
+                links[f"{patient} ({patient.pk[:8]})" if patient.name in links else patient.name] = _link(
+                    code
+                )
+        return self._show(request, links, problems)
 
-    def _show(self, request: Any, code: str) -> None:
-        """The one time that anybody sees the code."""
-        link = settings.PUBLIC_URL.rstrip("/") + reverse("invitation", args=[code])
-        messages.success(
-            request, _("Give this link to the patient and to nobody else: %(link)s") % {"link": link}
+    def _show(self, request: Any, links: dict[str, str], problems: list[str] | None = None) -> HttpResponse:
+        """The one time that anybody sees the codes."""
+        return show_once(
+            self,
+            request,
+            title=_("Invitation"),
+            advice=_("Give this link to the patient and to nobody else."),
+            shown=links,
+            problems=problems or [],
         )
+
+    def get_urls(self) -> Any:
+        referral = self.admin_site.admin_view(self.referral)
+        return [path("<str:id>/referral/", referral, name="consent_patient_referral"), *super().get_urls()]
+
+    def referral(self, request: Any, id: str) -> HttpResponse:
+        """A referral code for this patient and one AI provider, by whoever may change the patient."""
+        patient = self.get_object(request, id)
+        if patient is None:
+            raise Http404
+        if not self.has_change_permission(request, patient):
+            raise PermissionDenied
+        form = ReferralForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            requester = form.cleaned_data["requester"]
+            try:
+                code = referrals.issue(patient=patient, requester=requester, by=Actor.staff(request.user.pk))
+            except GatewayError as error:
+                form.add_error(None, error.message)
+            else:
+                return show_once(
+                    self,
+                    request,
+                    title=_("Referral code"),
+                    advice=_("Give this code to the patient, who passes it on to the AI provider."),
+                    shown={requester.name: code},
+                )
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("Give a referral code"),
+            "patient": patient,
+            "form": form,
+            "days": referrals.DAYS,
+        }
+        return TemplateResponse(request, "admin/consent/patient/referral.html", context)
+
+
+def _link(code: str) -> str:
+    return settings.PUBLIC_URL.rstrip("/") + reverse("invitation", args=[code])
 
 
 @admin.register(Requester)

@@ -8,15 +8,24 @@ import hashlib
 import secrets
 from datetime import timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from consent.models import Patient, ReferralCode, Requester
+from ledger.audit.log import Actor, record
+from ledger.errors import RefusedTransition
 
 DAYS = 30
 
 
-def issue(*, patient: Patient, requester: Requester) -> str:
-    """A new code of 26 characters (104 bits); shown once, never stored."""
+@transaction.atomic
+def issue(*, patient: Patient, requester: Requester, by: Actor) -> str:
+    """A new code of 26 characters (104 bits); shown once, never stored.
+
+    Raises RefusedTransition (`not_linked`): a requester could ask nothing with it yet.
+    """
+    if not patient.record_id:
+        raise RefusedTransition("Link this patient to a record first.", code="not_linked")
     code = secrets.token_hex(13)
     ReferralCode.objects.create(
         digest=_digest(code),
@@ -24,6 +33,7 @@ def issue(*, patient: Patient, requester: Requester) -> str:
         requester=requester,
         expires_at=timezone.now() + timedelta(days=DAYS),
     )
+    record(kind="referral.issued", actor=by, subject=patient.pseudonym, requester=str(requester.pk))
     return code
 
 

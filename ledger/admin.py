@@ -1,8 +1,10 @@
-"""The ledger's rows in the admin site: to be read, by nobody to be changed."""
+"""The ledger's rows in the admin site, for nobody to change, and what the pages of other rooms share."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.template.response import TemplateResponse
 
 from ledger.models import EventCursor, LedgerTransaction
 
@@ -29,6 +31,32 @@ class ReadOnlyAdmin(KeptAdmin):
 
     def has_change_permission(self, request: Any, obj: object = None) -> bool:
         return False
+
+
+def show_once(
+    page: ModelAdmin,
+    request: Any,
+    *,
+    title: str,
+    advice: str,
+    shown: Mapping[str, str],
+    problems: Sequence[str] = (),
+) -> TemplateResponse:
+    """The answer to a POST that made secrets: `shown` (what it is → the secret) stands in this answer alone.
+
+    It passes through no session, no cookie and no URL, and the browser is told not to keep it.
+    """
+    context = {
+        **page.admin_site.each_context(request),
+        "opts": page.opts,
+        "title": title,
+        "advice": advice,
+        "shown": shown,
+        "problems": problems,
+    }
+    response = TemplateResponse(request, "admin/shown_once.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 @admin.register(LedgerTransaction)

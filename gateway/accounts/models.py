@@ -24,5 +24,8 @@ class AIClient(models.Model):
     )
     requester = models.ForeignKey(Requester, on_delete=models.CASCADE, related_name="clients")
 
+    class Meta:
+        verbose_name = "AI client"
+
     def __str__(self) -> str:
         return f"client of {self.requester}"

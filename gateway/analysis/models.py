@@ -21,6 +21,9 @@ class AIModel(models.Model):
     state = models.CharField(max_length=12, choices=State, default=State.REGISTERING)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    class Meta:
+        verbose_name = "AI model"
+
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 

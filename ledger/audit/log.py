@@ -49,6 +49,7 @@ def _are_codes(value: Any) -> bool:
 
 ID = _text(_ID)  # 32 bytes in hex: an id, a digest, a transaction, a pseudonym
 UUID = _text(_UUID)  # a requester
+CLIENT = _text(_CLIENT)  # an OAuth client id
 CODE = _text(_CODE)  # a stable code of ours, never free text
 PURPOSE = _text(_PURPOSE)  # a v3-ActReason code
 COUNT = _is_count
@@ -97,6 +98,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "patient.invited": _PATIENT,
     "patient.proofed": _PATIENT,
     "patient.linked": _PATIENT,
+    "referral.issued": {"requester": UUID},
+    "client.registered": {"requester": UUID, "client": CLIENT},
+    "client.secret_renewed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
     "access.emergency": _ACCESS,
     "access.subject": _ACCESS,

@@ -12,6 +12,7 @@ from consent.models import Patient, Requester
 from gateway.accounts.models import AIClient
 from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
+from ledger.audit.log import Actor
 
 SECRET = "a secret of helix"
 
@@ -93,7 +94,7 @@ def question(pce: AIModel, helix: Requester, alice: Patient) -> dict[str, Any]:
 
     today = timezone.localdate()
     return {
-        "referral_code": referrals.issue(patient=alice, requester=helix),
+        "referral_code": referrals.issue(patient=alice, requester=helix, by=Actor.staff(1)),
         "model": pce.digest,
         "purpose": "HRESCH",
         "use": ["HMB"],

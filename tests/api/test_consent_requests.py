@@ -7,6 +7,7 @@ import pytest
 
 from consent import referrals, services
 from consent.models import Consent, ConsentRequest, Patient, Requester
+from ledger.audit.log import Actor
 
 pytestmark = pytest.mark.django_db
 
@@ -52,7 +53,9 @@ def test_a_code_works_once_and_only_for_its_requester(
     assert call("POST", "consent-requests", question).status_code == 201
     again = call("POST", "consent-requests", question)
     unknown = call("POST", "consent-requests", {**question, "referral_code": "0" * 26})
-    others = referrals.issue(patient=alice, requester=Requester.objects.create(name="Other AI"))
+    others = referrals.issue(
+        patient=alice, requester=Requester.objects.create(name="Other AI"), by=Actor.staff(1)
+    )
     anothers = call("POST", "consent-requests", {**question, "referral_code": others})
     answers = [{**answer.json(), "request_id": ""} for answer in (again, unknown, anothers)]
     assert answers[0] == answers[1] == answers[2]

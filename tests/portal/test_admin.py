@@ -1,16 +1,22 @@
 """The admin site: a look at the ledger and the log, services for what changes."""
 
+import json
 import re
+from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.test import Client, RequestFactory
 from django.urls import reverse
+from oauth2_provider.models import AccessToken
 
-from consent import services
-from consent.models import Consent, ConsentRequest, Notice, Patient, Requester
+from consent import referrals, services
+from consent.models import Consent, ConsentRequest, Notice, Patient, ReferralCode, Requester
+from gateway.accounts.models import AIClient
 from gateway.accounts.roles import ROLES, make_groups
 from gateway.analysis import catalogue
 from gateway.analysis.models import AIModel, Job
@@ -33,6 +39,43 @@ def site(root: Any) -> Client:
     client = Client()
     client.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
     return client
+
+
+@pytest.fixture
+def member(user: Any) -> Callable[[str], Client]:
+    """A member of staff with one role, signed in."""
+
+    def sign_in(role: str) -> Client:
+        make_groups()
+        person = user(role, is_staff=True)
+        person.groups.set(Group.objects.filter(name=role))
+        client = Client()
+        client.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return sign_in
+
+
+def token_for(application: Any, secret: str) -> str:
+    """A token by client credentials, or ""."""
+    basic = b64encode(f"{application.client_id}:{secret}".encode()).decode()
+    answer = Client().post(
+        "/oauth/token/",
+        {"grant_type": "client_credentials"},
+        headers={"Authorization": f"Basic {basic}"},
+    )
+    return str(answer.json().get("access_token", ""))
+
+
+def assert_shown_once(site: Client, answer: Any, secret: str) -> None:
+    """The secret stands in this page and in no cookie, no session, no URL and no other page."""
+    assert answer.status_code == 200
+    assert "default-src 'self'" in answer["Content-Security-Policy"]
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=", answer.content.decode())
+    assert "no-store" in answer["Cache-Control"]
+    assert secret not in str(answer.cookies) + str(site.cookies) + str(dict(site.session.items()))
+    assert secret not in site.get(reverse("admin:index")).content.decode()
+    assert secret not in " ".join(LogEntry.objects.values_list("change_message", flat=True))
 
 
 @pytest.mark.parametrize("model", READ_ONLY)
@@ -61,20 +104,99 @@ def test_rows_can_be_looked_at(site: Client, question: ConsentRequest) -> None:
 
 
 def test_inviting_shows_the_link_once(site: Client) -> None:
-    page = site.post(reverse("admin:consent_patient_add"), {"name": "Ada"}, follow=True).content.decode()
+    answer = site.post(reverse("admin:consent_patient_add"), {"name": "Ada"})
     patient = Patient.objects.get()
-    code = re.search(r"/invitation/([\w-]+)", page)
+    code = re.search(r"/invitation/([\w-]+)", answer.content.decode())
     assert code is not None
+    assert_shown_once(site, answer, code[1])
     assert services.find_invitation(code[1]) == patient
     assert code[1] not in site.get(reverse("admin:consent_patient_changelist")).content.decode()
     again = site.post(
         reverse("admin:consent_patient_changelist"),
         {"action": "send_new_invitation", "_selected_action": [patient.pk]},
-        follow=True,
     )
     newer = re.search(r"/invitation/([\w-]+)", again.content.decode())
     assert newer is not None
     assert newer[1] != code[1]
+    assert_shown_once(site, again, newer[1])
+
+
+def test_who_has_an_account_is_not_invited_again(site: Client, alice: Any) -> None:
+    page = site.post(
+        reverse("admin:consent_patient_changelist"),
+        {"action": "send_new_invitation", "_selected_action": [alice.pk]},
+    ).content.decode()
+    assert "has signed up already" in page
+    assert "/invitation/" not in page
+
+
+def test_a_clinician_gives_a_referral_code(member: Any, alice: Any, helix: Requester) -> None:
+    clinician, url = member("clinician"), reverse("admin:consent_patient_referral", args=[alice.pk])
+    assert url in clinician.get(reverse("admin:consent_patient_change", args=[alice.pk])).content.decode()
+    assert helix.name in clinician.get(url).content.decode()
+    answer = clinician.post(url, {"requester": str(helix.pk)})
+    code = re.search(r"<code>(\w{26})</code>", answer.content.decode())
+    assert code is not None
+    assert_shown_once(clinician, answer, code[1])
+    row = AuditRow.objects.get(kind="referral.issued")
+    line = json.loads(bytes(row.line))
+    assert (row.subject, line["details"]) == (alice.pseudonym, {"requester": str(helix.pk)})
+    assert line["actor"]["kind"] == "staff"
+    assert referrals.redeem(code=code[1], requester=helix) == alice
+
+
+def test_a_referral_code_needs_the_right_the_patient_and_the_provider(
+    member: Any, alice: Any, helix: Requester
+) -> None:
+    url = reverse("admin:consent_patient_referral", args=[alice.pk])
+    for role in ("compliance", "requesters"):
+        assert member(role).post(url, {"requester": str(helix.pk)}).status_code == 403
+    clinician = member("clinician")
+    assert clinician.get(reverse("admin:consent_patient_referral", args=["0" * 64])).status_code == 404
+    assert "This field is required" in clinician.post(url, {}).content.decode()
+    alice.record_id = None
+    alice.save()
+    assert "Link this patient" in clinician.post(url, {"requester": str(helix.pk)}).content.decode()
+    assert not ReferralCode.objects.exists()
+    assert not AuditRow.objects.filter(kind="referral.issued").exists()
+
+
+def test_the_role_requesters_makes_an_ai_client(member: Any, helix: Requester) -> None:
+    staff, url = member("requesters"), reverse("admin:accounts_aiclient_add")
+    assert helix.name in staff.get(url).content.decode()
+    answer = staff.post(url, {"requester": str(helix.pk)})
+    client = AIClient.objects.get()
+    secret = re.search(r"<code>([\w-]{43})</code>", answer.content.decode())
+    assert secret is not None
+    assert client.application.client_id in answer.content.decode()
+    assert_shown_once(staff, answer, secret[1])
+    assert client.application.client_secret != secret[1]
+    assert token_for(client.application, secret[1])
+    changelist = reverse("admin:accounts_aiclient_changelist")
+    renewed = staff.post(changelist, {"action": "renew_secret", "_selected_action": [client.pk]})
+    newer = re.search(r"<code>([\w-]{43})</code>", renewed.content.decode())
+    assert newer is not None
+    assert not AccessToken.objects.exists()
+    assert token_for(client.application, newer[1])
+    assert not token_for(client.application, secret[1])
+    kinds = AuditRow.objects.order_by("pk").values_list("kind", flat=True)
+    assert [kind for kind in kinds if kind.startswith("client.")] == [
+        "client.registered",
+        "client.secret_renewed",
+    ]
+
+
+@pytest.mark.parametrize("role", ["clinician", "compliance"])
+def test_no_other_role_makes_one(member: Any, helix: Requester, role: str) -> None:
+    answer = member(role).post(reverse("admin:accounts_aiclient_add"), {"requester": str(helix.pk)})
+    assert answer.status_code == 403
+    assert not AIClient.objects.exists()
+
+
+def test_names_are_spelt_as_people_spell_them(site: Client) -> None:
+    page = site.get(reverse("admin:index")).content.decode()
+    assert "AI clients" in page
+    assert "AI models" in page
 
 
 def test_identifying_and_linking_go_through_the_services(site: Client, alice: Any, root: Any) -> None:
