@@ -6,8 +6,8 @@ asks every organisation's. Where the truth is unknown it says so, and never take
 
 import base64
 import queue
-import random
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,36 +148,50 @@ class FabricLedger:
         )
         args = canonical.dumps({"keys": list(keys), "nonce": nonce.hex()})
         state = self._propose([b"Read", args], nonce=nonce + STATE)
-        heights = self._ask_all(self._peers, height, ends)
-        states = self._ask_all(heights, state, ends)
         answers = [
             Answer(
                 org,
-                pack(height.data, heights[org], state.data, answer),
-                answer.endorsement.signature,
-                answer.endorsement.endorser,
+                pack(height.data, first, state.data, second),
+                second.endorsement.signature,
+                second.endorsement.endorser,
             )
-            for org, answer in states.items()
+            for org, (first, second) in self._ask_all(height, state, ends).items()
         ]
         if not answers:
             raise LedgerError("No organisation's peer answered a signed read in time.")
         return Proof(KIND, tuple(answers))
 
-    def _ask_all(self, orgs: Mapping[str, object], proposal: Proposal, ends: float) -> dict[str, Any]:
-        """By organisation, the signed answer (status 200) of its first peer that gave one."""
-        asked = {
-            org: [peer.ask(proposal, timeout=max(0.01, ends - time.monotonic())) for peer in self._peers[org]]
-            for org in orgs
-        }
-        answers: dict[str, Any] = {}
-        for org, calls in asked.items():
-            for call in calls:
-                try:
-                    answer = call.result()
-                except grpc.RpcError:
-                    continue
-                if answer.response.status == 200 and org not in answers:
-                    answers[org] = answer
+    def _ask_all(self, first: Proposal, second: Proposal, ends: float) -> dict[str, tuple[Any, Any]]:
+        """By organisation, both signed answers (status 200) of its first peer that gave them.
+
+        Each peer is asked the second question once it has answered the first; none waits for another.
+        """
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def ask(org: str, peer: Peer, proposal: Proposal, before: Any) -> None:
+            call = peer.ask(proposal, timeout=max(0.001, ends - time.monotonic()))
+            call.add_done_callback(lambda ended: done.put((org, peer, before, ended)))
+
+        asked = 0
+        for org, peers in self._peers.items():
+            for peer in peers:
+                ask(org, peer, first, None)
+                asked += 1
+        answers: dict[str, tuple[Any, Any]] = {}
+        while asked:
+            org, peer, before, ended = done.get()  # every call ends by its own deadline
+            asked -= 1
+            try:
+                answer = ended.result()
+            except (grpc.RpcError, grpc.FutureCancelledError):
+                continue
+            if answer.response.status != 200:
+                continue
+            if before is None:
+                ask(org, peer, second, answer)
+                asked += 1
+            else:
+                answers.setdefault(org, (before, answer))
         return answers
 
     def evaluate(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -315,4 +329,4 @@ class FabricLedger:
 
 def _pause(attempt: int) -> None:
     """Longer each time, and never at the same moment as everybody else."""
-    time.sleep(random.uniform(0.02, 0.05 * 2**attempt))  # noqa: S311
+    time.sleep(secrets.SystemRandom().uniform(0.02, 0.05 * 2**attempt))

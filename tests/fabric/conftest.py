@@ -45,7 +45,7 @@ def unmake(network: Network) -> None:
         shutil.rmtree(network.folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def two() -> Iterator[Network]:
     """Two organisations, both needed, shared by every test that breaks nothing."""
     network = make(2)

@@ -84,7 +84,13 @@ def delete(key: str) -> Json:
 
 
 def consent_value(given: Given, **changes: object) -> Json:
-    value = {"commitment": given.commitment, "expires": None, "marks": [], "state": "active", "version": 1}
+    value: Json = {
+        "commitment": given.commitment,
+        "expires": None,
+        "marks": [],
+        "state": "active",
+        "version": 1,
+    }
     return {**value, **changes}
 
 

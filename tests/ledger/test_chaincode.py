@@ -217,7 +217,7 @@ def invoke_at(seconds: int, name: str) -> Response:
             self.certificate = Authority.make("ca").issue("gateway", unit="client", role="gateway")[0]
             self.written: dict[str, bytes] = {}
 
-        transient: dict[str, bytes] = {}  # type: ignore[assignment]
+        transient: dict[str, bytes] = {}
 
         def get(self, key: str) -> bytes | None:
             return None

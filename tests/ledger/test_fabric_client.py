@@ -103,10 +103,10 @@ def test_a_peer_that_prepares_another_transaction_gets_no_signature(
     network: FakeNetwork, ledger: FabricLedger, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The Gateway assembles what we sign: another input, header or endorsed proposal is not signed."""
-    from tests.ledger import fake_network
+    from tests.ledger import fake_network, fake_peer
 
     other = network.ledger("gateway")
-    assemble = fake_network.assemble
+    assemble = fake_peer.assemble
     kept = []
 
     def swap(signed: object, responses: list[object]) -> object:

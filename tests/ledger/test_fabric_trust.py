@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,15 @@ def test_an_absent_peer_is_survived_and_two_are_not(
 def test_a_peer_that_hangs_is_left_out_before_the_answers_grow_old(
     network: FakeNetwork, ledger: FabricLedger, trust: FabricTrust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ledger.read(KEYS, nonce=NONCE)  # connected
     peer = network.peers["LakesideMSP"]
     endorse = peer.endorse
-    monkeypatch.setattr(peer, "endorse", lambda signed: time.sleep(2) or endorse(signed))
+
+    def slowly(signed: object) -> object:
+        time.sleep(2)
+        return endorse(signed)
+
+    monkeypatch.setattr(peer, "endorse", slowly)
     before = time.monotonic()
     proof = ledger.read(KEYS, nonce=NONCE)
     assert time.monotonic() - before < 1
@@ -198,8 +205,9 @@ def test_an_answer_of_another_chaincode_or_channel_does_not_hold(
     network: FakeNetwork, ledger: FabricLedger
 ) -> None:
     proof = ledger.read(KEYS, nonce=NONCE)
-    for change in ({"channel": "other"}, {"chaincode": "other"}):
-        trust = FabricTrust(replace(Profile.load(network.profile), **change))
+    profile = Profile.load(network.profile)
+    for other in (replace(profile, channel="other"), replace(profile, chaincode="other")):
+        trust = FabricTrust(other)
         with pytest.raises(ProofError):
             trust.check(proof, keys=KEYS, nonce=NONCE)
 
@@ -212,7 +220,7 @@ def test_a_certificate_counts_on_the_days_that_it_is_valid(
     now, year = time.time(), 366 * 86400
     for moment in (now - year, now + year):
         with pytest.raises(ProofError, match="expired"):
-            FabricTrust(profile, clock=lambda moment=moment: moment).check(proof, keys=KEYS, nonce=NONCE)
+            FabricTrust(profile, clock=partial(float, moment)).check(proof, keys=KEYS, nonce=NONCE)
     # Kept with its release, the proof verifies again at the moment that it was made.
     assert len(FabricTrust(profile, clock=lambda: now).check(proof, keys=KEYS, nonce=NONCE)) == 3
 
