@@ -346,8 +346,9 @@ def test_an_extra_file(bundle: Path, trust: str) -> None:
     assert (report.exit, report.checks[0].status) == (2, "unknown")
 
 
-@pytest.mark.parametrize("name", ["../rows.ndjson", "/etc/passwd", "a/rows.ndjson", "rows.ndjson\x00.txt"])
-def test_a_path_in_the_zip(bundle: Path, trust: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["../rows.ndjson", "/etc/passwd", "a/rows.ndjson", "rows.ndjson"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_path_or_a_second_name_in_the_zip(bundle: Path, trust: str, name: str) -> None:
     path = zipped(bundle)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, b"x")
