@@ -1,9 +1,11 @@
 """Who used my records: every use and every blocked try, as the audit log has it for this patient."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import Case, CharField, Count, Max, Q, QuerySet, When
+from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.functional import Promise
@@ -42,9 +44,19 @@ FILTERS: dict[str, tuple[Promise, tuple[str, ...]]] = {
 }
 
 
-def rows_of(patient: Patient) -> QuerySet[AuditRow]:
-    """Every row of the log that is about the use of this patient's records, newest first."""
-    return AuditRow.objects.filter(subject=patient.pseudonym, kind__in=RESULTS).order_by("-id")
+def rows_of(patient: Patient) -> QuerySet[Any]:
+    """Every row of the log that is about the use of this patient's records.
+
+    Rows with the same `use` are steps of one: a job's release, its result, each reading of that.
+    """
+    return AuditRow.objects.filter(subject=patient.pseudonym, kind__in=RESULTS).annotate(
+        use=Case(When(step_of="", then=Cast("pk", CharField())), default="step_of")
+    )
+
+
+def count_uses(rows: QuerySet[Any], kinds: Iterable[str] = USES) -> int:
+    """How many uses have a step of these kinds."""
+    return rows.filter(kind__in=kinds).aggregate(uses=Count("use", distinct=True))["uses"] or 0
 
 
 @never_cache
@@ -54,33 +66,46 @@ def access(request: HttpRequest, patient: Patient) -> HttpResponse:
     show = request.GET.get("show", "all")
     show = show if show in FILTERS else "all"
     rows = rows_of(patient)
+    # 1. The uses of this page, by their newest step.
+    uses = rows.order_by().values("use").annotate(last=Max("pk"))
     if show != "all":
-        rows = rows.filter(kind__in=FILTERS[show][1])
+        uses = uses.annotate(fits=Count("pk", filter=Q(kind__in=FILTERS[show][1]))).filter(fits__gt=0)
     before = request.GET.get("before", "")
     if before.isascii() and before.isdigit() and len(before) < 19:
-        rows = rows.filter(pk__lt=int(before))
-    found = list(rows[: PAGE + 1])
+        uses = uses.filter(last__lt=int(before))
+    found = list(uses.order_by("-last")[: PAGE + 1])
     page = found[:PAGE]
-    counts = dict(rows_of(patient).order_by("kind").values_list("kind").annotate(Count("id")))
+    # 2. Their steps.
+    steps: dict[str, list[AuditRow]] = {each["use"]: [] for each in page}
+    for row in rows.filter(use__in=steps).order_by("pk"):
+        steps[row.use].append(row)
+    counts = rows.aggregate(
+        **{
+            name: Count("use", distinct=True, filter=Q(kind__in=kinds))
+            for name, kinds in (
+                ("uses", ("job.released",)),
+                ("blocked", BLOCKED),
+                ("emergencies", (EMERGENCY,)),
+            )
+        }
+    )
     return render(
         request,
         "portal/access.html",
         {
             "section": "access",
-            "rows": _explain(page),
+            "uses_listed": _explain(list(steps.values())),
             "show": show,
             "filters": [(key, label) for key, (label, _kinds) in FILTERS.items()],
-            "older": page[-1].pk if len(found) > PAGE else None,
-            "uses": counts.get("job.released", 0),
-            "blocked": sum(counts.get(kind, 0) for kind in BLOCKED),
-            "emergencies": counts.get(EMERGENCY, 0),
+            "older": page[-1]["last"] if len(found) > PAGE else None,
+            **counts,
         },
     )
 
 
-def _explain(page: list[AuditRow]) -> list[dict[str, Any]]:
-    """Rows in plain words: names come from our tables, for the log holds none."""
-    lines = [json.loads(bytes(row.line)) for row in page]
+def _explain(uses: list[list[AuditRow]]) -> list[dict[str, Any]]:
+    """Uses in plain words, each by its newest step: names come from our tables, for the log holds none."""
+    lines = [json.loads(bytes(steps[-1].line)) for steps in uses]
     details = [line["details"] for line in lines]
     names = {
         str(id): name
@@ -94,22 +119,31 @@ def _explain(page: list[AuditRow]) -> list[dict[str, Any]]:
         ).values_list("pk", "what_for")
     )
     explained = []
-    for row, line, each in zip(page, lines, details, strict=True):
-        label, colour = RESULTS[row.kind]
+    for steps, line, each in zip(uses, lines, details, strict=True):
+        last = steps[-1]
         explained.append(
             {
-                "when": row.recorded_at,
+                **_step(last),
                 "who": names.get(each.get("requester", ""), ""),
                 "program": line["actor"]["kind"] in ("client", "system")
-                and row.kind.startswith(("job.", "result.")),
-                "emergency": row.kind == EMERGENCY,
+                and last.kind.startswith(("job.", "result.")),
+                "emergency": last.kind == EMERGENCY,
                 "why": reasons.get(each.get("request", ""), "")
                 or PURPOSES.get(each.get("purpose", ""))
-                or REASONS.get(row.kind, ""),
-                "result": label,
-                "colour": colour,
-                "note": NOTES.get(row.kind, ""),
-                "sealed": row.leaf is not None,
+                or REASONS.get(last.kind, ""),
+                "sealed": all(step.leaf is not None for step in steps),
+                "steps": [_step(step) for step in steps] if len(steps) > 1 else [],
             }
         )
     return explained
+
+
+def _step(row: AuditRow) -> dict[str, Any]:
+    result, colour = RESULTS[row.kind]
+    return {
+        "when": row.recorded_at,
+        "result": result,
+        "colour": colour,
+        "note": NOTES.get(row.kind, ""),
+        "sealed": row.leaf is not None,
+    }

@@ -14,7 +14,7 @@ from consent import services
 from consent.models import Consent, ConsentRequest, Notice, Patient
 from consent.state import State, state_of
 from gateway.accounts.adapter import INVITATION, LAST_VISIT
-from gateway.portal.access import EMERGENCY, USES, rows_of
+from gateway.portal.access import EMERGENCY, count_uses, rows_of
 from gateway.portal.visitor import for_patient
 from ledger.errors import RefusedTransition
 
@@ -64,7 +64,7 @@ def home(request: HttpRequest, patient: Patient) -> HttpResponse:
             "waiting": waiting.select_related("requester").order_by("answer_by")[:5],
             "waiting_count": waiting.count(),
             "sharing_count": sum(state in (State.SHARING, State.PARTLY) for state in states),
-            "new_count": new.filter(kind__in=USES).count(),
+            "new_count": count_uses(new),
             "emergency": new.filter(kind=EMERGENCY).exists(),
         },
     )

@@ -188,7 +188,8 @@ def record(
             "time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
-    return AuditRow.objects.create(line=line, kind=kind, subject=subject, recorded_at=at)
+    step_of = details.get("subject_id") or details.get("access") or ""
+    return AuditRow.objects.create(line=line, kind=kind, subject=subject, step_of=step_of, recorded_at=at)
 
 
 def _check(kind: str, actor: Actor, subject: str, details: Mapping[str, Any]) -> None:
