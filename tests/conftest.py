@@ -144,10 +144,14 @@ def dana(user: Callable[..., Any]) -> Any:
     return user("dana", is_staff=True)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Signing in costs a test nothing; how passwords are kept is Django's to test."""
     from django.conf import settings
 
+    # An installation has a folder for static files, here an empty one.
+    static = tempfile.TemporaryDirectory(prefix="gw-static-")
+    config.add_cleanup(static.cleanup)
+    settings.STATIC_ROOT = static.name
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 

@@ -1,0 +1,64 @@
+"""The migrations make the tables that the models ask for, from nothing, with real commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import ConnectionHandler, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from tests.test_demo import empty_database
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def tables(database: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Every table of a model: its columns with type and null, and its constraints and indexes."""
+    found = {}
+    with database.cursor() as cursor:
+        inspect = database.introspection
+        for name in inspect.table_names(cursor):
+            if name not in ours():
+                continue
+            columns = {
+                column.name: (inspect.get_field_type(column.type_code, column), column.null_ok)
+                for column in inspect.get_table_description(cursor, name)
+            }
+            constraints = sorted(
+                (
+                    [*(each["columns"] or [])],
+                    each["primary_key"], each["unique"], each["index"], each["check"],
+                    str(each["foreign_key"]),
+                )
+                for each in inspect.get_constraints(cursor, name).values()
+            )  # fmt: skip
+            found[name] = (columns, constraints)
+    return found
+
+
+def ours() -> set[str]:
+    return {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+
+
+@pytest.mark.django_db
+def test_migrations_make_what_the_models_say(tmp_path: Path) -> None:
+    with empty_database() as own:
+        environment = {**os.environ, **own, "GATEWAY_HOME": str(tmp_path)}
+        run = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(run, env=environment, cwd=REPOSITORY, check=True)
+        migrated = ConnectionHandler({"default": where(own, tmp_path)})["default"]
+        try:
+            assert tables(migrated) == tables(connection)
+            assert set(tables(migrated)) == ours()
+        finally:
+            migrated.close()
+
+
+def where(own: dict[str, str], home: Path) -> dict[str, Any]:
+    if not own:
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": home / "db.sqlite3"}
+    return {**connection.settings_dict, "NAME": own["DATABASE_URL"].split("?")[0].rsplit("/", 1)[1]}
