@@ -1,8 +1,17 @@
-"""What every page knows: the custodian and its phone number."""
+"""What every page knows: the custodian, its phone number, and who keeps the ledger."""
+
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
 
-def hospital(request: HttpRequest) -> dict[str, dict[str, str]]:
-    return {"hospital": {"name": settings.CUSTODIAN, "help_phone": settings.HELP_PHONE}}
+def hospital(request: HttpRequest) -> dict[str, dict[str, Any]]:
+    return {
+        "hospital": {
+            "name": settings.CUSTODIAN,
+            "help_phone": settings.HELP_PHONE,
+            # On the embedded ledger one organisation holds the only key.
+            "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),
+        }
+    }

@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -20,8 +21,15 @@ def text_of(html: str) -> str:
     return unescape(re.sub(r"<[^>]+>", " ", BLOCKS.sub("\n", html)))
 
 
+LEDGERS = ["embedded:///somewhere", "fabric:///somewhere.json"]
+
+
+@pytest.mark.parametrize("ledger", LEDGERS)
 @pytest.mark.parametrize("layer", [1, 2])
-def test_layers_1_and_2(browser: Client, question: ConsentRequest, layer: int) -> None:
+def test_layers_1_and_2(
+    browser: Client, question: ConsentRequest, settings: Any, layer: int, ledger: str
+) -> None:
+    settings.LEDGER_URL = ledger
     html = browser.get(reverse("question", args=[question.id])).content.decode()
     start = html.index(f'<div id="layer-{layer}">')
     end = html.index('<div id="layer-2">') if layer == 1 else html.index("Read the full text")
@@ -29,6 +37,19 @@ def test_layers_1_and_2(browser: Client, question: ConsentRequest, layer: int) -
     assert len(text.split()) > 40
     assert reading_grade(text) <= 6
     assert longest_sentence(text) <= 20
+
+
+@pytest.mark.parametrize("ledger", LEDGERS)
+def test_several_groups_keep_the_record_book_only_where_they_do(
+    browser: Client, question: ConsentRequest, settings: Any, ledger: str
+) -> None:
+    settings.LEDGER_URL = ledger
+    for page in (reverse("question", args=[question.id]), reverse("help")):
+        html = browser.get(page).content.decode()
+        assert ("Several groups keep it together" in html) == ledger.startswith("fabric")
+        assert ("Your hospital keeps it" in html) == ledger.startswith("embedded")
+    # The full text is for good, whatever ledger comes later.
+    assert "groups" not in question.notice.text
 
 
 @pytest.mark.parametrize("name", ["start", "help", "home", "choices", "access"])
