@@ -247,9 +247,12 @@ def use_up(*, consents: Sequence[str], stop_now: Callable[[str], None]) -> None:
 def _stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consent:
     with transaction.atomic():
         now = timezone.now()
-        # A replacement on its way would come into force after all: it is stopped with what it replaces.
+        # A replacement on its way would come into force after all: it is stopped with what it replaces. And
+        # whoever stops the replacement means both: what it replaces would go on otherwise.
         rows = Consent.objects.select_for_update(of=("self",)).filter(
-            Q(pk=consent.pk) | Q(replaces=consent.pk, ledger_state=LedgerState.GRANTING)
+            Q(pk=consent.pk)
+            | Q(replaces=consent.pk, ledger_state=LedgerState.GRANTING)
+            | Q(replaced_by=consent.pk)
         )
         stopped = None
         for row in rows.select_related(

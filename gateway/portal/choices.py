@@ -1,4 +1,4 @@
-"""Pages of what the patient chose: the list, one choice with its history, and Stop."""
+"""Pages of what the patient chose: the list, one choice with its history, Change and Stop."""
 
 import logging
 
@@ -15,6 +15,7 @@ from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent, Patient
 from consent.state import OPEN, State, state_of
 from gateway.keyholder.client import Keyholder
+from gateway.portal.questions import Choosing, check_page, choose_page
 from gateway.portal.visitor import for_patient
 from ledger.errors import GatewayError, RefusedTransition
 
@@ -27,7 +28,7 @@ def find_choice(patient: Patient, id: str) -> Consent:
     """The patient's own choice; another's and none look the same. Raises Http404."""
     found = (
         Consent.objects.filter(pk=id, patient=patient)
-        .select_related("request__requester", "request__notice", "replaced_by", "replaces")
+        .select_related("request__requester", "request__notice", "request__patient", "replaced_by")
         .first()
     )
     if found is None:
@@ -68,10 +69,42 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             if consent.revoked_at and consent.stopped_at
             else None,
             "newer": getattr(consent, "replaced_by", None),
+            "can_change": may_change(consent),
+            "still_holds": consent.request.consents.filter(ledger_state=Consent.LedgerState.IN_FORCE).first()
+            if state == State.NOT_SEALED
+            else None,
             "kinds": [KINDS[kind].name for kind in consent.kinds],
             "sensitive": [SENSITIVE[code].name for code in consent.sensitive],
             "purpose": PURPOSES.get(consent.request.purpose, consent.request.purpose),
         },
+    )
+
+
+def may_change(consent: Consent) -> bool:
+    """In force, and no newer choice is on its way."""
+    return state_of(consent) in (State.SHARING, State.PARTLY) and not hasattr(consent, "replaced_by")
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_patient
+def change(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
+    consent = find_choice(patient, id)
+    return choose_page(request, Choosing.again(consent)) if may_change(consent) else redirect("choice", id=id)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_patient
+def check_change(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
+    """What was chosen before holds until the ledger has the new choice."""
+    consent = find_choice(patient, id)
+    if not may_change(consent):
+        return redirect("choice", id=id)
+    return check_page(
+        request,
+        Choosing.again(consent),
+        lambda chosen: services.replace(consent=consent, patient=patient, **chosen),
     )
 
 

@@ -4,10 +4,12 @@ What was chosen waits in the session between two pages, so that no kind of recor
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -36,8 +38,9 @@ def find_question(patient: Patient, id: str) -> ConsentRequest:
 
 
 def answer_to(question: ConsentRequest) -> Consent | None:
-    """The latest answer to a question, if there is one."""
-    answer = question.consents.order_by("-decided_at").first()
+    """The latest answer to a question, if there is one; a change that the ledger refused never was."""
+    answers = question.consents.order_by("-decided_at")
+    answer = answers.exclude(ledger_state=Consent.LedgerState.REFUSED).first() or answers.first()
     if answer is not None:
         answer.request = question
     return answer
@@ -82,24 +85,7 @@ def choose(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
     if state_of_request(asked) != State.WAITING:
         return redirect("question", id=id)
-    if request.method == "POST":
-        form = ChoiceForm(request.POST, question=asked)
-        if form.is_valid():
-            request.session[_session_key(id)] = form.cleaned_data
-            return redirect("check", id=id)
-    else:
-        form = ChoiceForm(question=asked, initial=request.session.get(_session_key(id)))
-    counts = count_items(patient, asked)
-    return _page(
-        request,
-        "portal/choose.html",
-        asked,
-        form=form,
-        counts=counts,
-        kinds=_boxes(form, "kinds", lambda kind: KINDS[kind].about, counts, counts.kinds),
-        sensitive=_boxes(form, "sensitive", lambda code: SENSITIVE[code].about, counts, counts.sensitive),
-        durations=_boxes(form, "duration"),
-    )
+    return choose_page(request, Choosing.first(asked))
 
 
 @never_cache
@@ -107,24 +93,13 @@ def choose(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
 @for_patient
 def check(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
-    chosen = request.session.get(_session_key(id))
-    if chosen is None or state_of_request(asked) != State.WAITING:
+    if state_of_request(asked) != State.WAITING:
         # The same POST twice: the answer stands, and its receipt says which.
         return redirect("done", id=id) if answer_to(asked) else redirect("question", id=id)
-    if request.method == "POST":
-        try:
-            services.grant(request=asked, patient=patient, **chosen)
-        except (InvalidInput, RefusedTransition) as error:
-            return _refused(request, asked, error)
-        del request.session[_session_key(id)]
-        return redirect("done", id=id)
-    return _page(
+    return check_page(
         request,
-        "portal/check.html",
-        asked,
-        kinds=[KINDS[kind].name for kind in chosen["kinds"]],
-        sensitive=[SENSITIVE[code].name for code in chosen["sensitive"]],
-        duration=dict(durations(asked)).get(chosen["duration"]),
+        Choosing.first(asked),
+        lambda chosen: services.grant(request=asked, patient=patient, **chosen),
     )
 
 
@@ -141,7 +116,7 @@ def refuse(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     except RefusedTransition as error:
         answer = answer_to(asked)
         if answer is None:
-            return _refused(request, asked, error)
+            return _refused(request, Choosing.first(asked), error)
     request.session.pop(_session_key(id), None)
     return redirect("done", id=id)
 
@@ -166,23 +141,99 @@ def done(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     )
 
 
+# Choosing and checking: for a first answer, and to change one (gateway/portal/choices.py)
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """What is chosen, on which pages; `consent` is the choice that is changed, if it is one."""
+
+    question: ConsentRequest
+    key: str  # of the session, where what was chosen waits
+    back: str
+    choose: str
+    check: str
+    consent: Consent | None = None
+
+    @classmethod
+    def first(cls, asked: ConsentRequest) -> "Choosing":
+        back, choose, check = (reverse(name, args=[asked.id]) for name in ("question", "choose", "check"))
+        return cls(asked, _session_key(asked.id), back, choose, check)
+
+    @classmethod
+    def again(cls, consent: Consent) -> "Choosing":
+        names = ("choice", "change", "check_change")
+        back, choose, check = (reverse(name, args=[consent.id]) for name in names)
+        return cls(consent.request, f"change {consent.id}", back, choose, check, consent)
+
+    @property
+    def given(self) -> Json | None:
+        """What is shared now. For how long is asked anew: a change must not make it longer unseen."""
+        if self.consent is None:
+            return None
+        return {"kinds": self.consent.kinds, "sensitive": self.consent.sensitive}
+
+
+def choose_page(request: HttpRequest, choosing: Choosing) -> HttpResponse:
+    asked = choosing.question
+    if request.method == "POST":
+        form = ChoiceForm(request.POST, question=asked)
+        if form.is_valid():
+            request.session[choosing.key] = form.cleaned_data
+            return redirect(choosing.check)
+    else:
+        form = ChoiceForm(question=asked, initial=request.session.get(choosing.key, choosing.given))
+    counts = count_items(asked.patient, asked)
+    return _page(
+        request,
+        "portal/choose.html",
+        asked,
+        choosing=choosing,
+        form=form,
+        counts=counts,
+        kinds=_boxes(form, "kinds", lambda kind: KINDS[kind].about, counts, counts.kinds),
+        sensitive=_boxes(form, "sensitive", lambda code: SENSITIVE[code].about, counts, counts.sensitive),
+        durations=_boxes(form, "duration"),
+    )
+
+
+def check_page(request: HttpRequest, choosing: Choosing, agree: Callable[[Json], Consent]) -> HttpResponse:
+    asked = choosing.question
+    chosen = request.session.get(choosing.key)
+    if chosen is None:
+        return redirect(choosing.back)
+    if request.method == "POST":
+        try:
+            agree(chosen)
+        except (InvalidInput, RefusedTransition) as error:
+            return _refused(request, choosing, error)
+        del request.session[choosing.key]
+        return redirect("done", id=asked.id)
+    return _page(
+        request,
+        "portal/check.html",
+        asked,
+        choosing=choosing,
+        kinds=[KINDS[kind].name for kind in chosen["kinds"]],
+        sensitive=[SENSITIVE[code].name for code in chosen["sensitive"]],
+        duration=dict(durations(asked)).get(chosen["duration"]),
+    )
+
+
 def _page(request: HttpRequest, template: str, asked: ConsentRequest, **context: Any) -> HttpResponse:
     return render(request, template, {"section": "requests", "question": asked, **context})
 
 
 def _refused(
-    request: HttpRequest, asked: ConsentRequest, error: InvalidInput | RefusedTransition
+    request: HttpRequest, choosing: Choosing, error: InvalidInput | RefusedTransition
 ) -> HttpResponse:
+    asked = choosing.question
     if error.code == "not_open" and answer_to(asked):
         return redirect("done", id=asked.id)
     if isinstance(error, InvalidInput):
-        return redirect("choose", id=asked.id)
-    return render(
-        request,
-        "portal/refused.html",
-        {"section": "requests", "question": asked, "error": error},
-        status=error.status,
-    )
+        return redirect(choosing.choose)
+    context = {"section": "requests", "back": choosing.back, "error": error}
+    return render(request, "portal/refused.html", context, status=error.status)
 
 
 def _session_key(id: str) -> str:

@@ -33,6 +33,8 @@ urlpatterns = [
     path("requests/<hex64:id>/done", questions.done, name="done"),
     path("choices", choices.index, name="choices"),
     path("choices/<hex64:id>", choices.choice, name="choice"),
+    path("choices/<hex64:id>/change", choices.change, name="change"),
+    path("choices/<hex64:id>/change/check", choices.check_change, name="check_change"),
     path("choices/<hex64:id>/stop", choices.stop, name="stop"),
     path("access", access.access, name="access"),
 ]

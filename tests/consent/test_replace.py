@@ -32,6 +32,15 @@ def test_the_old_one_stays_in_force_until_the_new_one_is(alice: Any, helix: Any)
     assert old.status == "inactive"
 
 
+def test_stopping_a_replacement_on_its_way_stops_what_it_replaces(alice: Any, helix: Any) -> None:
+    old = in_force(ask(helix, alice))
+    new = replace(old)
+    services.revoke(consent=new, patient=alice, stop_now=lambda id: None)
+    for consent in (old, new):
+        consent.refresh_from_db()
+        assert state_of(consent) == State.STOPPING
+
+
 def test_what_was_replaced_can_be_neither_replaced_nor_stopped(alice: Any, helix: Any) -> None:
     old = in_force(ask(helix, alice))
     commit(replace(old), "ConsentReplaced")

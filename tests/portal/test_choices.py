@@ -12,6 +12,7 @@ from consent import services
 from consent.models import Consent, ConsentRequest
 from gateway.keyholder.client import Keyholder
 from ledger.errors import KeyholderUnavailable
+from ledger.models import LedgerTransaction
 from tests.questions import commit, grant, in_force
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,6 +91,77 @@ def test_every_end_is_told_apart(browser: Client, alice: Any, question: ConsentR
     assert "Ended" in page(browser, newer)
     Consent.objects.filter(pk=newer.pk).update(ledger_state="refused")
     assert "Not saved. Nothing is shared" in page(browser, newer)
+
+
+CHANGED = {"kinds": ["Condition"], "duration": "until"}
+
+
+def test_a_choice_is_changed_through_the_pages_that_made_it(
+    browser: Client, question: ConsentRequest
+) -> None:
+    consent = in_force(question, sensitive=["PSY"])
+    to_change = reverse("change", args=[consent.id])
+    to_check = reverse("check_change", args=[consent.id])
+    assert to_change in page(browser, consent)
+    form = browser.get(to_change).content.decode()
+    for given in ("Observation", "Condition", "PSY"):
+        assert f'value="{given}" checked' in form
+    assert form.count(" checked") == 3
+    assert "No, do not share" not in form
+    assert browser.post(to_change, CHANGED)["Location"] == to_check
+    checked = browser.get(to_check).content.decode()
+    assert "holds until this is sealed" in checked
+    assert to_change + "#id_kinds_0" in checked
+    assert browser.post(to_check)["Location"] == reverse("done", args=[question.id])
+    newer = Consent.objects.get(replaces=consent)
+    assert (newer.kinds, newer.sensitive, newer.duration) == (["Condition"], [], "until")
+    assert "what you chose before holds" in browser.get(reverse("done", args=[question.id])).content.decode()
+    assert newer.id in page(browser, consent)
+    assert to_change not in page(browser, consent)
+    # The same POST twice changes nothing more.
+    assert browser.post(to_check)["Location"] == reverse("choice", args=[consent.id])
+    assert Consent.objects.count() == 2
+    commit(newer, "ConsentReplaced")
+    assert "Replaced by a newer choice" in page(browser, consent)
+
+
+def test_a_change_that_the_ledger_refused_leaves_the_choice_as_it_was(
+    browser: Client, question: ConsentRequest
+) -> None:
+    consent = in_force(question)
+    browser.post(reverse("change", args=[consent.id]), CHANGED)
+    browser.post(reverse("check_change", args=[consent.id]))
+    newer = Consent.objects.get(replaces=consent)
+    services.record_refused(LedgerTransaction.objects.get(name="ReplaceConsent"))
+    assert consent.id in page(browser, newer)
+    assert "still holds" in page(browser, newer)
+    receipt = browser.get(reverse("done", args=[question.id])).content.decode()
+    assert "Sharing part" in receipt
+    assert reverse("change", args=[consent.id]) in page(browser, consent)
+
+
+def test_only_what_is_in_force_is_changed(
+    browser: Client, stranger: Client, question: ConsentRequest
+) -> None:
+    consent = grant(question)
+    for name in ("change", "check_change"):
+        address = reverse(name, args=[consent.id])
+        for answer in (browser.get(address), browser.post(address, CHANGED)):
+            assert answer["Location"] == reverse("choice", args=[consent.id])
+        assert stranger.post(address, CHANGED).status_code == 404
+    commit(consent)
+    nothing = browser.post(reverse("change", args=[consent.id]), {"duration": "until"}).content.decode()
+    assert "Tick one or more kinds" in nothing
+    assert browser.post(reverse("check_change", args=[consent.id]))["Location"] == reverse(
+        "choice", args=[consent.id]
+    )
+    # It ends between the two pages.
+    browser.post(reverse("change", args=[consent.id]), CHANGED)
+    stop(browser, consent)
+    assert browser.post(reverse("check_change", args=[consent.id]))["Location"] == reverse(
+        "choice", args=[consent.id]
+    )
+    assert Consent.objects.count() == 1
 
 
 def test_a_patient_who_never_chose_is_told_so(browser: Client) -> None:
