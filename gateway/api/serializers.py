@@ -4,6 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from consent.explanation import SENSITIVE
+
 DIGEST = r"^[0-9a-f]{64}$"
 
 
@@ -28,6 +30,12 @@ class ConsentRequestIn(Strict):
         min_length=1,
         max_length=20,
         help_text="FHIR resource types that the model needs",
+    )
+    sensitive = serializers.ListField(
+        child=serializers.ChoiceField(sorted(SENSITIVE)),
+        max_length=20,
+        default=list,
+        help_text="v3-ActCode sensitivity codes; the patient is asked about each on its own",
     )
     what_for = serializers.CharField(max_length=300, help_text="in plain words, for the patient")
     who_sees = serializers.CharField(max_length=300, help_text="who sees the result, in plain words")

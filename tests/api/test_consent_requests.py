@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from consent import referrals, services
 from consent.models import Consent, ConsentRequest, Patient, Requester
@@ -22,6 +23,23 @@ def test_a_patient_is_asked(call: Call, question: dict[str, Any], alice: Patient
     assert body == {"id": body["id"], "available": False}
     asked = ConsentRequest.objects.get()
     assert (asked.patient, asked.requester, asked.state) == (alice, helix, "pending")
+
+
+def test_a_patient_is_asked_about_each_sensitive_kind_on_its_own(
+    call: Call, client: Client, question: dict[str, Any], alice: Patient
+) -> None:
+    answer = call("POST", "consent-requests", {**question, "sensitive": ["PSY", "HIV", "PSY"]})
+    assert answer.status_code == 201
+    asked = ConsentRequest.objects.get()
+    assert asked.sensitive == ["HIV", "PSY"]
+    client.force_login(alice.user, backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(f"/requests/{asked.id}/choose").content.decode()
+    assert 'name="sensitive" id="id_sensitive_1" value="PSY"' in page
+
+
+def test_nothing_sensitive_is_asked_for_unless_it_is_named(call: Call, question: dict[str, Any]) -> None:
+    call("POST", "consent-requests", question)
+    assert ConsentRequest.objects.get().sensitive == []
 
 
 def test_the_same_key_and_body_asks_once(call: Call, question: dict[str, Any]) -> None:
@@ -76,6 +94,11 @@ def test_a_question_that_cannot_be_asked_leaves_the_code_unused(call: Call, ques
         ("kinds", []),
         ("kinds", ["Observation", 7]),
         ("use", "HMB"),
+        ("sensitive", "PSY"),
+        ("sensitive", ["psy"]),
+        ("sensitive", ["R"]),
+        ("sensitive", [None]),
+        ("sensitive", ["PSY"] * 21),
         ("answer_by", "soon"),
         ("share_until", None),
         ("surprise", True),
