@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="worker, web, relay or ingest, and the account that may make its calls (KEYHOLDER_ALLOW)",
     )
     parser.add_argument(
+        "--accept-clock",
+        action="store_true",
+        help="go on by this machine's clock although it went back; only once you know why it did",
+    )
+    parser.add_argument(
         "--lease", type=int, default=3600, metavar="SECONDS", help="how long a release opens records"
     )
 
@@ -50,6 +56,8 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
     try:
         roles = roles_of(options.allow)
         store = Store(folder, FileKEK(options.kek or folder / "kek"))
+        if options.accept_clock:
+            store.put_latest(int(time.time()))
         ledger = connect(ledger_url, identity="keyholder")
         service = Service(store, ledger, trust(ledger_url), lease=options.lease)
         server = start(service, options.socket or folder / "keyholder.sock", roles=roles, group=options.group)

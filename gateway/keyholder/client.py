@@ -27,6 +27,11 @@ class ChunkHeader(TypedDict):
     version: int
 
 
+class ChunkVersion(TypedDict):
+    chunk: str
+    version: int
+
+
 class NewChunks(TypedDict):
     """A data key for each chunk, and the patient's key for keyed digests (32 bytes each)."""
 
@@ -161,7 +166,7 @@ class Keyholder:
         keys = {chunk: bytes.fromhex(key) for chunk, key in found["keys"].items()}
         return {"keys": keys, "index_key": bytes.fromhex(found["index_key"])}
 
-    def confirm_chunks(self, *, chunks: Sequence[str]) -> None:
+    def confirm_chunks(self, *, chunks: Sequence[ChunkVersion]) -> None:
         """Their blobs are safe in the database: they may be selected from now on."""
         self._call("confirm_chunks", {"chunks": list(chunks)})
 

@@ -4,15 +4,14 @@ It gathers every consent of each patient that speaks to the request, so that a d
 stands, and hands their openings to the contract, which alone decides.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.keyholder.envelope import new_key
-from gateway.keyholder.log import was_opened
+from gateway.keyholder.log import opened_subjects
 from gateway.keyholder.reading import Reader, standing
 from gateway.keyholder.store import Opening, Release, Store
-from gateway.keyholder.submit import Draft, submit
+from gateway.keyholder.submit import Draft, finish, submit
 from ledger.client import Ledger
 from ledger.contract import canonical
 from ledger.contract.decision import decide
@@ -40,9 +39,7 @@ class _Speaking:
 class Doors:
     """Release and deliver of one keyholder."""
 
-    def __init__(
-        self, store: Store, ledger: Ledger, reader: Reader, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: Store, ledger: Ledger, reader: Reader, *, clock: Callable[[], int]) -> None:
         self._store, self._ledger, self._reader, self._clock = store, ledger, reader, clock
 
     # Release
@@ -56,10 +53,12 @@ class Doors:
         check_request(request)
         purpose = f"release/{job}/{attempt}"
         asked = {"parts": list(parts), "request": request}
-        if attempt < self._store.last_attempt(job):
+        self._finish(job)
+        last = self._store.last_attempt(job)
+        if attempt < last:
             raise RefusedTransition("A later attempt took this one's place.", code="attempt_superseded")
         kept = self._store.release(job, attempt)
-        if kept is not None and self._store.submission(purpose) and kept.body["asked"] != asked:
+        if attempt == last and kept is not None and kept.body["asked"] != asked:
             raise RefusedTransition(
                 "This attempt was released before, for something else. Start another attempt.",
                 code="release_differs",
@@ -77,9 +76,18 @@ class Doors:
             "subjects": _answers(release.body, done.result),
         }
 
+    def _finish(self, job: str) -> None:
+        """Learn what became of what a dead caller left: a release or a delivery, stored and perhaps sent.
+
+        Until that is known, nobody can say which attempt comes next. Raises LedgerError (ask again).
+        """
+        last = self._store.last_attempt(job)
+        finish(self._store, self._ledger, f"release/{job}/{last}")
+        finish(self._store, self._ledger, f"deliver/{job}/{last}")
+
     def _draft_release(self, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Draft:
         speaking = self._speaking(request, parts)
-        nonce, issued = new_key().hex(), int(self._clock())
+        nonce, issued = new_key().hex(), self._clock()
         kept_parts = [
             {
                 "part": part["part"],
@@ -137,7 +145,7 @@ class Doors:
             patient: self._store.openings_of(patient) if self._store.is_enrolled(patient) else []
             for patient in set(patients.values())
         }
-        now = int(self._clock())
+        now = self._clock()
         stands = self._standings([one.consent for found in openings.values() for one in found], now)
         by_patient = {
             patient: self._speaking_of(found, stands, request, now) for patient, found in openings.items()
@@ -157,6 +165,7 @@ class Doors:
     ) -> _Speaking:
         current: list[Opening] = []
         over: list[Opening] = []
+        expired = False
         stopped: list[Opening] = []
         for one in openings:
             found = stands[one.consent]
@@ -164,7 +173,9 @@ class Doors:
                 over.append(one)
             elif self._store.is_denied([one.consent]):
                 stopped.append(one)
-            elif found not in ("consent_unknown", "consent_expired"):
+            elif found == "consent_expired":
+                expired = True
+            elif found != "consent_unknown":
                 current.append(one)  # where it is malformed or a mark is missing, the contract denies
         verdict = decide([one.canonical for one in current], request, at=now)
         if verdict.decision == "permit":
@@ -181,6 +192,8 @@ class Doors:
             reasons = ("consent_stopped",)
         elif any(one in over for one in evidence):
             reasons = ("consent_revoked",)
+        elif expired and reasons == ("no_consent",):
+            reasons = ("consent_expired",)
         return _Speaking(evidence, reasons, verdict.consent)
 
     # Deliver
@@ -192,46 +205,51 @@ class Doors:
         LedgerError.
         """
         purpose = f"deliver/{job}/{attempt}"
+        self._finish(job)
         if attempt != self._store.last_attempt(job):
             raise RefusedTransition("This is not the job's last attempt.", code="attempt_superseded")
-        asked = [self._output(job, attempt, one) for one in outputs]
+        asked = self._outputs(job, attempt, outputs)
         left = [one for one in asked if not self._store.is_denied(_union(one["consents"]))]
         kept = self._store.delivery(job)
-        if kept is not None and kept[0] == attempt and self._store.submission(purpose):
+        if kept is not None and kept[0] == attempt and self._store.tx_id(purpose):
             # Nothing is added to what went out; what was stopped meanwhile is withheld when it is opened.
             if not {one["digest"] for one in kept[1]} <= {one["digest"] for one in asked}:
                 raise RefusedTransition("Other outputs were delivered.", code="deliver_differs")
         elif not left:
             return {"tx_id": "", "block": None, "delivered": [], "withheld": [one["digest"] for one in asked]}
         done = submit(self._store, self._ledger, purpose, lambda: self._draft_deliver(job, attempt, left))
-        delivered: list[str] = done.result["outputs"]
+        delivered = set(done.result["outputs"])
         return {
             "tx_id": done.tx_id,
             "block": done.block,
-            "delivered": delivered,
+            "delivered": sorted(delivered),
             "withheld": [one["digest"] for one in asked if one["digest"] not in delivered],
         }
 
-    def _output(self, job: str, attempt: int, output: Json) -> Json:
-        """The output with the consents of each of its subjects, all of whose records were opened."""
+    def _outputs(self, job: str, attempt: int, outputs: Sequence[Json]) -> list[Json]:
+        """The outputs with the consents of each of their subjects, all of whose records were opened."""
         release = self._store.release(job, attempt)
-        if release is None or not output["subjects"]:
+        if release is None:
             raise RefusedTransition("This release was not asked for here.", code="release_unknown")
+        opened = opened_subjects(self._store, job=job, attempt=attempt)
         released = {
-            one["subject"]: one["consents"] for part in release.body["parts"] for one in part["subjects"]
+            one["subject"]: one["consents"]
+            for part in release.body["parts"]
+            for one in part["subjects"]
+            if one["consents"] and one["subject"] in opened
         }
-        for subject in output["subjects"]:
-            if not released.get(subject) or not was_opened(
-                self._store, job=job, attempt=attempt, subject=subject
-            ):
-                raise RefusedTransition(
-                    "An output is about a subject whose records were not opened.", code="output_not_opened"
-                )
-        return {
-            "digest": output["digest"],
-            "subjects": list(output["subjects"]),
-            "consents": [released[subject] for subject in output["subjects"]],
-        }
+        if not all(one["subjects"] and released.keys() >= set(one["subjects"]) for one in outputs):
+            raise RefusedTransition(
+                "An output is about a subject whose records were not opened.", code="output_not_opened"
+            )
+        return [
+            {
+                "digest": one["digest"],
+                "subjects": list(one["subjects"]),
+                "consents": [released[subject] for subject in one["subjects"]],
+            }
+            for one in outputs
+        ]
 
     def _draft_deliver(self, job: str, attempt: int, outputs: list[Json]) -> Draft:
         release = self._store.release(job, attempt)

@@ -1,21 +1,28 @@
 """The log of openings: one hash-chained row for each, written before the answer is given.
 
-A row keeps the signed answers of the ledger that the opening rested on, so that years later it can
-be shown, offline and without us, that the ledger allowed it then.
+A row names the signed answers of the ledger that the opening rested on, kept once for all that did,
+so that years later it can be shown, offline and without us, that the ledger allowed it then:
+`python -m gateway.keyholder.log FOLDER --ledger URL` verifies all of it.
 """
 
+import argparse
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 
 import orjson
 import zstandard
 
 from gateway.keyholder.store import Store
-from ledger.client import Answer, Proof, Trust
+from ledger.client import Answer, Proof, Trust, trust
+from ledger.contract.in_force import consent_key
 from ledger.contract.state import Json
-from ledger.errors import EnvelopeError
+from ledger.errors import EnvelopeError, GatewayError
 from ledger.rpc import from_b64, to_b64
 
 _FIRST = bytes(32)
@@ -37,15 +44,14 @@ class Entry:
     tx_id: str  # the door's transaction, as we submitted it
 
 
-def append(db: sqlite3.Connection, entry: Entry, *, keys: Sequence[str], nonce: bytes, proof: Proof) -> None:
-    """Add a row within the caller's transaction."""
-    kept = zstandard.ZstdCompressor(level=3).compress(orjson.dumps(_proof_json(keys, nonce, proof)))
+def append(db: sqlite3.Connection, entry: Entry, *, proof: bytes, digest: str) -> None:
+    """Add a row within the caller's transaction; `proof` and its `digest` as `packed` gives them."""
     last = db.execute("SELECT digest FROM openings ORDER BY id DESC LIMIT 1").fetchone()
     line = orjson.dumps(
         {
             **asdict(entry),
             "previous": (_FIRST if last is None else last[0]).hex(),
-            "proof": sha256(kept).hexdigest(),
+            "proof": digest,
         },
         option=orjson.OPT_SORT_KEYS,
     )
@@ -54,41 +60,74 @@ def append(db: sqlite3.Connection, entry: Entry, *, keys: Sequence[str], nonce: 
             "INSERT OR IGNORE INTO opened VALUES (?, ?, ?, ?)",
             (entry.reference, entry.attempt or 0, subject, entry.ground),
         )
+    if not db.execute("SELECT 1 FROM proofs WHERE digest = ?", (digest,)).fetchone():
+        db.execute("INSERT INTO proofs VALUES (?, ?)", (digest, proof))
     db.execute(
-        "INSERT INTO openings (line, digest, proof) VALUES (?, ?, ?)", (line, sha256(line).digest(), kept)
+        "INSERT INTO openings (line, digest, proof) VALUES (?, ?, ?)", (line, sha256(line).digest(), digest)
     )
 
 
-def was_opened(store: Store, *, job: str, attempt: int, subject: str) -> bool:
-    """Whether records of this subject were opened for this attempt."""
+def packed(keys: Sequence[str], nonce: bytes, proof: Proof) -> tuple[bytes, str]:
+    """A proof with the question that it answers, as it is kept, and its digest."""
+    kept = zstandard.ZstdCompressor(level=3).compress(orjson.dumps(_proof_json(keys, nonce, proof)))
+    return kept, sha256(kept).hexdigest()
+
+
+def opened_subjects(store: Store, *, job: str, attempt: int) -> set[str]:
+    """The subjects whose records were opened for this attempt."""
     with store.transaction() as db:
-        row = db.execute(
-            "SELECT 1 FROM opened WHERE reference = ? AND attempt = ? AND subject = ? AND ground = 'release'",
-            (job, attempt, subject),
-        ).fetchone()
-    return row is not None
+        rows = db.execute(
+            "SELECT subject FROM opened WHERE reference = ? AND attempt = ? AND ground = 'release'",
+            (job, attempt),
+        ).fetchall()
+    return {subject for (subject,) in rows}
 
 
-def check_log(store: Store, trust: Trust) -> Iterator[Json]:
+def check_log(folder: Path, trusted: Trust) -> Iterator[Json]:
     """Every row, oldest first, verified: the chain, and each proof against the pinned trust.
 
+    Reads the store's file alone, also while a keyholder holds it; neither key nor ledger is needed.
     Raises EnvelopeError (`log_tampered`) with the number of the first bad row, ProofError for a proof.
     """
-    previous = _FIRST
-    with store.transaction() as db:
-        rows = db.execute("SELECT id, line, digest, proof FROM openings ORDER BY id").fetchall()
-    for number, (row, line, digest, kept) in enumerate(rows, start=1):
-        # 1. rows follow each other without a gap, 2. and each names the one before it
-        entry = orjson.loads(line)
-        whole = row == number and entry["previous"] == previous.hex()
-        # 3. the row is what was hashed, 4. and its proof the one that it names
-        if not (whole and sha256(line).digest() == digest and sha256(kept).hexdigest() == entry["proof"]):
-            raise EnvelopeError(f"Row {number} of the log of openings was changed.", code="log_tampered")
-        # 5. the ledger's answers still verify
-        keys, nonce, proof = _proof(kept)
-        trust.check(proof, keys=keys, nonce=nonce)
-        previous = digest
-        yield entry
+    with closing(_read_only(folder)) as db:
+
+        @lru_cache(maxsize=256)
+        def proven(digest: str) -> frozenset[str]:
+            """The keys that a kept proof speaks of, once the ledger's answers verify."""
+            found = db.execute("SELECT proof FROM proofs WHERE digest = ?", (digest,)).fetchone()
+            if found is None or sha256(found[0]).hexdigest() != digest:
+                return frozenset()
+            keys, nonce, proof = _proof(found[0])
+            trusted.check(proof, keys=keys, nonce=nonce)
+            return frozenset(keys)
+
+        previous = _FIRST
+        rows = db.execute("SELECT id, line, digest FROM openings ORDER BY id")
+        for number, (row, line, digest) in enumerate(rows, start=1):
+            # 1. the row is what was hashed, 2. rows follow each other without a gap, 3. and each names the
+            # one before it
+            entry = orjson.loads(line) if sha256(line).digest() == digest else {}
+            if row != number or entry.get("previous") != previous.hex():
+                raise _tampered(number)
+            # 4. its proof is kept and verifies, 5. and speaks of the row's door and of all its consents
+            door = f"access/{entry['reference']}"
+            if entry["attempt"] is not None:
+                door = f"release/{entry['reference']}/{entry['attempt']}"
+            if not proven(entry["proof"]) >= {door, *map(consent_key, entry["consents"])}:
+                raise _tampered(number)
+            previous = digest
+            yield entry
+
+
+def _read_only(folder: Path) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(f"{(folder / 'keyholder.sqlite3').resolve().as_uri()}?mode=ro", uri=True)
+    except sqlite3.OperationalError:
+        raise EnvelopeError("There is no keyholder's store in this folder.", code="store_missing") from None
+
+
+def _tampered(number: int) -> EnvelopeError:
+    return EnvelopeError(f"Row {number} of the log of openings was changed.", code="log_tampered")
 
 
 def _proof_json(keys: Sequence[str], nonce: bytes, proof: Proof) -> Json:
@@ -116,3 +155,29 @@ def _proof(kept: bytes) -> tuple[list[str], bytes, Proof]:
         for answer in body["answers"]
     )
     return body["keys"], bytes.fromhex(body["nonce"]), Proof(body["kind"], answers)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0: every row holds; 1: one does not, or the log cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway.keyholder.log", description="Verify the log of openings, offline."
+    )
+    parser.add_argument("folder", type=Path, help="the keyholder's folder")
+    parser.add_argument("--ledger", required=True, metavar="URL", help="whose pinned keys are trusted")
+    options = parser.parse_args(arguments)
+    count = 0
+    try:
+        for count, _ in enumerate(check_log(options.folder, trust(options.ledger)), start=1):  # noqa: B007
+            pass
+    except GatewayError as error:
+        print(f"{error.message} ({error.code}) {count} rows before it hold.", file=sys.stderr)
+        return 1
+    except (sqlite3.DatabaseError, orjson.JSONDecodeError, zstandard.ZstdError, LookupError, ValueError):
+        print(f"The log of openings is damaged after row {count}. (log_tampered)", file=sys.stderr)
+        return 1
+    print(f"{count} openings verified.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

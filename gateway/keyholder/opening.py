@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from gateway.keyholder.envelope import PartWrapper, open_sealed_output
 from gateway.keyholder.log import Entry, append
+from gateway.keyholder.parts import Part, Parts, job_keys
 from gateway.keyholder.reading import Look, Reader, in_force
 from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
@@ -27,6 +28,8 @@ from ledger.contract.version import source_digest
 from ledger.errors import AccessDenied, LedgerError
 
 DELTA_SECONDS = 1.0
+# A reading may serve other openings for so much of δ; what is left is for the opening itself.
+SHARED = 0.5
 LEASE_SECONDS = 3600
 MAX_LIMIT = 1000
 
@@ -97,6 +100,7 @@ class _Claim:
     attempt: int | None = None
     part: int | None = None
     public_key: bytes = b""
+    shared: Part | None = None  # whose readings it may share
 
     @property
     def all_consents(self) -> tuple[str, ...]:
@@ -104,7 +108,7 @@ class _Claim:
 
 
 class Opener:
-    """Holds what the opening needs. `clock` is the keyholder's own, in seconds since 1970 UTC.
+    """Holds what the opening needs. `clock` is the keyholder's own, in whole seconds since 1970 UTC.
 
     `delta` bounds the age of the read that an opening rests on, `lease` the age of a release.
     """
@@ -115,12 +119,15 @@ class Opener:
         ledger: Ledger,
         trust: Trust,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
         delta: float = DELTA_SECONDS,
         lease: int = LEASE_SECONDS,
     ) -> None:
-        self._store, self._clock, self._delta, self._lease = store, clock, delta, lease
-        self.reader = Reader(store, ledger, trust)
+        self._store, self._clock, self._monotonic = store, clock, monotonic
+        self._delta, self._lease = delta, lease
+        self.reader = Reader(store, ledger, trust, monotonic=monotonic)
+        self._parts = Parts(store, self.reader, seconds=SHARED * delta, monotonic=monotonic)
         self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -134,9 +141,9 @@ class Opener:
         claim = self._claim(ground)
         self._check_not_stopped(claim)
         # (2) the door and its consents from the ledger itself: fresh nonce, verified answers, heights that
-        # never go back
-        look = self.reader.look(claim.keys, claim.all_consents)
-        now = int(self._clock())
+        # never go back; one reading may serve the next subjects of its part
+        look = self._look(claim)
+        now = self._clock()
         # (3) the door stands committed as we asked for it, and is the last one
         self._check_door(ground, claim, look, now)
         # (4) every consent is in force in every answer, and its opening is the one committed to;
@@ -148,9 +155,13 @@ class Opener:
         opened = self._wrap(ground, claim, chosen, rules[0] if rules else None, more)
         # (8) the log and a last look at the stops, in one transaction; the reading is still fresh
         self._record(ground, claim, look, chosen, now)
-        if time.monotonic() - look.began > self._delta:
+        if self._monotonic() - look.began > self._delta:
             raise LedgerError("The ledger's answer is too old to rest on. Ask again.", code="reading_too_old")
         return opened
+
+    def forget(self, job: str) -> None:
+        """Rest on no reading of this job from before."""
+        self._parts.forget(job)
 
     # (1)
 
@@ -164,11 +175,8 @@ class Opener:
                 return self._claim_access(ground)
 
     def _claim_release(self, ground: JobRelease) -> _Claim:
-        release = self._release(ground.job, ground.attempt)
-        part = next((one for one in release.body["parts"] if one["part"] == ground.part), None)
-        if part is None:
-            _refuse("part_not_released", "The release names no such part.")
-        found = next((one for one in part["subjects"] if one["subject"] == ground.subject), None)
+        part = self._parts.get(ground.job, ground.attempt, ground.part)
+        found = part.subjects.get(ground.subject)
         if found is None or not found["consents"]:
             _refuse("subject_not_released", "The release names no such subject in this part.")
         return _Claim(
@@ -177,12 +185,13 @@ class Opener:
             patient=found["patient"],
             subjects=(ground.subject,),
             consents=(tuple(found["consents"]),),
-            keys=_job_keys(ground.job, ground.attempt),
+            keys=job_keys(ground.job, ground.attempt),
             purpose=f"release/{ground.job}/{ground.attempt}",
-            release=release,
+            release=part.release,
             attempt=ground.attempt,
             part=ground.part,
-            public_key=bytes.fromhex(part["key"]),
+            public_key=part.key,
+            shared=part,
         )
 
     def _claim_output(self, ground: DeliveredOutput) -> _Claim:
@@ -199,7 +208,7 @@ class Opener:
             patient=None,
             subjects=tuple(output["subjects"]),
             consents=tuple(tuple(group) for group in output["consents"]),
-            keys=_job_keys(ground.job, attempt),
+            keys=job_keys(ground.job, attempt),
             purpose=f"deliver/{ground.job}/{attempt}",
             release=self._release(ground.job, attempt),
             attempt=attempt,
@@ -230,6 +239,13 @@ class Opener:
         if self._store.is_denied(claim.all_consents):
             _refuse("consent_stopped", "The patient has asked to stop.")
 
+    # (2)
+
+    def _look(self, claim: _Claim) -> Look:
+        if claim.shared is None:
+            return self.reader.look(claim.keys, claim.all_consents)
+        return self._parts.look(claim.shared, *claim.subjects)
+
     # (3)
 
     def _check_door(self, ground: Ground, claim: _Claim, look: Look, now: int) -> None:
@@ -238,9 +254,7 @@ class Opener:
                 self._check_release(claim, look, now)
                 if any(value is not None for value in look.values(f"deliver/{claim.reference}")):
                     _refuse("already_delivered", "The job is delivered: its records are closed.")
-                age = now - self._kept(claim).issued
-                # A clock that was put back must not make a release young again.
-                if not -1 <= age <= self._lease:
+                if now - self._kept(claim).issued > self._lease:
                     _refuse("release_too_old", "The release has run out. Start another attempt.")
             case DeliveredOutput():
                 self._check_release(claim, look, now)
@@ -302,6 +316,9 @@ class Opener:
             [opening.canonical for opening in openings], self._kept(claim).body["request"], at=now
         )
         if verdict.decision != "permit":
+            # The ledger knows the day that a consent ends, its opening the second.
+            if "consent_expired" in verdict.reasons:
+                _refuse("consent_expired", "The consent has run out.")
             _refuse("decision_denied", "By the contract's rules and our clock this is not permitted.")
         return verdict.rules
 
@@ -389,17 +406,13 @@ class Opener:
         with self._store.transaction() as db:
             # A stop that was answered before this transaction is in the store, so it is seen here.
             self._check_not_stopped(claim)
-            append(db, entry, keys=look.keys, nonce=look.nonce, proof=look.proof)
+            append(db, entry, proof=look.packed[0], digest=look.packed[1])
 
     @staticmethod
     def _kept(claim: _Claim) -> KeptRelease:
         if claim.release is None:
             _refuse("release_unknown", "This release was not asked for here.")
         return claim.release
-
-
-def _job_keys(job: str, attempt: int) -> tuple[str, ...]:
-    return f"release/{job}/{attempt}", f"release/{job}/{attempt + 1}", f"deliver/{job}"
 
 
 def _check_part(value: Json, claim: _Claim) -> None:

@@ -6,9 +6,12 @@ verified answer shows it so, whole and well formed.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
+from gateway.keyholder.log import packed
 from gateway.keyholder.store import Store
 from ledger.client import Ledger, Proof, Reading, Trust
 from ledger.contract import canonical
@@ -19,6 +22,7 @@ from ledger.contract.state import Json
 from ledger.errors import AccessDenied, ProofError
 
 NONCE_BYTES = 32
+MOST_PARSED = 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Look:
     readings: tuple[Reading, ...]
     began: float
 
+    @cached_property
+    def packed(self) -> tuple[bytes, str]:
+        """As the log keeps it, with its digest."""
+        return packed(self.keys, self.nonce, self.proof)
+
     def values(self, key: str) -> list[bytes | None]:
         """The value of `key` in each organisation's answer."""
         return [reading.values[key] for reading in self.readings]
@@ -39,10 +48,7 @@ class Look:
         """The one value that every answer shows. Raises AccessDenied(code) where one lacks it or differs."""
         values = set(self.values(key))
         value = values.pop()
-        try:
-            found = None if values or value is None else canonical.load_canonical(value)
-        except Refused:
-            found = None
+        found = None if values or value is None else _parsed(value)
         if not isinstance(found, dict):
             raise AccessDenied("The ledger does not show what this opening needs.", code=code)
         return found
@@ -51,8 +57,10 @@ class Look:
 class Reader:
     """Reads with a fresh nonce, believes what `trust` verifies, and never a ledger that went back."""
 
-    def __init__(self, store: Store, ledger: Ledger, trust: Trust) -> None:
-        self._store, self._ledger, self._trust = store, ledger, trust
+    def __init__(
+        self, store: Store, ledger: Ledger, trust: Trust, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._ledger, self._trust, self._monotonic = store, ledger, trust, monotonic
         # Who holds marks on a consent: a hint of what to ask for, always checked against the answer.
         self._orgs: dict[str, tuple[str, ...]] = {}
 
@@ -83,7 +91,7 @@ class Reader:
         # What was known before we asked: an answer to somebody who asked later may overtake ours.
         known = self._store.heights()
         nonce = os.urandom(NONCE_BYTES)
-        began = time.monotonic()
+        began = self._monotonic()
         proof = self._ledger.read(keys, nonce=nonce)
         readings = tuple(self._trust.check(proof, keys=keys, nonce=nonce))
         if len({reading.org for reading in readings}) < max(1, self._trust.needed):
@@ -96,6 +104,15 @@ class Reader:
         # Written before anything rests on it, so that a ledger restored from a backup is seen.
         self._store.raise_heights({reading.org: reading.height for reading in readings})
         return Look(keys, nonce, proof, readings, began)
+
+
+@lru_cache(maxsize=MOST_PARSED)
+def _parsed(value: bytes) -> Any:
+    """The canonical JSON, parsed once for the same bytes (a release of many has 130 kB); else None."""
+    try:
+        return canonical.load_canonical(value)
+    except Refused:
+        return None
 
 
 def standing(look: Look, consent: str, *, at: int) -> str:

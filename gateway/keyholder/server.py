@@ -151,7 +151,9 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {"keys": {chunk: key.hex() for chunk, key in keys.items()}, "index_key": index_key.hex()}
 
     def confirm_chunks(params: Params) -> Json:
-        service.confirm_chunks(chunks=params.ids("chunks"))
+        service.confirm_chunks(
+            chunks=[(row.id("chunk"), row.number("version", least=1)) for row in params.each("chunks")]
+        )
         return {}
 
     def index(params: Params) -> Json:

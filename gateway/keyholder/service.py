@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.doors import Doors, openings_json
 from gateway.keyholder.envelope import new_key
 from gateway.keyholder.opening import (
@@ -29,7 +30,7 @@ from ledger.errors import GatewayError, OutcomeUnknown, RefusedTransition, SendE
 
 
 class Service:
-    """One keyholder at work. `clock` gives seconds since 1970 UTC; see Opener for `delta` and `lease`."""
+    """One keyholder at work. `clock` gives seconds since 1970 UTC; see Opener for the rest."""
 
     def __init__(
         self,
@@ -38,12 +39,16 @@ class Service:
         trust: Trust,
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         delta: float = DELTA_SECONDS,
         lease: int = LEASE_SECONDS,
     ) -> None:
         self._store, self._ledger, self._clock = store, ledger, clock
-        self._opener = Opener(store, ledger, trust, clock=clock, delta=delta, lease=lease)
-        self._doors = Doors(store, ledger, self._opener.reader, clock=clock)
+        kept_clock = KeptClock(store, clock)
+        self._opener = Opener(
+            store, ledger, trust, clock=kept_clock, monotonic=monotonic, delta=delta, lease=lease
+        )
+        self._doors = Doors(store, ledger, self._opener.reader, clock=kept_clock)
 
     # Records
 
@@ -55,7 +60,7 @@ class Service:
         self._store.add_chunks(patient, chunks)
         return {header.chunk: header.dek for header in chunks}, self._store.index_key(patient)
 
-    def confirm_chunks(self, *, chunks: Sequence[str]) -> None:
+    def confirm_chunks(self, *, chunks: Sequence[tuple[str, int]]) -> None:
         self._store.confirm_chunks(chunks)
 
     def index(self, *, patient: str) -> list[Json]:
@@ -129,13 +134,19 @@ class Service:
         return self._store.output_key.public_key().public_bytes_raw()
 
     def release(self, *, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Json:
-        return self._doors.release(job=job, attempt=attempt, request=request, parts=parts)
+        try:
+            return self._doors.release(job=job, attempt=attempt, request=request, parts=parts)
+        finally:
+            self._opener.forget(job)
 
     def open_chunks(self, ground: JobRelease) -> Opened:
         return self._opener.open_sealed(ground)
 
     def deliver(self, *, job: str, attempt: int, outputs: Sequence[Json]) -> Json:
-        return self._doors.deliver(job=job, attempt=attempt, outputs=outputs)
+        try:
+            return self._doors.deliver(job=job, attempt=attempt, outputs=outputs)
+        finally:
+            self._opener.forget(job)
 
     def open_output(self, *, job: str, digest: str, sealed: bytes) -> bytes:
         return self._opener.open_sealed(DeliveredOutput(job, digest, sealed)).output

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gateway.keyholder.envelope import chunk_aad, new_key, seal, unseal
 from gateway.keyholder.kek import KEK
+from gateway.keyholder.schema import FORMAT, SCHEMA
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
 
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE patients (
-    patient TEXT PRIMARY KEY, wrapped_key BLOB NOT NULL, index_key BLOB NOT NULL) STRICT;
-CREATE TABLE chunks (
-    id INTEGER PRIMARY KEY, chunk TEXT NOT NULL, version INTEGER NOT NULL,
-    patient TEXT NOT NULL REFERENCES patients, header BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (chunk, version)) STRICT;
-CREATE INDEX chunks_of_patient ON chunks (patient, chunk);
-CREATE TABLE consents (
-    consent TEXT PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients, opening BLOB NOT NULL) STRICT;
-CREATE INDEX consents_of_patient ON consents (patient);
-CREATE TABLE denied (consent TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
--- An invalid transaction never takes effect: only it makes room for another with the same purpose.
-CREATE TABLE submissions (
-    id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, tx_id TEXT NOT NULL UNIQUE, envelope BLOB NOT NULL,
-    result BLOB NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL DEFAULT '', block INTEGER) STRICT;
-CREATE UNIQUE INDEX one_submission ON submissions (purpose) WHERE state != 'invalid';
-CREATE TABLE releases (
-    job TEXT NOT NULL, attempt INTEGER NOT NULL, body BLOB NOT NULL, nonce TEXT NOT NULL,
-    issued INTEGER NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
-CREATE TABLE deliveries (
-    job TEXT NOT NULL, attempt INTEGER NOT NULL, outputs BLOB NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
-CREATE TABLE accesses (
-    access TEXT PRIMARY KEY, kind TEXT NOT NULL, patient TEXT NOT NULL REFERENCES patients,
-    details BLOB NOT NULL, digest TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
-CREATE TABLE heights (org TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT;
-CREATE TABLE openings (
-    id INTEGER PRIMARY KEY, line BLOB NOT NULL, digest BLOB NOT NULL, proof BLOB NOT NULL) STRICT;
-CREATE TABLE opened (
-    reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
-    PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
-"""
-_FORMAT = b"1"
+MOST_PARSED = 16
 
 
 @dataclass(frozen=True)
@@ -134,6 +103,7 @@ class Store:
             # A crash between making the file and the schema leaves it empty, as good as new.
             fresh = not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
             if not fresh:
+                self._check_format()
                 self._check_kek()
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -142,6 +112,7 @@ class Store:
             if fresh:
                 self._create()
             self.output_key = X25519PrivateKey.from_private_bytes(kek.unwrap(self._meta("output_key")))
+            self._latest = int(self._meta("clock"))
         except sqlite3.DatabaseError:
             self.close()
             raise EnvelopeError(
@@ -162,6 +133,12 @@ class Store:
             ) from None
         return lock
 
+    def _check_format(self) -> None:
+        if self._meta("format") != FORMAT:
+            raise EnvelopeError(
+                "This store was made by another version of the keyholder.", code="store_format"
+            )
+
     def _check_kek(self) -> None:
         try:
             if self._meta("kek_id").decode() != self.kek.id:
@@ -176,12 +153,13 @@ class Store:
     def _create(self) -> None:
         private = X25519PrivateKey.generate().private_bytes_raw()
         values = {
-            "format": _FORMAT,
+            "clock": b"0",
+            "format": FORMAT,
             "kek_id": self.kek.id.encode(),
             "output_key": self.kek.wrap(private),
         }
         with self.transaction() as db:
-            for statement in _SCHEMA.split(";"):
+            for statement in SCHEMA.split(";"):
                 db.execute(statement)
             db.executemany("INSERT INTO meta VALUES (?, ?)", list(values.items()))
 
@@ -278,11 +256,13 @@ class Store:
                 if not done.rowcount:
                     raise RefusedTransition("This version of the chunk exists already.", code="chunk_exists")
 
-    def confirm_chunks(self, chunks: Sequence[str]) -> None:
-        """Every version of these chunks may be selected; the highest is. Raises RefusedTransition."""
+    def confirm_chunks(self, chunks: Sequence[tuple[str, int]]) -> None:
+        """These `(chunk, version)` may be selected; the highest one is. Raises RefusedTransition."""
         with self.transaction() as db:
             for chunk in chunks:
-                if not db.execute("UPDATE chunks SET confirmed = 1 WHERE chunk = ?", (chunk,)).rowcount:
+                if not db.execute(
+                    "UPDATE chunks SET confirmed = 1 WHERE chunk = ? AND version = ?", chunk
+                ).rowcount:
                     raise RefusedTransition("No header is kept for this chunk.", code="chunk_unknown")
 
     def headers(self, patient: str, *, after: str | None = None) -> Iterator[Header]:
@@ -362,8 +342,8 @@ class Store:
 
     def tx_id(self, purpose: str) -> str:
         """The transaction that went out for this purpose, or an empty string."""
-        found = self.submission(purpose)
-        return "" if found is None else found.tx_id
+        row = self._one("SELECT tx_id FROM submissions WHERE purpose = ? AND state != 'invalid'", purpose)
+        return "" if row is None else str(row[0])
 
     # Jobs and accesses
 
@@ -379,11 +359,17 @@ class Store:
         row = self._one(
             "SELECT body, nonce, issued FROM releases WHERE job = ? AND attempt = ?", job, attempt
         )
-        return None if row is None else Release(orjson.loads(row[0]), row[1], row[2])
+        return None if row is None else Release(_parsed(row[0]), row[1], row[2])
 
     def last_attempt(self, job: str) -> int:
-        """The highest attempt that we were asked for, 0 when there is none."""
-        return int(self._one("SELECT COALESCE(MAX(attempt), 0) FROM releases WHERE job = ?", job)[0])
+        """The highest attempt whose release took effect or still may, 0 when there is none."""
+        row = self._one(
+            "SELECT COALESCE(MAX(attempt), 0) FROM releases WHERE job = ? AND EXISTS"
+            " (SELECT 1 FROM submissions"
+            " WHERE purpose = 'release/' || job || '/' || attempt AND state != 'invalid')",
+            job,
+        )
+        return int(row[0])
 
     def put_delivery(self, job: str, attempt: int, outputs: list[Json]) -> None:
         with self.transaction() as db:
@@ -396,7 +382,7 @@ class Store:
         row = self._one(
             "SELECT attempt, outputs FROM deliveries WHERE job = ? ORDER BY attempt DESC LIMIT 1", job
         )
-        return None if row is None else (row[0], orjson.loads(row[1]))
+        return None if row is None else (row[0], _parsed(row[1]))
 
     def put_access(
         self, access: str, *, kind: str, patient: str, details: Json, digest: str, expires: int
@@ -429,11 +415,29 @@ class Store:
                 list(heights.items()),
             )
 
+    # The clock
+
+    @property
+    def latest(self) -> int:
+        """The latest time that was ever rested on, in seconds since 1970 UTC."""
+        return self._latest
+
+    def put_latest(self, seconds: int) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE meta SET value = ? WHERE name = 'clock'", (b"%d" % seconds,))
+        self._latest = seconds
+
     def counts(self) -> dict[str, int]:
         return {
             table: self._one(f"SELECT COUNT(*) FROM {table}")[0]  # noqa: S608 (the names stand here)
             for table in ("patients", "chunks", "consents", "openings")
         }
+
+
+@lru_cache(maxsize=MOST_PARSED)
+def _parsed(body: bytes) -> Any:
+    """The value, parsed once for the same bytes: whoever gets it changes nothing in it."""
+    return orjson.loads(body)
 
 
 def _header_body(header: Header) -> bytes:

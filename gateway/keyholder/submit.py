@@ -41,29 +41,43 @@ def submit(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft
     Raises Refused and PrepareError (nothing was sent), SendError and OutcomeUnknown (call again: the same
     envelope goes out), NotCommitted (a definite no).
     """
-    validity = ""
+    code = ""
     for number in range(TRIES):
         kept = store.submission(purpose) or _prepare(store, ledger, purpose, build)
         if kept is None:
             continue  # another call stored its envelope first: that one counts
         if kept.state == "committed":
             return kept
-        ledger.send(Envelope(kept.tx_id, kept.envelope, kept.result))
-        outcome = ledger.outcome(kept.tx_id, timeout=OUTCOME_SECONDS)
-        validity = outcome.validity
-        store.settle(
-            kept.tx_id,
-            state="committed" if outcome.is_valid else "invalid",
-            code="" if outcome.is_valid else validity,
-            block=outcome.block,
-        )
-        if not outcome.is_valid:
-            if validity not in _CONFLICTS:
+        code = _settle(store, ledger, kept)
+        if code:
+            if code not in _CONFLICTS:
                 break
             time.sleep(random.uniform(0.0, 0.02 * 2**number))  # noqa: S311 (jitter, no secret)
-    if not validity:
+    if not code:
         raise OutcomeUnknown("Another call submits the same. Ask again.")
-    raise NotCommitted("The ledger did not take the transaction.", validity=validity)
+    raise NotCommitted("The ledger did not take the transaction.", validity=code)
+
+
+def finish(store: Store, ledger: Ledger, purpose: str) -> Submission | None:
+    """What took effect for this purpose; an envelope left without an outcome is sent again first.
+
+    None when nothing was ever sent, or what was sent is invalid: its place is free.
+    Raises SendError, OutcomeUnknown (call again).
+    """
+    kept = store.submission(purpose)
+    if kept is None or kept.state == "committed":
+        return kept
+    _settle(store, ledger, kept)
+    return store.submission(purpose)
+
+
+def _settle(store: Store, ledger: Ledger, kept: Submission) -> str:
+    """Send the envelope and write down what became of it: its validity if that is a no, else empty."""
+    ledger.send(Envelope(kept.tx_id, kept.envelope, kept.result))
+    outcome = ledger.outcome(kept.tx_id, timeout=OUTCOME_SECONDS)
+    code = "" if outcome.is_valid else outcome.validity
+    store.settle(kept.tx_id, state="invalid" if code else "committed", code=code, block=outcome.block)
+    return code
 
 
 def _prepare(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft]) -> Submission | None:

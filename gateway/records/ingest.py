@@ -170,7 +170,8 @@ def _confirm_alone(keyholder: Keyholder, chunk: str) -> int:
 
 def _confirm(keyholder: Keyholder, chunks: Sequence[str]) -> int:
     for batch in _batches(chunks):
-        keyholder.confirm_chunks(chunks=batch)
+        kept = Chunk.objects.filter(pk__in=batch).values_list("pk", "version")
+        keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": version} for chunk, version in kept])
         Chunk.objects.filter(pk__in=batch, confirmed_at=None).update(confirmed_at=timezone.now())
     return len(chunks)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -21,12 +22,17 @@ from gateway.analysis.fhir import resource_pseudonym
 from gateway.analysis.models import AIModel, Job, JobSubject, Output
 from gateway.keyholder.client import ChunkHeader, Keyholder
 from gateway.keyholder.envelope import seal_chunk
+from gateway.keyholder.kek import FileKEK
+from gateway.keyholder.opening import DELTA_SECONDS
+from gateway.keyholder.service import Service
+from gateway.keyholder.store import Store
 from gateway.records.models import Chunk
 from ledger import outbox
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
-from ledger.client import Ledger, connect
-from ledger.errors import AccessDenied, RefusedTransition
+from ledger.client import Envelope, Ledger, connect, trust
+from ledger.embedded.client import EmbeddedLedger
+from ledger.errors import AccessDenied, RefusedTransition, SendError
 from tests.analysis.test_pce import condition, measured, patient, smoking
 
 PCE = find("pce")
@@ -83,7 +89,9 @@ class Play:
                 keys[header["chunk"]], lines, patient=found.id, chunk=header["chunk"], version=1
             )
             Chunk.objects.create(id=header["chunk"], patient=found, blob=blob, confirmed_at=timezone.now())
-        self.keyholder.confirm_chunks(chunks=[header["chunk"] for header in headers])
+        self.keyholder.confirm_chunks(
+            chunks=[{"chunk": header["chunk"], "version": header["version"]} for header in headers]
+        )
         return found
 
     def ask(self, asked: Patient, requester: Requester | None = None) -> ConsentRequest:
@@ -357,6 +365,7 @@ def test_a_stop_that_only_the_ledger_knows_stops_it_too(play: Play) -> None:
     def revoke() -> None:
         consents.revoke(consent=consent, patient=consent.patient, stop_now=lambda _: None)
         play.settle()
+        time.sleep(DELTA_SECONDS)
 
     play.run(job, Between(play.keyholder, "open_chunks", 2, revoke, after=False))
     assert job.state == State.STOPPED
@@ -497,7 +506,11 @@ def test_a_process_that_dies_in_mid_job_leaves_it_to_be_finished(
     play = Play(own_installation, helix)
     play.register()
     job = play.submit(play.yes(play.someone(*records())).request_id)
-    kill = lambda: own_installation.processes.kill(process)  # noqa: E731
+
+    def kill() -> None:
+        own_installation.processes.kill(process)
+        time.sleep(DELTA_SECONDS)  # no reading of the ledger from before is rested on
+
     play.run(job, Between(play.keyholder, "open_chunks", 2, kill, after=False))
     assert job.state == State.QUEUED
     assert job.error_code == ("keyholder_unavailable" if process == "keyholder" else "ledger_unavailable")
@@ -506,6 +519,40 @@ def test_a_process_that_dies_in_mid_job_leaves_it_to_be_finished(
     lapse(job)
     assert play.run(job).state == State.DONE
     assert "probabilityDecimal" in assessment(play.result(job))["prediction"][0]
+
+
+class Unsent(EmbeddedLedger):
+    """A ledger that takes no envelope: what it endorsed stays behind in the keyholder's store."""
+
+    def send(self, envelope: Envelope) -> None:
+        raise SendError("The ledger is busy.")
+
+
+def test_a_release_that_was_left_behind_does_not_hold_the_job_up(
+    own_installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
+    play = Play(own_installation, helix)
+    play.register()
+    job = play.submit(play.yes(play.someone(*records())).request_id)
+    # A worker, its child and the keyholder die between storing the release's envelope and sending it.
+    own_installation.processes.kill("keyholder")
+    folder = own_installation.home / "keyholder"
+    store = Store(folder, FileKEK(folder / "kek"))
+    ledger = Unsent(own_installation.home / "ledger", identity="keyholder")
+    dead = Service(store, ledger, trust(own_installation.ledger_url))
+    subject = {"subject": job.subjects.get().id, "patient": job.subjects.get().keyholder_patient}
+    with pytest.raises(SendError):
+        dead.release(
+            job=job.id,
+            attempt=1,
+            request=services.request_of(job),
+            parts=[{"part": 0, "key": "ab" * 32, "subjects": [subject]}],
+        )
+    store.close()
+    own_installation.processes.restart("keyholder")
+    assert (play.run(job).state, job.error_code) == (State.DONE, "")
+    assert list(job.attempts.values_list("number", flat=True)) == [2]
 
 
 def test_two_workers_at_once_run_a_job_once(play: Play) -> None:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from gateway.keyholder.envelope import (
     seal_output,
 )
 from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.opening import JobRelease, Opened
+from gateway.keyholder.opening import DELTA_SECONDS, JobRelease, Opened
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Header, Store
-from ledger.client import Outcome
+from ledger.client import Ledger, Outcome
 from ledger.contract.consents import AI_MODEL
 from ledger.embedded.client import EmbeddedLedger
 from ledger.embedded.folder import make_ledger
@@ -46,11 +47,11 @@ REQUEST: dict[str, Any] = {
 class Clock:
     """The time, and how far a test has moved it."""
 
-    def __init__(self) -> None:
-        self.ahead = 0.0
+    def __init__(self, time: Callable[[], float] = time.time) -> None:
+        self.ahead, self._time = 0.0, time
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return self._time() + self.ahead
 
 
 def new_id() -> str:
@@ -109,7 +110,7 @@ class House:
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="kh-"))
-        self.clock, self.ledger_clock = Clock(), Clock()
+        self.clock, self.ledger_clock, self.monotonic = Clock(), Clock(), Clock(time.monotonic)
         self.blobs: dict[str, bytes] = {}
         make_ledger(self.home / "ledger")
         self.start_ledger()
@@ -129,7 +130,16 @@ class House:
         self.store = Store(folder, FileKEK(folder / "kek"))
         self.ledger = EmbeddedLedger(self.home / "ledger", identity="keyholder", clock=self.ledger_clock)
         self.trust = EmbeddedTrust.from_folder(self.home / "ledger")
-        self.service = Service(self.store, self.ledger, self.trust, clock=self.clock, **options)
+        self.serve(self.ledger, **options)
+
+    def serve(self, ledger: Ledger, **options: Any) -> None:
+        self.service = Service(
+            self.store, ledger, self.trust, clock=self.clock, monotonic=self.monotonic, **options
+        )
+
+    def later(self) -> None:
+        """So much later that no reading from before is rested on."""
+        self.monotonic.ahead += DELTA_SECONDS
 
     def close(self) -> None:
         self.store.close()
@@ -160,7 +170,7 @@ class House:
         self.blobs[header.chunk] = seal_chunk(
             keys[header.chunk], lines, patient=patient, chunk=header.chunk, version=1
         )
-        self.service.confirm_chunks(chunks=[header.chunk])
+        self.service.confirm_chunks(chunks=[(header.chunk, 1)])
         return header.chunk
 
     def grant(self, patient: str, **said: Any) -> str:

@@ -34,7 +34,7 @@ def test_an_access_opens_one_patients_records(house: House, kind: str) -> None:
     value = house.on_ledger(f"access/{access}")
     assert value["kind"] == kind
     assert alice not in str(value)
-    assert [entry["ground"] for entry in check_log(house.store, house.trust)] == [kind, kind]
+    assert [entry["ground"] for entry in check_log(house.home / "keyholder", house.trust)] == [kind, kind]
 
 
 def test_an_access_nobody_recorded_opens_nothing(house: House) -> None:

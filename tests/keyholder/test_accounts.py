@@ -140,7 +140,7 @@ def test_a_worker_opens_nothing_that_was_not_released(accounts: Accounts) -> Non
         made = keyholder.new_chunks(patient=patient, chunks=[header])  # type: ignore[list-item]
         blob = seal_chunk(made["keys"][chunk], b'{"own":1}\n', patient=patient, chunk=chunk, version=1)
         blobs[patient] = (chunk, blob)
-        keyholder.confirm_chunks(chunks=[chunk])
+        keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": 1}])
     assert keyholder.grant(consent=new_id(), patient=alice, fhir=fhir_consent())["state"] == "committed"
     child, subjects = Child(new_id()), {alice: new_id(), bob: new_id()}
     asked = {"job": child.job, "attempt": 1}

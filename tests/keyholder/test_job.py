@@ -31,5 +31,5 @@ def test_a_consented_job_goes_through_both_doors(house: House) -> None:
     assert delivered["delivered"] == [digest]
     assert house.service.open_output(job=child.job, digest=digest, sealed=sealed) == b'{"risk":1}'
 
-    grounds = [entry["ground"] for entry in check_log(house.store, house.trust)]
+    grounds = [entry["ground"] for entry in check_log(house.home / "keyholder", house.trust)]
     assert grounds == ["release", "output"]

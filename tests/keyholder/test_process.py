@@ -38,7 +38,7 @@ def test_a_job_over_the_socket_and_a_keyholder_that_dies(own_installation: Any) 
     place = {"patient": alice, "chunk": chunk, "version": 1}
     blob = seal_chunk(made["keys"][chunk], b"{}\n", **place)
     assert len(made["index_key"]) == 32
-    keyholder.confirm_chunks(chunks=[chunk])
+    keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": 1}])
     assert keyholder.index(patient=alice) == [{"resource_type": "Observation", "labels": ["N"], "count": 1}]
     assert keyholder.grant(consent=consent, patient=alice, fhir=fhir_consent())["state"] == "committed"
 

@@ -115,11 +115,11 @@ def test_a_confirmed_chunk_is_never_given_another_key(tmp_path: Path, kek: FileK
     store.add_chunks(patient, [header])
     with pytest.raises(RefusedTransition):
         store.add_chunks(other, [header])
-    store.confirm_chunks([header.chunk])
+    store.confirm_chunks([(header.chunk, 1)])
     with pytest.raises(RefusedTransition):
         store.add_chunks(patient, [header])
     with pytest.raises(RefusedTransition):
-        store.confirm_chunks([new_id()])
+        store.confirm_chunks([(new_id(), 1)])
     assert [one.dek for one in store.headers(patient)] == [header.dek]
     store.close()
 
@@ -136,3 +136,29 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, kek: Fi
     assert found.value.code == "store_unwritable"
     assert store.counts()["chunks"] == 0
     store.close()
+
+
+def test_only_the_version_that_was_asked_for_is_confirmed(tmp_path: Path, kek: FileKEK) -> None:
+    store, patient, chunk = Store(tmp_path, kek), new_id(), new_id()
+    store.enrol(patient)
+    store.add_chunks(
+        patient, [Header(chunk, version, "Observation", ("N",), 1, new_key()) for version in (1, 2)]
+    )
+    store.confirm_chunks([(chunk, 1)])
+    assert [one.version for one in store.headers(patient)] == [1]
+    with pytest.raises(RefusedTransition):
+        store.confirm_chunks([(chunk, 2), (chunk, 3)])
+    assert [one.version for one in store.headers(patient)] == [1]
+    store.confirm_chunks([(chunk, 2)])
+    assert [one.version for one in store.headers(patient)] == [2]
+    store.close()
+
+
+def test_a_store_of_another_format_is_refused(tmp_path: Path, kek: FileKEK) -> None:
+    store = Store(tmp_path, kek)
+    with store.transaction() as db:
+        db.execute("UPDATE meta SET value = CAST('1' AS BLOB) WHERE name = 'format'")
+    store.close()
+    with pytest.raises(EnvelopeError) as found:
+        Store(tmp_path, kek)
+    assert found.value.code == "store_format"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,8 +13,8 @@ from gateway.keyholder.service import Service
 from ledger.client import Envelope, Outcome
 from ledger.contract.errors import Refused
 from ledger.embedded.client import EmbeddedLedger
-from ledger.errors import OutcomeUnknown, SendError
-from tests.keyholder.house import REQUEST, House, fhir_consent, new_id
+from ledger.errors import OutcomeUnknown, RefusedTransition, SendError
+from tests.keyholder.house import REQUEST, Child, House, fhir_consent, new_id
 
 DIES = """
 import os, signal, sys
@@ -172,3 +173,95 @@ def test_a_consent_for_somebody_else_stays_off_the_ledger(house: House) -> None:
     child, answer = house.release({subject: alice}, request={**REQUEST, "recipient": "Organization/other"})
     assert answer["decision"] == "deny"
     assert house.on_ledger(f"release/{child.job}/1")["consents"] == []
+
+
+# What a dead caller left: an envelope that was stored, and nobody knows what became of it
+
+
+def left_behind(house: House, act: Callable[[], object], *, refuses: bool) -> None:
+    """`act` stores its envelope and hears nothing more of it: it was not sent, or it was."""
+    ledger = Unsent(house.home / "ledger", identity="keyholder")
+    ledger.refuses = refuses
+    house.serve(ledger)
+    with pytest.raises(SendError if refuses else OutcomeUnknown):
+        act()
+    house.serve(house.ledger)
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["not sent", "sent"])
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_release_that_was_left_behind_is_finished_before_the_next(
+    house: House, refuses: bool, asked: int
+) -> None:
+    alice, subject, job = house.patient(), new_id(), new_id()
+    house.grant(alice)
+    left_behind(house, lambda: house.release({subject: alice}, child=Child(job)), refuses=refuses)
+    # Another child, with a key of its own: this number is taken, and the next one is free at once.
+    if asked == 1:
+        with pytest.raises(RefusedTransition) as found:
+            house.release({subject: alice}, child=Child(job))
+        assert found.value.code == "release_differs"
+    child, answer = house.release({subject: alice}, child=Child(job, attempt=2))
+    assert answer["decision"] == "permit"
+    assert house.on_ledger(f"release/{job}/1") is not None
+    assert house.open(child, subject).chunks
+
+
+def test_a_release_that_was_left_behind_and_is_void_leaves_its_number(house: House) -> None:
+    alice, subject, job = house.patient(), new_id(), new_id()
+    consent = house.grant(alice)
+    left_behind(house, lambda: house.release({subject: alice}, child=Child(job)), refuses=True)
+    house.revoke(consent)  # the consent that its envelope read has another version now
+    _, answer = house.release({subject: alice}, child=Child(job))
+    assert answer["subjects"][subject]["reasons"] == ["consent_revoked"]
+    assert house.on_ledger(f"release/{job}/1")["decision"] == "deny"
+
+
+def test_while_it_cannot_be_finished_nothing_is_said_about_it(house: House) -> None:
+    alice, subject, job = house.patient(), new_id(), new_id()
+    house.grant(alice)
+    left_behind(house, lambda: house.release({subject: alice}, child=Child(job)), refuses=True)
+    for attempt in (1, 2):
+        left_behind(
+            house,
+            lambda: house.release({subject: alice}, child=Child(job, attempt)),  # noqa: B023
+            refuses=True,
+        )
+
+
+def computed(house: House, subjects: dict[str, str]) -> tuple[Child, dict[str, str]]:
+    """A job whose subjects were opened, and the digest of an output for each."""
+    child, _ = house.release(subjects)
+    for subject in subjects:
+        house.open(child, subject)
+    return child, {subject: house.seal_output(child, subject)[0] for subject in subjects}
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["not sent", "sent"])
+def test_a_delivery_that_was_left_behind_is_finished(house: House, refuses: bool) -> None:
+    alice, subject = house.patient(), new_id()
+    house.grant(alice)
+    child, digests = computed(house, {subject: alice})
+    left_behind(house, lambda: house.deliver(child, subject, digests[subject]), refuses=refuses)
+    # Before another attempt is made, too: the job may have been delivered.
+    with pytest.raises(Refused) as found:
+        house.release({subject: alice}, child=Child(child.job, attempt=2))
+    assert found.value.code == "already_delivered"
+    assert house.deliver(child, subject, digests[subject])["delivered"] == [digests[subject]]
+
+
+def test_a_delivery_that_was_left_behind_and_is_void_is_made_anew(house: House) -> None:
+    subjects = {new_id(): house.patient() for _ in range(2)}
+    consents = {subject: house.grant(patient) for subject, patient in subjects.items()}
+    child, digests = computed(house, subjects)
+    first, second = subjects
+    both = [{"subjects": [one], "digest": digest} for one, digest in digests.items()]
+    left_behind(
+        house,
+        lambda: house.service.deliver(job=child.job, attempt=1, outputs=both),
+        refuses=True,
+    )
+    house.revoke(consents[first])
+    # By now there is one output less to deliver: what was void does not stand in its way.
+    answer = house.deliver(child, second, digests[second])
+    assert answer["delivered"] == [digests[second]]

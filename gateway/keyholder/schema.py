@@ -1,0 +1,39 @@
+"""The tables of the keyholder's store. `meta`: the format, the KEK's id, the output key, the clock's mark."""
+
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE patients (
+    patient TEXT PRIMARY KEY, wrapped_key BLOB NOT NULL, index_key BLOB NOT NULL) STRICT;
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY, chunk TEXT NOT NULL, version INTEGER NOT NULL,
+    patient TEXT NOT NULL REFERENCES patients, header BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (chunk, version)) STRICT;
+CREATE INDEX chunks_of_patient ON chunks (patient, chunk);
+CREATE TABLE consents (
+    consent TEXT PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients, opening BLOB NOT NULL) STRICT;
+CREATE INDEX consents_of_patient ON consents (patient);
+CREATE TABLE denied (consent TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+-- An invalid transaction never takes effect: only it makes room for another with the same purpose.
+CREATE TABLE submissions (
+    id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, tx_id TEXT NOT NULL UNIQUE, envelope BLOB NOT NULL,
+    result BLOB NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL DEFAULT '', block INTEGER) STRICT;
+CREATE UNIQUE INDEX one_submission ON submissions (purpose) WHERE state != 'invalid';
+CREATE TABLE releases (
+    job TEXT NOT NULL, attempt INTEGER NOT NULL, body BLOB NOT NULL, nonce TEXT NOT NULL,
+    issued INTEGER NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
+CREATE TABLE deliveries (
+    job TEXT NOT NULL, attempt INTEGER NOT NULL, outputs BLOB NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
+CREATE TABLE accesses (
+    access TEXT PRIMARY KEY, kind TEXT NOT NULL, patient TEXT NOT NULL REFERENCES patients,
+    details BLOB NOT NULL, digest TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
+CREATE TABLE heights (org TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT;
+CREATE TABLE openings (
+    id INTEGER PRIMARY KEY, line BLOB NOT NULL, digest BLOB NOT NULL,
+    proof TEXT NOT NULL REFERENCES proofs) STRICT;
+-- A proof is kept once for all the openings that rested on it.
+CREATE TABLE proofs (digest TEXT PRIMARY KEY, proof BLOB NOT NULL) STRICT;
+CREATE TABLE opened (
+    reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
+    PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
+"""
+FORMAT = b"2"
