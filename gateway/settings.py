@@ -28,11 +28,6 @@ def secret(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def shortest(path: Path) -> str:
-    """As seen from here or from the root, whichever is shorter: a Unix socket's path holds 107 bytes."""
-    return min(os.path.relpath(path), str(path), key=len)
-
-
 PRODUCTION = flag("GATEWAY_PRODUCTION", False)
 DEBUG = flag("GATEWAY_DEBUG", False)
 
@@ -256,7 +251,8 @@ OAUTH2_PROVIDER = {
 }
 
 # Jobs: the broker carries ids and nothing whose loss matters.
-CELERY_BROKER_URL = secret("BROKER_URL") or f"redis+socket://{shortest(HOME / 'broker' / 'broker.sock')}"
+OWN_BROKER = HOME / "broker" / "broker.sock"
+CELERY_BROKER_URL = secret("BROKER_URL") or f"redis+socket://{OWN_BROKER}"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True

@@ -30,10 +30,11 @@ def valkey() -> Iterator[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is configured where Valkey has no build."""
-    settings.HOME, settings.CELERY_BROKER_URL = tmp_path, "redis+socket:///tmp/none.sock"
-    monkeypatch.setattr(celery, "has_valkey", lambda: False)
+def folder(tmp_path: Path, settings: Any) -> dict[str, Any]:
+    """What is configured where our own Valkey cannot run: here, where its socket's path is too long."""
+    settings.HOME = tmp_path
+    settings.OWN_BROKER = tmp_path / ("x" * 120) / "broker.sock"
+    settings.CELERY_BROKER_URL = f"redis+socket://{settings.OWN_BROKER}"
     return celery.broker()
 
 
