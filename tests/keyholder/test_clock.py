@@ -1,9 +1,12 @@
 """The keyholder's clock may not go back: what has run out stays so."""
 
+import subprocess
+import sys
 import time
 
 import pytest
 
+from gateway.keyholder.client import Keyholder
 from gateway.keyholder.clock import TOLERANCE_SECONDS, KeptClock
 from gateway.keyholder.opening import PersonalAccess
 from ledger.errors import AccessDenied, KeyholderUnavailable
@@ -63,3 +66,21 @@ def test_a_clock_may_be_put_right_by_a_little(house: House) -> None:
     now -= 1
     with pytest.raises(KeyholderUnavailable):
         clock()
+
+
+def test_an_operator_may_accept_a_clock_that_ran_ahead_and_was_put_right(house: House) -> None:
+    house.store.put_latest(int(time.time()) + 86_400)
+    house.store.close()
+    folder = house.home / "keyholder"
+    command = [sys.executable, "-m", "gateway.keyholder", str(folder), "--accept-clock"]
+    process = subprocess.Popen([*command, "--ledger", f"embedded://{house.home / 'ledger'}"])
+    try:
+        deadline = time.monotonic() + 20
+        while not (folder / "keyholder.sock").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert Keyholder(folder / "keyholder.sock").status()["patients"] == 0
+    finally:
+        process.terminate()
+        process.wait(20)
+    house.start_keyholder()
+    assert house.store.latest <= time.time()

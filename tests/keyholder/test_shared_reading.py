@@ -95,7 +95,7 @@ def test_a_later_attempt_and_a_delivery_are_seen_at_once(cohort: Cohort) -> None
     assert refusal(cohort, cohort.first) == "already_delivered"
 
 
-def test_a_consent_that_runs_out_meanwhile_is_seen(cohort: Cohort) -> None:
+def test_a_release_that_runs_out_meanwhile_is_seen(cohort: Cohort) -> None:
     cohort.house.clock.ahead = 3700
     assert refusal(cohort, cohort.second) == "release_too_old"
 
