@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -33,6 +34,7 @@ TITLES = {
     "idempotency_key_missing": "Send an Idempotency-Key",
     "idempotency_key_reused": "That Idempotency-Key was used for another request",
     "ledger_unavailable": "The ledger cannot be reached",
+    "database_unavailable": "The database cannot be written to or reached",
     "keyholder_unavailable": "The records cannot be opened now",
     "error": "Something went wrong here",
 }
@@ -94,6 +96,12 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     if isinstance(error, GatewayError):
         return problem(code=error.code, status=error.status, detail=error.message)
     log.error("unhandled %s", type(error).__name__)
+    if isinstance(error, OperationalError | InterfaceError):
+        return problem(
+            code="database_unavailable",
+            status=503,
+            detail="Nothing was written. Send the same request again in a few minutes, with the same key.",
+        )
     return problem(
         code="error", status=500, detail="The failure is logged. Try again, or tell us the request id."
     )
