@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.keyholder.store import Store, Submission
-from ledger.client import MVCC_READ_CONFLICT, Envelope, Ledger
+from ledger.client import ENDORSEMENT_POLICY_FAILURE, Envelope, Ledger, may_prepare_again
+from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import NotCommitted, OutcomeUnknown
 
 TRIES = 6
 OUTCOME_SECONDS = 20.0
-# Another transaction was faster: simulated again on the new state, ours may hold.
-_CONFLICTS = (MVCC_READ_CONFLICT, "PHANTOM_READ_CONFLICT")
 
 
 def _nothing() -> None:
@@ -41,7 +40,7 @@ def submit(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft
     Raises Refused and PrepareError (nothing was sent), SendError and OutcomeUnknown (call again: the same
     envelope goes out), NotCommitted (a definite no).
     """
-    code = ""
+    code, policy_failures = "", 0
     for number in range(TRIES):
         kept = store.submission(purpose) or _prepare(store, ledger, purpose, build)
         if kept is None:
@@ -50,7 +49,8 @@ def submit(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft
             return kept
         code = _settle(store, ledger, kept)
         if code:
-            if code not in _CONFLICTS:
+            policy_failures += code == ENDORSEMENT_POLICY_FAILURE
+            if not may_prepare_again(code, policy_failures):
                 break
             time.sleep(random.uniform(0.0, 0.02 * 2**number))  # noqa: S311 (jitter, no secret)
     if not code:
@@ -82,7 +82,14 @@ def _settle(store: Store, ledger: Ledger, kept: Submission) -> str:
 
 def _prepare(store: Store, ledger: Ledger, purpose: str, build: Callable[[], Draft]) -> Submission | None:
     draft = build()
-    envelope = ledger.prepare(draft.name, draft.args, draft.transient)
+    try:
+        envelope = ledger.prepare(draft.name, draft.args, draft.transient)
+    except Refused:
+        # Another call was faster, and the contract refuses to do it twice: that one counts.
+        kept = store.submission(purpose)
+        if kept is None:
+            raise
+        return kept
     try:
         with store.transaction():
             store.add_submission(
