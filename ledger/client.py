@@ -14,6 +14,23 @@ from ledger.contract.state import Json
 
 VALID = "VALID"
 MVCC_READ_CONFLICT = "MVCC_READ_CONFLICT"
+ENDORSEMENT_POLICY_FAILURE = "ENDORSEMENT_POLICY_FAILURE"
+
+# These say that somebody else's transaction came first: a new one may succeed.
+CONFLICTS = frozenset({MVCC_READ_CONFLICT, "PHANTOM_READ_CONFLICT"})
+# So may this: who must endorse a key can change with a transaction of the same block, and the peers look at
+# endorsements before versions. After so many in a row it is what it says: the organisations refuse.
+POLICY_TRIES = 3
+
+
+def may_prepare_again(validity: str, policy_failures: int) -> bool:
+    """Whether a new transaction may do what this invalid one did not.
+
+    `policy_failures` counts the ENDORSEMENT_POLICY_FAILURE so far in a row, this one included.
+    """
+    return validity in CONFLICTS or (
+        validity == ENDORSEMENT_POLICY_FAILURE and policy_failures < POLICY_TRIES
+    )
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class OutcomeUnknown(LedgerError):
 class NotCommitted(LedgerError):
     """Stage 4, commit: the transaction is in a block and invalid. `validity` says why, for ever.
 
-    Only `MVCC_READ_CONFLICT` is prepared again at once, with jitter.
+    What lost to another transaction (`ledger.client.may_prepare_again`) is prepared again, with jitter.
     """
 
     code = "ledger_not_committed"

@@ -18,7 +18,14 @@ from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.utils import timezone
 
-from ledger.client import MVCC_READ_CONFLICT, Envelope, Event, Ledger, Outcome
+from ledger.client import (
+    ENDORSEMENT_POLICY_FAILURE,
+    Envelope,
+    Event,
+    Ledger,
+    Outcome,
+    may_prepare_again,
+)
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import (
@@ -42,8 +49,8 @@ FOLLOW_EVENTS = 1000
 
 URGENT = ["RevokeConsent"]  # a stop goes before everything else that is due
 
-# These say that somebody else's transaction came first: a new one may succeed.
-CONFLICTED = frozenset({MVCC_READ_CONFLICT, "PHANTOM_READ_CONFLICT"})
+# Refusals that say that what was intended is so already: a consent that is stopped twice is stopped.
+ALREADY = {"RevokeConsent": "already_revoked"}
 
 State = LedgerTransaction.State
 Through = LedgerTransaction.Through
@@ -123,7 +130,7 @@ class _Claim:
         self.is_sent = False
         self.is_settled = False
         self._refused = refused
-        self._conflicts = 0
+        self._conflicts = self._policy_failures = 0
 
     def guarded(self, step: Callable[[], None]) -> None:
         """Take one step; whatever goes wrong, the row knows why and when it is due again."""
@@ -132,7 +139,8 @@ class _Claim:
         except _LostError:
             self.is_sent = False
         except (Refused, RefusedTransition, InvalidInput) as error:
-            self._refuse(error.code)
+            is_so = ALREADY.get(self.row.name) == error.code
+            self._end(State.COMMITTED if is_so else State.REFUSED, error.code)
         except GatewayError as error:
             self._later(error.code)
         except Exception as error:  # a fault of ours in one row must not stop the others
@@ -165,7 +173,9 @@ class _Claim:
     def _conclude(self, ledger: Ledger, outcome: Outcome) -> None:
         if outcome.is_valid:
             self._settle(State.COMMITTED, block=outcome.block, error_code="")
-        elif outcome.validity in CONFLICTED:
+            return
+        self._policy_failures += outcome.validity == ENDORSEMENT_POLICY_FAILURE
+        if may_prepare_again(outcome.validity, self._policy_failures):
             self._save(state=State.PENDING, envelope=None, tx_id="")
             self._conflicts += 1
             if self._conflicts >= CONFLICTS:
@@ -188,9 +198,9 @@ class _Claim:
             self._save(state=State.SENT, tx_id=tx_id)
             self._later(OutcomeUnknown.code)
 
-    def _refuse(self, code: str) -> None:
+    def _end(self, state: str, code: str) -> None:
         try:
-            self._settle(State.REFUSED, error_code=code)
+            self._settle(state, error_code=code)
         except _LostError:
             return
         except Exception as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client import MVCC_READ_CONFLICT, VALID
+from ledger.client import ENDORSEMENT_POLICY_FAILURE, MVCC_READ_CONFLICT, VALID
 from ledger.contract.state import Json
 from ledger.embedded.blocks import (
     Block,
@@ -22,7 +22,6 @@ from ledger.embedded.blocks import (
 )
 from ledger.embedded.store import DUPLICATE_TXID, View, Writing
 
-ENDORSEMENT_POLICY_FAILURE = "ENDORSEMENT_POLICY_FAILURE"
 PHANTOM_READ_CONFLICT = "PHANTOM_READ_CONFLICT"
 
 
