@@ -230,7 +230,7 @@ def _provision(source: object, *, kind: object, path: str, is_r5: bool, depth: i
             if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
                 doubts.append(name)
             else:
-                put(node, value, doubts)
+                put(node, [_plain(one) for one in value], doubts)
     _bind_models(node, source, doubts)
     _put_provisions(node, source.get("provision", []), is_r5=is_r5, depth=depth)
     return _with_doubts(node, doubts)
@@ -277,6 +277,15 @@ def _put_actors(node: Json, actors: list[Json], doubts: list[str]) -> None:
             doubts.append("actor")
         else:
             _put(node, role, [name_of(actor.get("reference"))])
+    if "actor" in doubts:
+        _widen_deny(node, *_ROLES.values())
+
+
+def _widen_deny(node: Json, *criteria: str) -> None:
+    """One of several alternatives is not understood: those that are must not narrow a deny to themselves."""
+    if node["type"] == "deny":
+        for name in criteria:
+            node.pop(name, None)
 
 
 def _is_participation(coding: Json) -> bool:
@@ -336,6 +345,8 @@ def _put_purposes(node: Json, codings: list[Json], doubts: list[str]) -> None:
             _put(node, "purposes", [code if code in purposes.KNOWN else DOUBT])
         else:
             doubts.append("purpose")
+    if "purpose" in doubts:
+        _widen_deny(node, "purposes", "use", "conditions", "diseases")
 
 
 def disease(code: str) -> str | None:
@@ -394,13 +405,24 @@ def _bind_models(node: Json, source: Json, doubts: list[str]) -> None:
             models.append(value if isinstance(value, str) and _HEX64.fullmatch(value) else DOUBT)
     if models and node.get("models", sorted(set(models))) != sorted(set(models)):
         doubts.append("extension")
+        _widen_deny(node, "models")
     elif models:
         node["models"] = sorted(set(models))
 
 
 def _codings(concept: object) -> list[Json]:
     found = concept.get("coding") if isinstance(concept, dict) else None
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [_plain(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _plain(coding: Json) -> Json:
+    """The same; what should be a string and is none becomes one that nobody understands."""
+    strange: Json = {
+        name: DOUBT
+        for name in ("system", "code", "meaning")
+        if name in coding and not isinstance(coding[name], str)
+    }
+    return {**coding, **strange} if strange else coding
 
 
 def _is_plain(coding: Json) -> bool:

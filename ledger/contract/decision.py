@@ -247,9 +247,7 @@ class _Provision:
 
     def __init__(self, provision: Mapping[str, Any]) -> None:
         self.period: tuple[int | None, int | None] = tuple(provision.get("period", (None, None)))
-        self.checks = [
-            (make(provision[name]), code) for name, (make, code) in _CHECKS.items() if name in provision
-        ]
+        self.checks = _checks(provision)
         self.doubt = "not_understood" if provision.get("not_understood") else None
         self.path: str = provision["path"]
         self.permit = provision["type"] == "permit"
@@ -372,6 +370,32 @@ def _diseases(named: list[str]) -> Check:
     return check
 
 
+def _checks(provision: Mapping[str, Any]) -> list[tuple[Check, str]]:
+    """What the request must meet, with the code of where it does not.
+
+    FHIR's purposes are alternatives. A permit that names purposes of use and DUO codes is for a request that
+    meets both; a deny of either is a deny.
+    """
+    checks = {name: make(provision[name]) for name, (make, _) in _CHECKS.items() if name in provision}
+    research = [checks[name] for name in _DUO if name in checks]
+    if provision["type"] == "deny" and "purposes" in checks and research:
+        checks = {name: check for name, check in checks.items() if name not in _DUO}
+        checks["purposes"] = _either(checks["purposes"], research)
+    return [(check, _CHECKS[name][1]) for name, check in checks.items()]
+
+
+def _either(purposes_of_use: Check, research: Sequence[Check]) -> Check:
+    """Reached by the purposes of use, or by all that DUO says."""
+
+    def check(asking: Asking) -> int:
+        found = {one(asking) for one in research}
+        reached = {NO if NO in found else DOUBT if DOUBT in found else YES, purposes_of_use(asking)}
+        return YES if YES in reached else DOUBT if DOUBT in reached else NO
+
+    return check
+
+
+_DUO = ("use", "conditions", "diseases")
 _CHECKS: dict[str, tuple[Callable[[list[str]], Check], str]] = {
     "recipients": (_recipients, "recipient_not_named"),
     "custodians": (_custodians, "custodian_not_named"),

@@ -7,6 +7,10 @@ from ledger.contract import times
 from ledger.contract.consents import DOUBT, codes_of, name_of
 
 _CODES = ("code", "vaccineCode", "medicationCodeableConcept", "medication", "type", "category", "serviceType")
+# What says in the first place what it is. Where one is there without a code, a code is missing.
+_SAYS_WHAT = frozenset(
+    {"code", "vaccineCode", "medicationCodeableConcept", "medicationReference", "medication", "type"}
+)
 # When it happened, before when it was written down; the first that is there counts.
 _DATES = (
     "effectiveDateTime", "effectivePeriod", "effectiveInstant", "performedDateTime", "performedPeriod",
@@ -49,18 +53,22 @@ def subject_of(resource: Mapping[str, Any]) -> str | None:
 
 
 def _codes(resource: Mapping[str, Any]) -> set[str]:
+    """Its codes; DOUBT among them where it says what it is by words or a reference alone."""
     found: set[str] = set()
-    for element in _CODES:
+    for element in (*_CODES, "medicationReference"):
         value = resource.get(element)
         for concept in value if isinstance(value, list) else [value]:
-            found.update(codes_of(concept))
+            codes = codes_of(concept)
             if isinstance(concept, dict):
-                found.update(codes_of(concept.get("concept")))
+                codes += codes_of(concept.get("concept"))
+                if not codes and element in _SAYS_WHAT:
+                    codes = [DOUBT]
+            found.update(codes)
     components = resource.get("component")
     for component in components if isinstance(components, list) else []:
         if isinstance(component, dict):
-            found.update(codes_of(component.get("code")))
-    return found
+            found.update(codes_of(component.get("code")) or [DOUBT])
+    return found if found - {DOUBT} else set()
 
 
 def _dates(resource: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -239,7 +239,7 @@ def _codes(named: list[str], permit: bool) -> Criterion:
             return DOUBT
         if any(one in known or (stems and one.startswith(stems)) for one in found):
             return YES
-        return otherwise
+        return DOUBT if NOT_UNDERSTOOD in found else otherwise
 
     return codes
 
