@@ -1,5 +1,6 @@
 """A worker's end of a job child: start it, learn its key, hand it chunks, take its sealed result."""
 
+import builtins
 import contextlib
 import logging
 import os
@@ -14,6 +15,21 @@ from ledger.errors import EnvelopeError
 
 START_SECONDS = 30.0
 ANSWER_SECONDS = 45.0  # less than a job's lease
+
+# All that a child may say of a failure. The model's code runs in it: what else it says could be a record.
+CODES = frozenset(
+    {
+        "child_failed",
+        "child_memory",
+        "child_no_subject",
+        "envelope_tampered",
+        "envelope_too_large",
+        "invalid_input",
+        "malformed_id",
+        "malformed_key",
+        "unknown_model",
+    }
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +46,7 @@ class JobChild:
             os.set_blocking(self._input, False)
             hello = self._read(START_SECONDS)
             self.public_key = str(hello["key"])
-            self.unenforced = list(hello["unenforced"])
+            self.unenforced = [str(each) for each in hello["unenforced"]]
         except KeyError:
             self.close()
             raise ChildFailed("The job child did not say who it is.") from None
@@ -50,10 +66,11 @@ class JobChild:
         answer = self._read(timeout)
         if "error" not in answer:
             return answer
-        code = str(answer["error"])
+        said = answer["error"]
+        code = said if isinstance(said, str) and said in CODES else "child_failed"
         if code.startswith("envelope_"):
             raise EnvelopeError("A sealed chunk of a job does not open.", code=code)
-        log.error("job child: %s %s", code, answer.get("kind", ""))
+        log.error("job child: %s %s", code, _kind(answer.get("kind")))
         raise ChildFailed("The job child could not do its work.", code=code)
 
     def _read(self, timeout: float) -> dict[str, Any]:
@@ -81,3 +98,9 @@ class JobChild:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _kind(said: object) -> str:
+    """The class of an error where it is one of Python's own; any other word is the model's."""
+    kind = getattr(builtins, said, None) if isinstance(said, str) else None
+    return kind.__name__ if isinstance(kind, type) and issubclass(kind, BaseException) else ""

@@ -15,7 +15,8 @@ import pytest
 
 from gateway.analysis import sandbox, seccomp
 from gateway.analysis.children import JobChild
-from gateway.analysis.pipes import ChildFailed
+from gateway.analysis.pipes import ChildFailed, Frame
+from ledger.errors import GatewayError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.skipif(
@@ -159,6 +160,28 @@ def test_it_answers_malformed_frames_with_a_code_alone(child: JobChild) -> None:
             with pytest.raises(ChildFailed) as told:
                 child.call(name, given)
             assert told.value.code in {"child_failed", "child_no_subject"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": "alice_is_hiv_positive"},
+        {"error": "envelope_alice"},
+        {"error": ["alice"]},
+        {"error": "child_failed", "kind": "Alice\nCRITICAL root all is well"},
+        {"error": "child_failed", "kind": {"name": "alice"}},
+    ],
+)
+def test_a_models_words_reach_no_log_and_no_code(
+    child: JobChild, said: Frame, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model that writes to the pipe itself cannot hand a record on as if it were a code of ours."""
+    with child:
+        monkeypatch.setattr(child, "_read", lambda timeout: said)
+        with pytest.raises(GatewayError) as told:
+            child.call("finish", {})
+    assert told.value.code == "child_failed"
+    assert "alice" not in (caplog.text + told.value.message).lower()
 
 
 def test_it_ends_when_its_input_closes(child: JobChild) -> None:
