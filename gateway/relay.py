@@ -14,7 +14,7 @@ from django.db import close_old_connections
 
 from consent import services as consents
 from gateway.analysis import services as jobs
-from gateway.keyholder.client import Keyholder, Submitted
+from gateway.keyholder.client import Keyholder
 from gateway.records import ingest
 from ledger import outbox
 from ledger.audit import sealing
