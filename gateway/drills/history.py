@@ -1,0 +1,379 @@
+"""The history check: what the ledger, the keyholder's log and the callers saw, held against the promises.
+
+Pure: facts in, violations out; no IO, no clock. It trusts nobody's word for what can be derived: the
+ledger's writes are replayed, each kept reading is judged again by the contract's own rule, and what callers
+received is looked for in the log. `docs/fabric.md` lists the rules by their codes.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger.client import Reading
+from ledger.contract import canonical
+from ledger.contract.errors import Refused
+from ledger.contract.in_force import IN_FORCE, consent_key, consent_of, mark_key, mark_of, standing
+
+Place = tuple[int, int]
+"""(block, position in it): the ledger's order."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One key of a valid transaction; `value` None is a deletion. `raised`: it set the key's own policy."""
+
+    place: Place
+    key: str
+    value: bytes | None
+    raised: bool = False
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One row of the keyholder's log. `at` is whole seconds of its clock, `proof` the digest of a reading."""
+
+    at: int
+    ground: str  # release or output
+    job: str
+    attempt: int
+    part: int | None
+    consents: tuple[str, ...]
+    opened: tuple[str, ...]  # chunk/version, or the digest of an output
+    proof: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One kept reading: what each organisation signed under `nonce`; `readings` is empty if it does not hold."""
+
+    nonce: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A data key that somebody received and could unwrap with the private half of `public_key`.
+
+    `asked` is the moment before the question, in seconds of one monotonic clock of the machine.
+    """
+
+    asked: float
+    job: str
+    attempt: int
+    part: int
+    chunk: str  # chunk/version
+    public_key: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """An output that somebody received in clear."""
+
+    asked: float
+    job: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """A stop that the keyholder, or a revocation that the ledger, had acknowledged at this moment."""
+
+    at: float
+    consent: str
+
+
+@dataclass(frozen=True)
+class History:
+    """All that is known. `commitments` are of the openings that the keyholder keeps, by consent."""
+
+    writes: Sequence[Write]
+    openings: Sequence[Opening] = ()
+    proofs: Mapping[str, Seen] = field(default_factory=dict)
+    keys: Sequence[Key] = ()
+    results: Sequence[Result] = ()
+    stops: Sequence[Acknowledged] = ()
+    revocations: Sequence[Acknowledged] = ()
+    commitments: Mapping[str, str] = field(default_factory=dict)
+    delta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken rule, and where."""
+
+    rule: str
+    where: str
+
+
+def check(history: History) -> list[Violation]:
+    """Every violation found; an empty list is the proof.
+
+    1. the ledger's own order: releases and deliveries against revocations, marks, attempts and expiries
+    2. the log: each opening rests on a fresh reading that holds and that allows it
+    3. the callers: they received nothing that is not in the log, nor after a stop
+    4. every acknowledged revocation stands on the ledger
+    """
+    ledger = _Ledger()
+    found = [violation for write in history.writes for violation in ledger.take(write)]
+    found += _log(history, ledger)
+    found += _received(history, ledger)
+    found += [
+        Violation("revocation_lost", f"consent {one.consent[:8]}")
+        for one in history.revocations
+        if one.consent not in ledger.revoked
+    ]
+    return list(dict.fromkeys(found))
+
+
+class _Ledger:
+    """The ledger's state as its writes make it, one by one."""
+
+    def __init__(self) -> None:
+        self.consents: dict[str, Any] = {}
+        self.revoked: dict[str, Place] = {}
+        self.releases: dict[tuple[str, int], tuple[Place, Any]] = {}
+        self.attempts: dict[str, int] = {}
+        self.deliveries: dict[str, tuple[Place, Any]] = {}
+        self._set: set[str] = set()
+
+    def take(self, write: Write) -> Iterator[Violation]:
+        kind, _, rest = write.key.partition("/")
+        where = f"block {write.place[0]}, transaction {write.place[1]}"
+        match kind:
+            case "consent":
+                yield from self._consent(rest, write, where)
+            case "revoked":
+                yield from self._mark(rest, write, where)
+            case "release":
+                yield from self._release(rest, write, where)
+            case "deliver":
+                yield from self._delivery(rest, write, where)
+
+    def _consent(self, consent: str, write: Write, where: str) -> Iterator[Violation]:
+        value = None if write.value is None else consent_of(write.value)
+        before = self.consents.get(consent)
+        if value is None:
+            yield Violation("consent_spoilt", where)
+            return
+        if before is not None:
+            same = (before["commitment"], before["expires"]) == (value["commitment"], value["expires"])
+            if not same or (before["state"], value["state"]) == ("superseded", "active"):
+                yield Violation("consent_revived", where)
+        self.consents[consent] = value
+
+    def _mark(self, rest: str, write: Write, where: str) -> Iterator[Violation]:
+        mark = mark_of(write.value)
+        if write.key in self._set and (mark is None or not mark["set"]):
+            yield Violation("mark_cleared", where)
+        if mark is not None and mark["set"]:
+            self._set.add(write.key)
+            self.revoked.setdefault(rest.partition("/")[0], write.place)
+            if not write.raised:
+                yield Violation("mark_not_raised", where)
+
+    def _release(self, rest: str, write: Write, where: str) -> Iterator[Violation]:
+        job, _, number = rest.partition("/")
+        value, attempt = _json(write.value), int(number)
+        if job in self.deliveries:
+            yield Violation("release_after_delivery", where)
+        if attempt != self.attempts.get(job, 0) + 1:
+            yield Violation("attempt_out_of_order", where)
+        if value.get("decision") == "permit":
+            yield from self._in_force("release", released_consents(value), value.get("at", 0), write, where)
+        self.releases[job, attempt] = write.place, value
+        self.attempts[job] = max(attempt, self.attempts.get(job, 0))
+
+    def _delivery(self, job: str, write: Write, where: str) -> Iterator[Violation]:
+        value = _json(write.value)
+        if job in self.deliveries:
+            yield Violation("delivered_twice", where)
+        attempt = value.get("attempt", 0)
+        _, released = self.releases.get((job, attempt), (None, {}))
+        consents = {consent for one in value.get("outputs", ()) for consent in one["consents"]}
+        if attempt != self.attempts.get(job) or not consents <= released_consents(released):
+            yield Violation("deliver_without_release", where)
+        yield from self._in_force("deliver", consents, value.get("at", 0), write, where)
+        self.deliveries[job] = write.place, value
+
+    def _in_force(
+        self, door: str, consents: set[str], at: int, write: Write, where: str
+    ) -> Iterator[Violation]:
+        for consent in sorted(consents):
+            value = self.consents.get(consent)
+            if value is None or value["state"] != "active":
+                yield Violation(f"{door}_without_consent", where)
+            elif self.revoked.get(consent, write.place) < write.place:
+                yield Violation(f"{door}_after_revocation", where)
+            elif value["expires"] is not None and at >= value["expires"]:
+                yield Violation(f"{door}_after_expiry", where)
+
+    def delivered(self, job: str, digest: str) -> tuple[Place, set[str]] | None:
+        """Where an output of this digest was delivered, and on which consents."""
+        place, value = self.deliveries.get(job, (None, {}))
+        for one in value.get("outputs", ()):
+            if place is not None and one["output"] == digest:
+                return place, set(one["consents"])
+        return None
+
+
+def released_consents(release: Any) -> set[str]:
+    """The consents that a `release/<job>/<attempt>` value permits."""
+    if release.get("decision") != "permit":
+        return set()
+    return {consent for part in release["parts"] for consent in part["consents"]}
+
+
+# The log
+
+
+def _log(history: History, ledger: _Ledger) -> Iterator[Violation]:
+    for number, row in enumerate(history.openings, start=1):
+        for rule in _row(row, history, ledger):
+            yield Violation(rule, f"row {number} of the log")
+    yield from _readings(history)
+
+
+def _row(row: Opening, history: History, ledger: _Ledger) -> Iterator[str]:
+    seen = history.proofs.get(row.proof)
+    if seen is None or not seen.readings:
+        yield "proof_does_not_hold"
+        return
+    # 1. The door stands on the ledger, allows this, and is in every answer.
+    released, release = ledger.releases.get((row.job, row.attempt), (None, {}))
+    if row.ground == "release":
+        door = released
+        if door is None or release.get("decision") != "permit":
+            yield "key_without_release"
+            return
+        part = next((one for one in release["parts"] if one["part"] == row.part), None)
+        if part is None or not set(row.consents) <= set(part["consents"]):
+            yield "consent_not_released"
+        if _is_seen(ledger.releases.get((row.job, row.attempt + 1)), seen):
+            yield "attempt_superseded"
+        if _is_seen(ledger.deliveries.get(row.job), seen):
+            yield "key_after_delivery"
+    else:
+        found = [ledger.delivered(row.job, digest) for digest in row.opened]
+        if not found or any(one is None or one[1] != set(row.consents) for one in found):
+            yield "result_without_deliver"
+            return
+        door = ledger.deliveries[row.job][0]
+    if any(door[0] >= reading.height for reading in seen.readings):
+        yield "reading_before_door"
+    # 2. Every consent is in force in every answer, by the keyholder's own clock, and is the one that it keeps.
+    for consent in row.consents:
+        for reading in seen.readings:
+            if _standing(reading, consent, row.at) != IN_FORCE:
+                yield "reading_not_in_force"
+        value = ledger.consents.get(consent)
+        if value is None or value["commitment"] != history.commitments.get(consent, value["commitment"]):
+            yield "commitment_differs"
+
+
+def _is_seen(written: tuple[Place, Any] | None, seen: Seen) -> bool:
+    """Whether any organisation's answer was given when this stood on the ledger already."""
+    return written is not None and any(written[0][0] < reading.height for reading in seen.readings)
+
+
+def _standing(reading: Reading, consent: str, at: int) -> str:
+    value = reading.values.get(consent_key(consent))
+    known = None if value is None else consent_of(value)
+    marks = [] if known is None else [reading.values.get(mark_key(consent, org)) for org in known["marks"]]
+    return standing(value, marks, at)
+
+
+def _readings(history: History) -> Iterator[Violation]:
+    """Each reading has a nonce of its own, serves for δ at most, and shows no fewer blocks than one before."""
+    used: dict[str, list[int]] = defaultdict(list)
+    for row in history.openings:
+        used[row.proof].append(row.at)
+    of_nonce: dict[str, str] = {}
+    for digest in used:
+        seen = history.proofs.get(digest)
+        if seen is not None and of_nonce.setdefault(seen.nonce, digest) != digest:
+            yield Violation("nonce_reused", f"reading {digest[:8]}")
+    # Times of the log are whole seconds, which may add one.
+    slack = math.ceil(history.delta)
+    for digest, times in used.items():
+        if max(times) - min(times) > slack:
+            yield Violation("reading_kept_too_long", f"reading {digest[:8]}")
+    # Openings overtake each other within δ; beyond it, an older height is a ledger that was put back.
+    highest: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for digest, times in sorted(used.items(), key=lambda item: min(item[1])):
+        seen = history.proofs.get(digest)
+        for reading in () if seen is None else seen.readings:
+            before = highest[reading.org]
+            if any(height > reading.height and at < min(times) - slack for at, height in before):
+                yield Violation("height_went_back", f"reading {digest[:8]}")
+            if not before or reading.height > before[-1][1]:
+                before.append((min(times), reading.height))
+
+
+# The callers
+
+
+def _received(history: History, ledger: _Ledger) -> Iterator[Violation]:
+    stopped = _first(history.stops, 0.0)
+    revoked = _first(history.revocations, history.delta)
+    logged: dict[tuple[str, int, int | None, str], set[str]] = defaultdict(set)
+    results: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in history.openings:
+        for opened in row.opened:
+            if row.ground == "release":
+                logged[row.job, row.attempt, row.part, opened].update(row.consents)
+            else:
+                results[row.job, opened].update(row.consents)
+    for key in history.keys:
+        where = f"job {key.job[:8]}, attempt {key.attempt}"
+        _, release = ledger.releases.get((key.job, key.attempt), (None, {}))
+        parts = {one["part"]: one for one in release.get("parts", ())}
+        if not parts:
+            yield Violation("key_without_release", where)
+        elif key.part not in parts or parts[key.part]["key"] != key.public_key:
+            yield Violation("key_to_unnamed_public_key", where)
+        consents = logged.get((key.job, key.attempt, key.part, key.chunk))
+        if consents is None:
+            yield Violation("key_not_logged", where)
+        yield from _too_late("key", key.asked, consents or set(), stopped, revoked, where)
+    for result in history.results:
+        where = f"job {result.job[:8]}"
+        delivered = ledger.delivered(result.job, result.digest)
+        if delivered is None:
+            yield Violation("result_without_deliver", where)
+        if (result.job, result.digest) not in results:
+            yield Violation("result_not_logged", where)
+        consents = results.get((result.job, result.digest), set()) | (delivered[1] if delivered else set())
+        yield from _too_late("result", result.asked, consents, stopped, revoked, where)
+
+
+def _first(acknowledged: Sequence[Acknowledged], grace: float) -> dict[str, float]:
+    """From which moment on nothing may be given on a consent any more."""
+    found: dict[str, float] = {}
+    for one in acknowledged:
+        found[one.consent] = min(one.at + grace, found.get(one.consent, math.inf))
+    return found
+
+
+def _too_late(
+    what: str,
+    asked: float,
+    consents: set[str],
+    stopped: Mapping[str, float],
+    revoked: Mapping[str, float],
+    where: str,
+) -> Iterator[Violation]:
+    for consent in sorted(consents):
+        if asked > stopped.get(consent, math.inf):
+            yield Violation(f"{what}_after_stop", where)
+        if asked > revoked.get(consent, math.inf):
+            yield Violation(f"{what}_after_revocation", where)
+
+
+def _json(value: bytes | None) -> Any:
+    try:
+        found = None if value is None else canonical.load_canonical(value, limit=2**26)
+    except Refused:
+        found = None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,325 @@
+"""What a drill breaks: a ledger and a keyholder, real processes in a folder of their own, and some patients.
+
+Nothing of an installation is touched. `Rig` says what both ledgers have in common; `EmbeddedRig` and
+`fabric_rig.FabricRig` know how their processes are killed, paused and started.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.drills.worker import Job, Player, new_job
+from gateway.keyholder.client import ChunkHeader, Keyholder
+from gateway.keyholder.envelope import seal_chunk
+from gateway.keyholder.kek import FileKEK
+from gateway.processes import Processes, Spec, listens_at, python
+from ledger.client import Envelope, Ledger, Outcome, Trust, connect, trust
+from ledger.contract.consents import AI_MODEL
+from ledger.contract.state import Json
+from ledger.embedded.folder import make_ledger
+from ledger.errors import KeyholderUnavailable, LedgerError, NotCommitted
+
+HELIX = "Organization/helix"
+MODEL = "5e" * 32
+REQUEST: Json = {
+    "action": "use",
+    "model": MODEL,
+    "purpose": "HRESCH",
+    "recipient": HELIX,
+    "resources": [{"codes": None, "type": "Observation"}, {"codes": None, "type": "Condition"}],
+    "use": [],
+    "version": 1,
+}
+PATIENCE = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class Patient:
+    """A synthetic patient: id at the keyholder, consents by age, chunk ids."""
+
+    id: str
+    consents: list[str] = field(default_factory=list)
+    chunks: list[str] = field(default_factory=list)
+
+    @property
+    def consent(self) -> str:
+        return self.consents[-1]
+
+
+def new_id() -> str:
+    return secrets.token_hex(32)
+
+
+def fhir_consent(*, until: str = "2099-01-01", types: tuple[str, ...] = ("Observation", "Condition")) -> Json:
+    """A FHIR R4 Consent for Helix AI's model over these types."""
+    return {
+        "resourceType": "Consent",
+        "status": "active",
+        "scope": {"coding": [{"code": "research"}]},
+        "category": [{"coding": [{"code": "INFA"}]}],
+        "dateTime": "2024-01-01T00:00:00Z",
+        "provision": {
+            "type": "permit",
+            "period": {"start": "2020-01-01", "end": until},
+            "extension": [{"url": AI_MODEL, "valueString": MODEL}],
+            "actor": [{"role": {"coding": [{"code": "IRCP"}]}, "reference": {"reference": HELIX}}],
+            "action": [{"coding": [{"code": "use"}]}],
+            "securityLabel": [{"code": "N"}],
+            "purpose": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HRESCH"}],
+            "class": [{"system": "http://hl7.org/fhir/resource-types", "code": one} for one in types],
+        },
+    }
+
+
+def eventually(attempt: Callable[[], T], *, seconds: float = PATIENCE) -> T:
+    """Repeat what a task would repeat until it succeeds. Raises the last error when the time is over."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            return attempt()
+        except (LedgerError, KeyholderUnavailable):
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.1)
+
+
+def until(is_so: Callable[[], bool], *, seconds: float = PATIENCE) -> bool:
+    """Whether it becomes so in time."""
+    ends = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class Rig:
+    """One ledger and one keyholder in `home`. Safe for threads once it is up."""
+
+    kind = ""
+    ledger_name = ""  # the process without which nothing lands
+
+    def __init__(self, home: Path, url: str) -> None:
+        self.home, self.url = home, url
+        self.blobs: dict[str, bytes] = {}
+        self.notes: list[Json] = []
+        self.socket = home / "keyholder" / "keyholder.sock"
+        self.keyholder = Keyholder(self.socket)
+        self.processes = Processes(home)
+        (home / "keyholder").mkdir(mode=0o700)
+        FileKEK.create(home / "keyholder" / "kek")
+
+    # Processes
+
+    def kill(self, name: str) -> None:
+        """As a crash or a power cut would."""
+        self.processes.kill(name)
+
+    def start(self, name: str) -> None:
+        """Start again what was killed."""
+        self.processes.restart(name)
+
+    def pause(self, name: str) -> None:
+        """It hangs: SIGSTOP."""
+        os.kill(self.processes.pid(name), signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        os.kill(self.processes.pid(name), signal.SIGCONT)
+
+    def start_keyholder(self) -> None:
+        command = python("-m", "gateway.keyholder", str(self.home / "keyholder"), "--ledger", self.url)
+        self.processes.start(Spec("keyholder", command, listens_at(self.socket)))
+
+    @contextmanager
+    def gone(self, *names: str) -> Iterator[None]:
+        """These are killed, and are back at the end."""
+        for name in names:
+            self.kill(name)
+        try:
+            yield
+        finally:
+            for name in names:
+                self.start(name)
+
+    @contextmanager
+    def hung(self, *names: str) -> Iterator[None]:
+        """These stand still, and go on at the end."""
+        for name in names:
+            self.pause(name)
+        try:
+            yield
+        finally:
+            for name in names:
+                with suppress(ProcessLookupError, KeyError):
+                    self.resume(name)
+
+    def close(self) -> None:
+        self.keyholder.close()
+        self.processes.stop_all()
+
+    # The ledger
+
+    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0) -> Ledger:
+        """Connect; `ahead` seconds is how far this client's clock is off."""
+        raise NotImplementedError
+
+    def trust(self) -> Trust:
+        return trust(self.url)
+
+    def commit(self, ledger: Ledger, envelope: Envelope, *, seconds: float = PATIENCE) -> Outcome:
+        """Send the same envelope until its outcome is known."""
+
+        def attempt() -> Outcome:
+            ledger.send(envelope)
+            return ledger.outcome(envelope.tx_id, timeout=5)
+
+        return eventually(attempt, seconds=seconds)
+
+    def submit(self, ledger: Ledger, name: str, args: Json, *, seconds: float = PATIENCE) -> Outcome:
+        """Prepare until it is endorsed, then commit that one envelope. Raises NotCommitted, Refused."""
+        outcome = self.commit(
+            ledger, eventually(lambda: ledger.prepare(name, args), seconds=seconds), seconds=seconds
+        )
+        if not outcome.is_valid:
+            raise NotCommitted("The transaction is invalid.", validity=outcome.validity)
+        return outcome
+
+    def revoke(self, consent: str, *, seconds: float = PATIENCE) -> Outcome:
+        """The patient's stop on the ledger, by this installation's own organisation."""
+        ledger = self.ledger("gateway")
+        try:
+            return self.submit(ledger, "RevokeConsent", {"consent": consent}, seconds=seconds)
+        finally:
+            ledger.close()
+
+    # People and jobs
+
+    def furnish(self) -> None:
+        """The model is approved."""
+        admin = self.ledger("admin")
+        card = {"card": "0" * 64, "model": MODEL, "provider": HELIX, "state": "approved"}
+        self.submit(admin, "RegisterModel", card)
+        admin.close()
+
+    def patient(
+        self, *, kinds: tuple[str, ...] = ("Observation", "Condition"), granted: bool = True
+    ) -> Patient:
+        """A patient with one sealed chunk of each kind, who said yes."""
+        patient = Patient(new_id())
+        eventually(lambda: self.keyholder.enrol(patient=patient.id))
+        for kind in kinds:
+            header: ChunkHeader = {
+                "chunk": new_id(),
+                "resource_type": kind,
+                "labels": ["N"],
+                "count": 1,
+                "version": 1,
+            }
+            keys = self.keyholder.new_chunks(patient=patient.id, chunks=[header])["keys"]
+            chunk = header["chunk"]
+            self.blobs[chunk] = seal_chunk(
+                keys[chunk],
+                b'{"resourceType":"%s"}\n' % kind.encode(),
+                patient=patient.id,
+                chunk=chunk,
+                version=1,
+            )
+            self.keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": 1}])
+            patient.chunks.append(chunk)
+        if granted:
+            self.grant(patient)
+        return patient
+
+    def grant(self, patient: Patient, *, fhir: Json | None = None) -> str:
+        """The patient says yes; returns once it is committed."""
+        consent = new_id()
+
+        def attempt() -> None:
+            found = self.keyholder.grant(consent=consent, patient=patient.id, fhir=fhir or fhir_consent())
+            if found["state"] != "committed":
+                raise LedgerError("The grant is not committed yet.", code=found["code"])
+
+        eventually(attempt)
+        patient.consents.append(consent)
+        return consent
+
+    def player(self) -> Player:
+        """A worker and its child, within the drill's own process."""
+        return Player(self.keyholder, REQUEST, self.blobs, self.notes.append)
+
+    def can_open(self, patient: Patient) -> str:
+        """What a whole new job over the patient comes to: done, denied, stopped, or an error's code."""
+        job: Job = new_job([patient.id])
+        self.player().finish(job)
+        return str(self.notes[-1]["state"])
+
+    def __enter__(self) -> "Rig":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class EmbeddedRig(Rig):
+    """The embedded ledger's process and the keyholder's."""
+
+    kind = "embedded"
+    ledger_name = "ledger"
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "ledger"
+        make_ledger(self.folder)
+        super().__init__(home, f"embedded://{self.folder}")
+        try:
+            self.start_ledger()
+            self.start_keyholder()
+            self.furnish()
+        except BaseException:
+            self.close()
+            raise
+
+    def start_ledger(self) -> None:
+        self.processes.start(
+            Spec(
+                "ledger",
+                python("-m", "ledger.embedded", str(self.folder)),
+                listens_at(self.folder / "ledger.sock"),
+            )
+        )
+
+    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0) -> Ledger:
+        from ledger.embedded.client import EmbeddedLedger
+
+        if not ahead:
+            return connect(self.url, identity=identity)
+        return EmbeddedLedger(self.folder, identity=identity, clock=lambda: time.time() + ahead)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A temporary folder with a name short enough for sockets; nothing of it is left."""
+    home = Path(tempfile.mkdtemp(prefix="drill-"))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def embedded(**_: object) -> Iterator[EmbeddedRig]:
+    with folder() as home, EmbeddedRig(home) as rig:
+        assert isinstance(rig, EmbeddedRig)
+        yield rig
+
+
+Options = Mapping[str, object]
