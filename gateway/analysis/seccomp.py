@@ -42,7 +42,8 @@ _COMMON = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
     "pidfd_open": 434, "clone3": 435, "openat2": 437, "pidfd_getfd": 438, "process_madvise": 440,
-    "mount_setattr": 442, "memfd_secret": 447, "fchmodat2": 452,
+    "mount_setattr": 442, "memfd_secret": 447, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463,
+    "removexattrat": 466, "file_setattr": 469,
 }  # fmt: skip
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -58,7 +59,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "perf_event_open": 298, "kcmp": 312,
             "bpf": 321, "userfaultfd": 323, "memfd_create": 319,
             "add_key": 248, "request_key": 249, "keyctl": 250,
-            "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240,
+            "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220,
+            "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "mq_open": 240, "mq_unlink": 241,
+            "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144, "sched_setattr": 314,
+            "ioprio_set": 251, "migrate_pages": 256, "move_pages": 279, "fcntl": 72,
             "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308,
             "name_to_handle_at": 303, "open_by_handle_at": 304,
             "kexec_load": 246, "kexec_file_load": 320, "init_module": 175, "finit_module": 313, "delete_module": 176,
@@ -84,7 +88,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "perf_event_open": 241, "kcmp": 272,
             "bpf": 280, "userfaultfd": 282, "memfd_create": 279,
             "add_key": 217, "request_key": 218, "keyctl": 219,
-            "mq_open": 180, "msgget": 186, "semget": 190, "shmget": 194,
+            "mq_open": 180, "mq_unlink": 181, "msgget": 186, "msgctl": 187, "msgrcv": 188, "msgsnd": 189,
+            "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193, "shmget": 194, "shmctl": 195,
+            "shmat": 196, "setpriority": 140, "sched_setparam": 118, "sched_setscheduler": 119,
+            "sched_setattr": 274, "ioprio_set": 30, "migrate_pages": 238, "move_pages": 239, "fcntl": 25,
             "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268,
             "name_to_handle_at": 264, "open_by_handle_at": 265,
             "kexec_load": 104, "init_module": 105, "delete_module": 106, "finit_module": 273, "kexec_file_load": 294,
@@ -98,7 +105,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }  # fmt: skip
 
 # Not simply denied: judged by an argument, or answered as if the kernel did not have it.
-_JUDGED = frozenset({"open", "openat", "openat2", "clone", "clone3"})
+_JUDGED = frozenset({"open", "openat", "openat2", "clone", "clone3", "fcntl"})
+# fcntl(2): who gets the signal when a descriptor is ready, and which one. With these it is a kill(2).
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
 # O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND (the same on both); O_TMPFILE cannot be without O_WRONLY or O_RDWR.
 _WRITES = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000
 
@@ -141,6 +150,16 @@ def program(architecture: Architecture) -> list[tuple[int, int, int, int]]:
                 (_RETURN, 0, 0, deny),
                 (_RETURN, 0, 0, _ALLOW),
             ]
+    # 6. No descriptor of this process sends another process a signal.
+    filter_ += [
+        (_EQUAL, 0, 6, numbers["fcntl"]),
+        (_LOAD, 0, 0, _ARGUMENTS + 8),
+        (_EQUAL, 3, 0, _F_SETOWN),
+        (_EQUAL, 2, 0, _F_SETSIG),
+        (_EQUAL, 1, 0, _F_SETOWN_EX),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, deny),
+    ]
     return [*filter_, (_RETURN, 0, 0, _ALLOW)]
 
 

@@ -58,6 +58,10 @@ def probe(attempt: str, imports: str = "os", memory: int = sandbox.MEMORY_BYTES)
         ("os", "os.execv('/bin/true', ['true'])"),
         ("os", "os.posix_spawn('/bin/true', ['true'], {})"),
         ("os", "os.kill(os.getppid(), 0)"),
+        ("fcntl", "fcntl.fcntl(0, fcntl.F_SETOWN, 1)"),
+        ("fcntl", "fcntl.fcntl(0, fcntl.F_SETSIG, 9)"),
+        ("fcntl", "fcntl.fcntl(0, 15, bytes(8))"),
+        ("os", "os.setpriority(os.PRIO_PROCESS, 0, 19)"),
         ("os", "os.pidfd_open(1)"),
         ("os", "os.memfd_create('x')"),
         ("os", "open('/tmp/job-child-wrote', 'w')"),
@@ -81,7 +85,7 @@ def test_a_child_cannot(imports: str, attempt: str) -> None:
 NEVER = [
     "socket", "connect", "bind", "ptrace", "process_vm_readv", "io_uring_setup", "bpf", "keyctl", "mount",
     "unshare", "setns", "open_by_handle_at", "userfaultfd", "memfd_create", "kexec_load", "execveat",
-    "perf_event_open", "pidfd_getfd", "init_module", "sendto",
+    "perf_event_open", "pidfd_getfd", "init_module", "sendto", "msgget", "msgsnd", "shmget", "shmat", "semop",
 ]  # fmt: skip
 
 
