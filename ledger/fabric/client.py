@@ -40,10 +40,21 @@ CLOCK_SKEW = "clock_skew"
 
 
 class FabricLedger:
-    """Implements `ledger.client.Ledger`. Safe to use from several threads."""
+    """Implements `ledger.client.Ledger`. Safe to use from several threads.
 
-    def __init__(self, profile: Profile, identity: Identity, *, deadlines: Deadlines | None = None) -> None:
+    `clock` gives the time of transactions, in seconds since 1970 UTC.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        identity: Identity,
+        *,
+        deadlines: Deadlines | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._profile = profile
+        self._clock = clock
         self._identity = identity
         self._deadlines = deadlines or Deadlines()
         self._peers = {
@@ -295,6 +306,7 @@ class FabricLedger:
             args=args,
             transient=transient,
             nonce=nonce,
+            clock=self._clock,
         )
 
     def _query(self, chaincode: str, args: Sequence[bytes]) -> bytes:

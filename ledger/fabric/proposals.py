@@ -6,7 +6,7 @@ No IO. Sources: Fabric's protos `peer/proposal.proto`, `peer/transaction.proto`,
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,12 @@ def propose(
     args: Sequence[bytes],
     transient: Mapping[str, bytes] | None = None,
     nonce: bytes | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Proposal:
-    """A proposal of `args` (the function's name first). `tx_id` = hex SHA-256(nonce ‖ creator)."""
+    """A proposal of `args` (the function's name first). `tx_id` = hex SHA-256(nonce ‖ creator).
+
+    `clock` gives its time, in seconds since 1970 UTC.
+    """
     nonce = nonce or secrets.token_bytes(24)
     tx_id = hashlib.sha256(nonce + identity.creator).hexdigest()
     chaincode_id = chaincode_pb2.ChaincodeID(name=chaincode)
@@ -52,7 +56,7 @@ def propose(
         channel_id=channel,
         extension=proposal_pb2.ChaincodeHeaderExtension(chaincode_id=chaincode_id).SerializeToString(),
     )
-    channel_header.timestamp.FromNanoseconds(time.time_ns())
+    channel_header.timestamp.FromNanoseconds(int(clock() * 1e9))
     signature_header = common_pb2.SignatureHeader(creator=identity.creator, nonce=nonce)
     invocation = chaincode_pb2.ChaincodeInvocationSpec(
         chaincode_spec=chaincode_pb2.ChaincodeSpec(
