@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -113,6 +114,7 @@ def read(stub: Stub, args: Json) -> Json:
     return {"values": [None if value is None else base64.b64encode(value).decode() for value in values]}
 
 
+@lru_cache(maxsize=256)
 def role_of(certificate: bytes) -> str:
     """What the submitter may do, from its certificate (PEM); the peer has verified that already.
 

@@ -22,8 +22,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 def dumps(value: object) -> bytes:
     """The canonical bytes of `value`. Raises Refused("not_canonical") for what has no such form."""
     _check(value)
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
-    return text.encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest(value: object) -> str:
@@ -46,13 +45,7 @@ def loads(data: bytes, *, limit: int = MAX_BYTES, depth: int = MAX_DEPTH, decima
     except UnicodeDecodeError:
         _malformed("it is not UTF-8")
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_long_integer if decimals else _integer,
-            parse_float=_decimal if decimals else _no_decimal,
-            parse_constant=_no_constant,
-        )
+        value = (_DECIMALS_DECODER if decimals else _DECODER).decode(text)
     except RecursionError:
         _malformed(f"it is nested deeper than {depth} levels")
     except ValueError:
@@ -66,7 +59,11 @@ def loads(data: bytes, *, limit: int = MAX_BYTES, depth: int = MAX_DEPTH, decima
 def load_canonical(data: bytes, *, limit: int = MAX_BYTES) -> Any:
     """As `loads`, and `data` must be the canonical form itself: Refused("not_canonical")."""
     value = loads(data, limit=limit)
-    if dumps(value) != data:
+    # `loads` has checked depth, numbers and surrogates; what is left are names, and of ASCII they are ASCII
+    # or were escaped, which the canonical form never is.
+    if not data.isascii():
+        _check(value)
+    if _ENCODER.encode(value).encode() != data:
         _not_canonical()
     return value
 
@@ -144,33 +141,45 @@ def _check_surrogates(value: object) -> None:
             _malformed("it holds half of a surrogate pair")
 
 
-def _check(value: object) -> None:
+def _check(value: object) -> None:  # noqa: PLR0912 - one loop, for speed
     """Walks without recursion, so that the depth of the input is not the depth of our stack."""
     level = [value]
     for _ in range(MAX_DEPTH):
         below: list[object] = []
         for one in level:
-            if isinstance(one, list):
-                below += one
-            elif isinstance(one, dict):
-                if not all(isinstance(key, str) and key.isascii() for key in one):
+            if isinstance(one, str):
+                if not one.isascii() and _SURROGATE.search(one):
                     _not_canonical()
+            elif isinstance(one, dict):
+                for key in one:
+                    if not (isinstance(key, str) and key.isascii()):
+                        _not_canonical()
                 below += one.values()
+            elif isinstance(one, list):
+                below += one
             else:
-                _check_scalar(one)
+                _check_number(one)
         if not below:
             return
         level = below
     for one in level:
-        _check_scalar(one)
+        if not isinstance(one, str):
+            _check_number(one)
+        elif _SURROGATE.search(one):
+            _not_canonical()
 
 
-def _check_scalar(value: object) -> None:
-    if isinstance(value, str):
-        well_formed = not _SURROGATE.search(value)
-    elif isinstance(value, int):
-        well_formed = abs(value) <= MAX_INTEGER
-    else:
-        well_formed = value is None
-    if not well_formed:
+def _check_number(value: object) -> None:
+    """An integer in range, a boolean or null."""
+    if value is not None and not (isinstance(value, int) and abs(value) <= MAX_INTEGER):
         _not_canonical()
+
+
+# Made once: what `json.dumps` and `json.loads` would make anew for every call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_no_decimal, parse_constant=_no_constant
+)
+_DECIMALS_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_long_integer, parse_float=_decimal, parse_constant=_no_constant
+)

@@ -9,6 +9,7 @@ from ledger.contract.state import Json, State
 
 IN_FORCE = "in_force"
 UNSET: Json = {"set": False}
+_UNSET_BYTES = canonical.dumps(UNSET)
 
 
 def consent_key(consent: str) -> str:
@@ -29,14 +30,18 @@ def in_force(consent_value: bytes | None, marks_values: Sequence[bytes | None], 
     return standing(consent_value, marks_values, at) == IN_FORCE
 
 
-def standing(  # noqa: PLR0911 - one return for each standing reads best
-    consent_value: bytes | None, marks_values: Sequence[bytes | None], at: int
-) -> str:
+def standing(consent_value: bytes | None, marks_values: Sequence[bytes | None], at: int) -> str:
     """`in_force`, or the code of why not: `consent_unknown`, `consent_malformed`, `mark_malformed`,
     `consent_revoked`, `mark_missing`, `consent_superseded`, `consent_expired`."""
     if consent_value is None:
         return "consent_unknown"
-    if (value := consent_of(consent_value)) is None or len(value["marks"]) != len(marks_values):
+    return _standing(consent_of(consent_value), marks_values, at)
+
+
+def _standing(  # noqa: PLR0911 - one return for each standing reads best
+    value: Json | None, marks_values: Sequence[bytes | None], at: int
+) -> str:
+    if value is None or len(value["marks"]) != len(marks_values):
         return "consent_malformed"
     marks = [mark_of(mark) for mark in marks_values]
     if any(mark is not None and mark["set"] for mark in marks):
@@ -70,6 +75,8 @@ def consent_of(value: bytes) -> Json | None:
 
 def mark_of(value: bytes | None) -> Json | None:
     """A `revoked/<id>/<org>` value, or None where it is missing or does not have that form."""
+    if value == _UNSET_BYTES:  # nearly every mark is: a cohort reads thousands
+        return UNSET
     found = _read(value) if value is not None else None
     if found == UNSET and found["set"] is False:
         return UNSET
@@ -87,7 +94,10 @@ def standings(state: State, consents: Sequence[str], at: int) -> tuple[list[Json
         for consent, value in zip(consents, read, strict=True)
     ]
     marks = iter(state.get_many([key for own in keys for key in own]))
-    found = [standing(value, [next(marks) for _ in own], at) for value, own in zip(values, keys, strict=True)]
+    found = [
+        "consent_unknown" if raw is None else _standing(value, [next(marks) for _ in own], at)
+        for raw, value, own in zip(values, read, keys, strict=True)
+    ]
     return read, found
 
 

@@ -19,7 +19,7 @@ from ledger.contract.arguments import (
     optional,
     transient,
 )
-from ledger.contract.decision import decide
+from ledger.contract.decision import Asking, decide
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import IN_FORCE, standings
 from ledger.contract.model import is_approved, model_key
@@ -120,9 +120,10 @@ def permitted_subjects(
 ) -> set[str]:
     """The consents of the subjects that the contract permits."""
     permitted: set[str] = set()
+    asking = Asking(request)
     for subject in subjects:
         if all(found[consent] for consent in subject):
-            decision = decide([openings[consent][0] for consent in subject], request, at=at)
+            decision = decide([openings[consent][0] for consent in subject], asking, at=at)
             if decision.decision == "permit":
                 permitted.update(subject)
     return permitted
