@@ -85,9 +85,14 @@ def accept_invitation(*, code: str, user: AbstractBaseUser) -> Patient:
 
 @transaction.atomic
 def proof_identity(*, patient: Patient, by: AbstractBaseUser, method: str) -> None:
-    """A member of staff has checked who this person is; once is enough. Raises InvalidInput."""
+    """A member of staff has checked who this person is; once is enough. Nobody vouches for themselves.
+
+    Raises InvalidInput, RefusedTransition (`own_proof`).
+    """
     if method not in PROOFS:
         raise InvalidInput("Say how the person was identified.", code="proof_method")
+    if Patient.objects.filter(pk=patient.pk, user_id=by.pk).exists():
+        raise RefusedTransition("Somebody else has to check who you are.", code="own_proof")
     if Patient.objects.filter(pk=patient.pk, proofed_at=None).update(
         proofed_at=timezone.now(), proofed_by_id=by.pk
     ):

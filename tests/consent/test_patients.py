@@ -60,6 +60,16 @@ def test_an_account_is_one_patient(alice: Any) -> None:
         services.accept_invitation(code=code, user=alice.user)
 
 
+def test_nobody_vouches_for_themselves(charlie: Any, dana: Any) -> None:
+    """A member of staff who took up an invitation could otherwise say yes in that patient's name."""
+    with pytest.raises(RefusedTransition) as refused:
+        services.proof_identity(patient=charlie, by=charlie.user, method="in_person")
+    assert refused.value.code == "own_proof"
+    charlie.refresh_from_db()
+    assert charlie.proofed_at is None
+    services.proof_identity(patient=charlie, by=dana, method="in_person")
+
+
 def test_identity_is_proofed_once(charlie: Any, bob: Any, dana: Any) -> None:
     services.proof_identity(patient=charlie, by=bob, method="in_person")
     services.proof_identity(patient=charlie, by=dana, method="video")
