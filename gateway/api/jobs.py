@@ -1,6 +1,6 @@
 """Jobs: start, list, wait, cancel, and read what was delivered."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Q
@@ -135,6 +135,9 @@ class SubjectResult(APIView):
 def _mark(text: str) -> tuple[datetime, str]:
     created_at, _, id = text.partition("~")
     try:
-        return datetime.fromisoformat(created_at), id
-    except ValueError:
+        moment = datetime.fromisoformat(created_at)
+        if moment.tzinfo is None:
+            raise ValueError(created_at)
+        return moment.astimezone(UTC), id
+    except (ValueError, OverflowError):
         raise InvalidInput("`before` is not the `next` of a page.") from None
