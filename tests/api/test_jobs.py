@@ -143,5 +143,6 @@ def test_the_list_goes_on_where_the_page_ended(call: Call, wanted: dict[str, Any
         seen += [each["id"] for each in page["jobs"]]
         path = page["next"] and f"jobs?before={page['next'].replace('+', '%2B')}"
     assert len(seen) == len(set(seen)) == 150
-    for strange in ("yesterday", "2020-01-01~x", "0001-01-01T00:00:00%2B23:59~x", "9999-12-31T23:59:59-23:59~x"):
+    edges = ("0001-01-01T00:00:00%2B23:59~x", "9999-12-31T23:59:59-23:59~x")
+    for strange in ("yesterday", "2020-01-01~x", *edges):
         assert call("GET", f"jobs?before={strange}").status_code == 400
