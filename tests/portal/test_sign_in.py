@@ -92,3 +92,24 @@ def test_a_forged_post_changes_nothing(alice: Any, question: ConsentRequest) -> 
     assert answer.status_code == 403
     assert "This page was open too long" in answer.content.decode()
     assert not question.consents.exists()
+
+
+def test_a_stolen_session_does_not_take_the_account_over(client: Client, alice: Any) -> None:
+    """An e-mail of the thief's would let them choose a new password: it is taken after the old one only."""
+    client.force_login(alice.user, backend="django.contrib.auth.backends.ModelBackend")
+    thief = "thief@example.org"
+    answer = client.post(reverse("account_email"), {"action_add": "", "email": thief})
+    assert answer["Location"].startswith(reverse("account_reauthenticate"))
+    client.post(reverse("account_email"), {"action_primary": "", "email": thief})
+    alice.user.refresh_from_db()
+    assert alice.user.email == "alice@example.org"
+    assert thief not in alice.user.emailaddress_set.values_list("email", flat=True)
+    # Who knows the password goes on.
+    page = client.get(answer["Location"])
+    assert page.status_code == 200
+    client.post(answer["Location"], {"password": "correct horse battery"})
+    assert (
+        client.post(reverse("account_email"), {"action_add": "", "email": "a2@example.org"}).status_code
+        == 302
+    )
+    assert alice.user.emailaddress_set.filter(email="a2@example.org").exists()
