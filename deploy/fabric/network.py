@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.fabric import config, package
+from deploy.fabric import config, package, pki
 from deploy.fabric.binaries import Binaries
 from deploy.fabric.commands import READY_SECONDS, Commands, NetworkError
 from deploy.fabric.config import Node
@@ -211,6 +211,10 @@ class Network:
             node = next(node for node in self.settings.orderers if node.name == name)
             environment = {"FABRIC_CFG_PATH": str(self._home(node))}
             self.processes.start(name, [self.binaries.path("orderer")], environment)
+
+    def forget_chaincode(self, msp: str) -> None:
+        """From its next start on an organisation runs the contract of this clone."""
+        self._chaincodes.pop(msp, None)
 
     def kill(self, name: str) -> None:
         """End one process as a power cut would."""
@@ -474,9 +478,12 @@ class Network:
             "channel": CHANNEL,
             "identities": identities,
             "needed": self.settings.needed,
+            "orderers": {"roots": [f"{crypto}/{ORDERER_MSP}/ca.pem"]},
             "organisations": organisations,
         }
         self.profile.write_text(json.dumps(profile, indent=1))
+        msps = [*self.organisations, ORDERER_MSP]
+        pki.write_trust(self.folder / "trust", {msp: self._files(msp) for msp in msps}, ORDERER_MSP)
 
 
 @contextmanager

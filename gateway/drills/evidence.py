@@ -42,6 +42,12 @@ def embedded_writes(folder: Path) -> list[Write]:
     return found
 
 
+def embedded_transactions(folder: Path) -> list[tuple[str, str]]:
+    """(tx_id, validity) of all of them, in the ledger's order."""
+    with closing(_read_only(folder / "ledger.sqlite3")) as db:
+        return db.execute("SELECT tx_id, validity FROM transactions ORDER BY block, position").fetchall()
+
+
 def fabric_writes(blocks: Iterable[Any], *, chaincode: str) -> Iterator[Write]:
     """The same from a channel's blocks (`common.Block`). That a policy was set is all that is read of it."""
     from ledger.fabric.blocks import transactions

@@ -10,12 +10,14 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.drills import evidence
+from gateway.drills.history import Write
 from gateway.drills.worker import Job, Player, new_job
 from gateway.keyholder.client import ChunkHeader, Keyholder
 from gateway.keyholder.envelope import seal_chunk
@@ -108,6 +110,7 @@ class Rig:
 
     kind = ""
     ledger_name = ""  # the process without which nothing lands
+    killable: Sequence[str] = ()  # processes of the ledger that may die at any moment
 
     def __init__(self, home: Path, url: str) -> None:
         self.home, self.url = home, url
@@ -175,6 +178,14 @@ class Rig:
 
     def trust(self) -> Trust:
         return trust(self.url)
+
+    def writes(self) -> list[Write]:
+        """Every write of the ledger's valid transactions, in its order."""
+        raise NotImplementedError
+
+    def transactions(self) -> list[tuple[str, str]]:
+        """(tx_id, validity) of every transaction in a block, in order, copies included."""
+        raise NotImplementedError
 
     def commit(self, ledger: Ledger, envelope: Envelope, *, seconds: float = PATIENCE) -> Outcome:
         """Send the same envelope until its outcome is known."""
@@ -275,6 +286,7 @@ class EmbeddedRig(Rig):
 
     kind = "embedded"
     ledger_name = "ledger"
+    killable = ("ledger",)
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "ledger"
@@ -304,6 +316,12 @@ class EmbeddedRig(Rig):
             return connect(self.url, identity=identity)
         return EmbeddedLedger(self.folder, identity=identity, clock=lambda: time.time() + ahead)
 
+    def writes(self) -> list[Write]:
+        return evidence.embedded_writes(self.folder)
+
+    def transactions(self) -> list[tuple[str, str]]:
+        return evidence.embedded_transactions(self.folder)
+
 
 @contextmanager
 def folder() -> Iterator[Path]:
@@ -320,6 +338,3 @@ def embedded(**_: object) -> Iterator[EmbeddedRig]:
     with folder() as home, EmbeddedRig(home) as rig:
         assert isinstance(rig, EmbeddedRig)
         yield rig
-
-
-Options = Mapping[str, object]
