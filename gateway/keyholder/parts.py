@@ -29,7 +29,10 @@ def job_keys(job: str, attempt: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a release as we asked for it; `subjects` by id, in the order in which they were asked."""
+    """One part of a release as we asked for it; `subjects` by id, in the order in which they were asked.
+
+    `looks` has readings by subject. None is older than `made`, and they go with the part.
+    """
 
     job: str
     attempt: int
@@ -55,7 +58,7 @@ class Parts:
         name = job, attempt, number
         with self._guard:
             part = self._parts.get(name)
-        if part is None or not self._is_young(part.made):
+        if part is None or self._monotonic() - part.made > self._seconds:
             part = self._make(job, attempt, number)
             with self._guard:
                 self._parts[name] = part
@@ -67,7 +70,7 @@ class Parts:
     def look(self, part: Part, subject: str) -> Look:
         """A reading for the subject, from before or fresh. Raises LedgerError, AccessDenied."""
         look = part.looks.get(subject)
-        if look is None or not self._is_young(look.began):
+        if look is None:
             subjects, consents = _following(part, subject)
             look = self._reader.look(job_keys(part.job, part.attempt), consents)
             part.looks.update(dict.fromkeys(subjects, look))
@@ -78,9 +81,6 @@ class Parts:
         with self._guard:
             for name in [name for name in self._parts if name[0] == job]:
                 del self._parts[name]
-
-    def _is_young(self, since: float) -> bool:
-        return self._monotonic() - since <= self._seconds
 
     def _make(self, job: str, attempt: int, number: int) -> Part:
         release = self._store.release(job, attempt)

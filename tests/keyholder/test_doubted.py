@@ -141,3 +141,9 @@ def test_a_result_that_the_ledger_withheld_stays_sealed(case: Case) -> None:
     case.house.deliver(case.child, case.subjects["alice"], digest)
     case.rewrite(f"deliver/{case.child.job}", digest, new_id())
     assert case.output_refusal(digest, sealed) == "output_not_delivered"
+
+
+def test_another_output_under_a_delivered_digest_stays_sealed(case: Case) -> None:
+    digest, _ = case.delivered()
+    _, other = case.house.seal_output(case.child, case.subjects["alice"], b'{"risk":2}')
+    assert case.output_refusal(digest, other) == "output_not_delivered"
