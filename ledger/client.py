@@ -7,6 +7,7 @@ an unknown outcome the same envelope is sent again, and the state changes once.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -189,4 +190,18 @@ def trust(url: str) -> Trust:
         from ledger.fabric.trust import FabricTrust
 
         return FabricTrust.from_profile(parts.path)
+    raise ValueError("LEDGER_URL must start with embedded:// or fabric://")
+
+
+def public_keys(url: str) -> list[bytes]:
+    """What a third party trusts: the embedded ledger's key (32 bytes), or the organisations' roots (DER)."""
+    parts = urlsplit(url)
+    if parts.scheme == "embedded":
+        from ledger.embedded.folder import read_public_key
+
+        return [bytes.fromhex(read_public_key(Path(parts.path)))]
+    if parts.scheme == "fabric":
+        from ledger.fabric.trust import root_certificates
+
+        return root_certificates(parts.path)
     raise ValueError("LEDGER_URL must start with embedded:// or fabric://")

@@ -1,14 +1,17 @@
 """Verify an audit export of Consent Gateway, offline: one file, Python's standard library and `cryptography`.
 
-    python verify.py EXPORT --trust KEY [--json]
+    python verify.py EXPORT --trust WHOM [--needed M] [--json]
 
-EXPORT is the folder or the .zip. KEY is the ledger's public key, which you hold from elsewhere: a file
-(PEM, or 64 hex digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes in hex.
+EXPORT is the folder or the .zip. WHOM you hold from elsewhere. For an embedded ledger it is the ledger's
+public key: a file (PEM, or 64 hex digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes
+in hex. For a Fabric channel it is the root certificates of its organisations: a folder with a PEM file for
+each, or one PEM file in which each certificate stands for one. A file `orderers.pem` in the folder holds the
+orderers' roots: then an orderer must have signed the block as well.
 Exit status: 0 verified, 1 tampered, 2 cannot tell. Nothing is written, unpacked or fetched.
 
-Every byte counts. The ledger's signature covers the checkpoint; the checkpoint covers, by Merkle proof
-(RFC 9162), the rows and one more row, which says that this export was made and holds the digest of
-manifest.json; the manifest holds the digests of the other files.
+Every byte counts, but for what nobody signs in a Fabric block's metadata. The ledger's signatures cover the
+checkpoint; the checkpoint covers, by Merkle proof (RFC 9162), the rows and one more row, which says that this
+export was made and holds the digest of manifest.json; the manifest holds the digests of the other files.
 """
 
 import argparse
@@ -40,6 +43,8 @@ BLOCK = 1 << 20
 MAX_JSON = 16 << 20
 MAX_LINE = 1 << 16
 HEX32 = re.compile(r"[0-9a-f]{64}")
+
+NO_LIBRARY = "Signatures need the Python package `cryptography`: pip install cryptography."
 
 Json = dict[str, Any]
 
@@ -358,12 +363,18 @@ def is_consistent(old: int, new: int, old_root: bytes, new_root: bytes, path: li
 
 @dataclass(frozen=True)
 class Trust:
-    """The ledger's key as the reader holds it: the raw key, its fingerprint, or (from 64 digits) either."""
+    """Whom the reader believes: the embedded ledger's key (raw, or its fingerprint), or organisations.
 
-    accepted: frozenset[str]
+    `roots` are (organisation, certificate); `needed` of the organisations must have signed.
+    """
+
+    accepted: frozenset[str] = frozenset()
+    roots: tuple[tuple[str, Any], ...] = ()
+    orderers: tuple[tuple[str, Any], ...] = ()
+    needed: int = 0
 
     @classmethod
-    def read(cls, text: str | None) -> "Trust":
+    def read(cls, text: str | None, needed: int | None = None) -> "Trust":
         if not text:
             raise CannotTell(
                 "No key: say with --trust whose ledger you believe. Without it a signature says nothing."
@@ -371,12 +382,17 @@ class Trust:
         if HEX32.fullmatch(text.lower()):
             return cls(frozenset({text.lower()}))
         try:
+            if os.path.isdir(text):
+                files = {path.stem: path.read_bytes() for path in sorted(Path(text).glob("*.pem"))}
+                return cls._of_organisations(files, needed)
             with open(text, "rb") as file:
-                data = file.read(MAX_LINE)
+                data = file.read(MAX_JSON)
         except (OSError, ValueError):
             raise CannotTell(
-                "The key given with --trust is neither a file that can be read nor 64 hex digits."
+                "What is given with --trust is neither a file or folder that can be read nor 64 hex digits."
             ) from None
+        if b"-----BEGIN CERTIFICATE-----" in data:
+            return cls._of_organisations({"": data}, needed)
         if b"-----BEGIN PUBLIC KEY-----" in data:
             try:
                 from cryptography.hazmat.primitives.serialization import (
@@ -393,6 +409,27 @@ class Trust:
             raise CannotTell("The key file holds neither PEM, nor 32 bytes, nor 64 hex digits.")
         return cls(frozenset({text}))
 
+    @classmethod
+    def _of_organisations(cls, files: dict[str, bytes], needed: int | None) -> "Trust":
+        """`files` by organisation; under "" each certificate is an organisation's own, under its number."""
+        try:
+            from cryptography.x509 import load_pem_x509_certificates
+
+            found = {name: load_pem_x509_certificates(data) for name, data in files.items()}
+        except Exception:  # the library is missing, or a file is none of its kind
+            raise CannotTell("The organisations' roots cannot be read as PEM certificates.") from None
+        orderers = tuple(("orderers", root) for root in found.pop("orderers", ()))
+        roots = tuple(
+            (name or f"organisation {number}", root)
+            for name, certificates in found.items()
+            for number, root in enumerate(certificates, 1)
+        )
+        members = len({name for name, _ in roots})
+        needed = members // 2 + 1 if needed is None else needed
+        if not 1 <= needed <= members:
+            raise CannotTell(f"--needed must be 1 to the number of organisations that you trust, {members}.")
+        return cls(roots=roots, orderers=orderers, needed=needed)
+
     def accepts(self, key: bytes) -> bool:
         return bool({key.hex(), sha256(key).hex()} & self.accepted)
 
@@ -405,6 +442,7 @@ class Checkpoint:
     root: bytes
     block: int
     time: int
+    signers: str = "The ledger"
 
 
 def check_evidence(claim: Json, trust: Trust) -> Checkpoint:
@@ -427,6 +465,8 @@ def check_embedded(evidence: Json, size: int, root: bytes, trust: Trust) -> Chec
     only(evidence, "envelope", "header", "key", "kind", "path", "position", "signature", "validity")
     # 1
     key = hash_of(evidence, "key")
+    if trust.roots:
+        raise CannotTell("This is an embedded ledger: give its public key with --trust.")
     if not trust.accepts(key):
         raise Tampered("The evidence is by another key than the one you trust.")
     # 2
@@ -461,9 +501,7 @@ def signed_by(key: bytes, signature: str, message: bytes) -> bool:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ImportError:
-        raise CannotTell(
-            "Signatures need the Python package `cryptography`: pip install cryptography."
-        ) from None
+        raise CannotTell(NO_LIBRARY) from None
     if not re.fullmatch(r"[0-9a-f]{128}", signature):
         return False
     try:
@@ -473,7 +511,216 @@ def signed_by(key: bytes, signature: str, message: bytes) -> bool:
     return True
 
 
-EVIDENCE: dict[str, Callable[[Json, int, bytes, Trust], Checkpoint]] = {"embedded": check_embedded}
+# A Fabric channel: a whole block, read with no other library than this file
+
+
+def check_fabric(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkpoint:
+    """A Fabric channel: the block with the transaction that wrote the checkpoint, as its peer keeps it.
+
+    The fields' numbers are those of Fabric's protos: common/common.proto, peer/transaction.proto,
+    peer/proposal.proto, peer/proposal_response.proto, ledger/rwset, msp/identities.proto.
+
+    1. the block is whole: its header holds the digest of its transactions
+    2. an orderer whom the reader trusts signed that header, where the reader trusts any
+    3. the transaction is there, on the channel that is named, and the peer found it valid
+    4. what the endorsers signed is an answer to the proposal that it carries
+    5. enough organisations whom the reader trusts endorsed it
+    6. what they endorsed writes this root under this size
+    """
+    only(evidence, "block", "channel", "kind", "position")
+    if not trust.roots:
+        raise CannotTell("This is a Fabric channel: give the roots of its organisations with --trust.")
+    encoded = field_of(evidence, "block", str)
+    block = base64.b64decode(encoded, validate=True)
+    # 1
+    known = (set(protobuf(block)), set(protobuf(inside(block, 3)))) == ({1, 2, 3}, {1})
+    if not known or base64.b64encode(block).decode() != encoded:
+        raise Tampered("The block has parts that no block has.")
+    header, envelopes = inside(block, 1), each(inside(block, 2), 1)
+    if inside(header, 3) != sha256(b"".join(envelopes)):
+        raise Tampered("The block's transactions are not those that its header names.")
+    metadata = each(inside(block, 3), 1)
+    # 2
+    if trust.orderers and not is_ordered(header, metadata[0], trust):
+        raise Tampered("No orderer whom you trust signed the block.")
+    # 3
+    position = field_of(evidence, "position", int)
+    if not 0 <= position < min(len(envelopes), len(metadata[2])):
+        raise Tampered("The transaction is not in the block.")
+    payload = inside(envelopes[position], 1)
+    channel_header, signature_header = inside(payload, 1, 1), inside(payload, 1, 2)
+    if number_in(channel_header, 1) != 3 or inside(channel_header, 4).decode() != evidence["channel"]:
+        raise Tampered("The transaction is of another kind or channel.")
+    if metadata[2][position] != 0:
+        raise Tampered("The transaction was not valid, so it wrote nothing.")
+    # 4
+    action = inside(payload, 2, 1, 2)
+    answer = inside(action, 2, 1)
+    if inside(answer, 1) != sha256(channel_header + signature_header + inside(action, 1)):
+        raise Tampered("The endorsers signed the answer to another proposal.")
+    # 5
+    time = number_in(inside(channel_header, 3), 1)
+    endorsed = {
+        signer
+        for endorsement in each(inside(action, 2), 2)
+        if (signer := who_signed(inside(endorsement, 1), "peer", trust.roots, time))
+        and ecdsa_holds(inside(endorsement, 1), inside(endorsement, 2), answer + inside(endorsement, 1))
+    }
+    if len(endorsed) < trust.needed:
+        raise Tampered(
+            f"{len(endorsed)} of the organisations that you trust signed the checkpoint; {trust.needed} must."
+        )
+    # 6
+    chaincode = inside(answer, 2, 4, 2)
+    written = {
+        inside(write, 1).decode(): inside(write, 3)
+        for space in each(inside(answer, 2, 1), 2)
+        if inside(space, 1) == chaincode
+        for write in each(inside(space, 2), 3)
+        if not number_in(write, 2)
+    }
+    value = written.get(f"checkpoint/{size:016d}")
+    if value is None:
+        raise Tampered("The transaction wrote no checkpoint of this size.")
+    if hash_of(parse_canonical(value, "The checkpoint"), "root") != root:
+        raise Tampered("The ledger holds another root for this size.")
+    signers = f"{' and '.join(sorted(endorsed))}, on channel {evidence['channel']},"
+    return Checkpoint(size, root, number_in(header, 1), time, signers)
+
+
+def is_ordered(header: bytes, metadata: bytes, trust: Trust) -> bool:
+    """Whether one of the signatures in the block's metadata is by an orderer whom the reader trusts."""
+    number = number_in(header, 1)
+    digits = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    parts = b"".join(der(*part) for part in ((2, digits), (4, inside(header, 2)), (4, inside(header, 3))))
+    value = inside(metadata, 1)
+    for signature in each(metadata, 2):
+        if 3 in protobuf(signature):
+            raise CannotTell("BFT orderers sign without naming themselves. Verify without orderers.pem.")
+        signed_header = inside(signature, 1)
+        signer = inside(signed_header, 1)
+        if who_signed(signer, "orderer", trust.orderers, None) and ecdsa_holds(
+            signer, inside(signature, 2), value + signed_header + der(0x30, parts)
+        ):
+            return True
+    return False
+
+
+def who_signed(identity: bytes, unit: str, roots: tuple[tuple[str, Any], ...], at: int | None) -> str | None:
+    """The organisation whose root issued this SerializedIdentity, for a node of this kind, valid at `at`
+    (seconds since 1970): None where there is none."""
+    certificate = certificate_of(identity)
+    units = [name.value for name in certificate.subject if name.oid.dotted_string == "2.5.4.11"]
+    if unit not in units:
+        return None
+    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    if at is not None and not begins <= at <= ends:
+        return None
+    return next((organisation for organisation, root in roots if is_issued_by(certificate, root)), None)
+
+
+def is_issued_by(certificate: Any, root: Any) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except Exception:  # of many kinds: another issuer, another kind of key, a broken signature
+        return False
+    return True
+
+
+def certificate_of(identity: bytes) -> Any:
+    try:
+        from cryptography.x509 import load_pem_x509_certificate
+    except ImportError:
+        raise CannotTell(NO_LIBRARY) from None
+    try:
+        return load_pem_x509_certificate(inside(identity, 2))
+    except ValueError:
+        raise CannotTell("A signer's certificate cannot be read.") from None
+
+
+def ecdsa_holds(identity: bytes, signature: bytes, message: bytes) -> bool:
+    """ECDSA with SHA-256, by the key of the identity's certificate."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+
+    key = certificate_of(identity).public_key()
+    if not isinstance(key, EllipticCurvePublicKey):
+        return False
+    try:
+        key.verify(signature, message, ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def protobuf(message: bytes) -> dict[int, list[Any]]:
+    """A message's fields by their number: an int for a varint, bytes for anything with a length."""
+    fields: dict[int, list[Any]] = {}
+    at, end = 0, len(message)
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            if at >= end or shift > 63:
+                raise CannotTell("A part of the block ends too early.")
+            byte = message[at]
+            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while at < end:
+        tag = varint()
+        if tag & 7 not in (0, 2):
+            raise CannotTell("A part of the block is of a form that this program does not know.")
+        value: Any = varint()
+        if tag & 7 == 2:
+            at, value = at + value, message[at : at + value]
+        fields.setdefault(tag >> 3, []).append(value)
+    if at != end:
+        raise CannotTell("A part of the block ends too early.")
+    return fields
+
+
+def each(message: bytes, field: int) -> list[bytes]:
+    """The values of a repeated field that are messages, strings or bytes."""
+    found = protobuf(message).get(field, [])
+    if not all(isinstance(value, bytes) for value in found):
+        raise CannotTell("A part of the block is of a form that this program does not know.")
+    return found
+
+
+def inside(message: bytes, *path: int) -> bytes:
+    """The field at the end of a path of fields, each there at most once; empty where there is none."""
+    for number in path:
+        found = each(message, number)
+        if len(found) > 1:
+            raise CannotTell("A part of the block stands there twice.")
+        message = found[0] if found else b""
+    return message
+
+
+def number_in(message: bytes, field: int) -> int:
+    found = protobuf(message).get(field, [0])
+    if len(found) != 1 or not isinstance(found[0], int):
+        raise CannotTell("A part of the block is of a form that this program does not know.")
+    return found[0]
+
+
+def der(tag: int, value: bytes) -> bytes:
+    """One DER value (X.690), of at most 64 KiB."""
+    length = len(value)
+    head = bytes([length]) if length < 128 else bytes([0x82]) + length.to_bytes(2, "big")
+    if 128 <= length < 256:
+        head = bytes([0x81, length])
+    return bytes([tag]) + head + value
+
+
+EVIDENCE: dict[str, Callable[[Json, int, bytes, Trust], Checkpoint]] = {
+    "embedded": check_embedded,
+    "fabric": check_fabric,
+}
 
 
 # The checks
@@ -517,9 +764,9 @@ class Report:
 class Verifier:
     """The five checks, in order; a later one uses what an earlier one read, or says that it is missing."""
 
-    def __init__(self, export: Export, trust: str | None) -> None:
+    def __init__(self, export: Export, trust: str | None, needed: int | None = None) -> None:
         self.export = export
-        self.trust = trust
+        self.trust, self.needed = trust, needed
         self.manifest: Json | None = None
         self.manifest_digest = ""
         self.proof: Json | None = None
@@ -556,17 +803,18 @@ class Verifier:
         )
 
     def signatures(self, check: Check) -> None:
-        """2. The ledger's own signature over the checkpoint, by the key that the reader trusts."""
+        """2. The ledger's signatures over the checkpoint, by whom the reader trusts."""
         proof, _ = read_json(self.export, PROOF)
         only(proof, "checkpoint", "earlier", "export", "format")
         if proof["format"] != FORMAT:
             raise CannotTell("The proof is of a format that this program does not know.")
         self.proof = proof
-        trust = Trust.read(self.trust)
+        trust = Trust.read(self.trust, self.needed)
         only(proof["checkpoint"], "evidence", "root", "size")
         found = check_evidence(proof["checkpoint"], trust)
         check.says.append(
-            f"The ledger signed, in block {found.block}, a log of {found.size} rows; root {found.root.hex()}."
+            f"{found.signers} signed, in block {found.block}, a log of {found.size} rows; "
+            f"root {found.root.hex()}."
         )
 
     def inclusion(self, check: Check) -> None:
@@ -612,7 +860,7 @@ class Verifier:
             check.says.append("This is the log's first checkpoint; there is no earlier one to compare.")
             return
         only(earlier, "evidence", "path", "root", "size")
-        found = check_evidence(earlier, Trust.read(self.trust))
+        found = check_evidence(earlier, Trust.read(self.trust, self.needed))
         path = [unhex(node) for node in field_of(earlier, "path", list)]
         if not is_consistent(found.size, now["size"], found.root, hash_of(now, "root"), path):
             raise Tampered("An earlier checkpoint of the ledger does not fit: the log was rewritten.")
@@ -702,11 +950,11 @@ def fill(tree: Tree, end: int, siblings: Iterator[bytes]) -> None:
         tree.append(level, unhex(line.decode("latin-1")))
 
 
-def verify(path: str | Path, trust: str | None) -> Report:
+def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Report:
     """Run all checks on the export at `path`."""
     report = Report()
     try:
-        verifier = Verifier(open_export(Path(path)), trust)
+        verifier = Verifier(open_export(Path(path)), trust, needed)
     except (CannotTell, OSError) as error:
         report.checks.append(Check("Files", says=[str(error)]))
         return report
@@ -721,11 +969,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("export", help="the export: a folder or a .zip")
     parser.add_argument(
-        "--trust", metavar="KEY", help="the ledger's public key: a file, its hex, or its fingerprint"
+        "--trust",
+        metavar="WHOM",
+        help="the ledger's public key (a file, its hex, or its fingerprint), or the roots of a Fabric "
+        "channel's organisations (a folder of PEM files, or one PEM file)",
+    )
+    parser.add_argument(
+        "--needed", type=int, metavar="M", help="organisations that must have signed (default: most of them)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    report = verify(options.export, options.trust)
+    report = verify(options.export, options.trust, options.needed)
     if options.json:
         checks = {c.name.lower(): {"status": c.status, "says": c.says} for c in report.checks}
         print(json.dumps({"verdict": report.verdict, "exit": report.exit, "checks": checks}))

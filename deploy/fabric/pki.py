@@ -6,6 +6,7 @@ Made for networks on loopback. The layout that Fabric reads is an MSP folder: `c
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +203,13 @@ class OrganisationFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
             path.write_bytes(data)
+
+
+def write_trust(folder: Path, members: Mapping[str, OrganisationFiles], ordering: str) -> None:
+    """Whom an auditor of this channel believes, as `ledger/verify.py` reads it: roots, by organisation."""
+    folder.mkdir(exist_ok=True)
+    for msp, files in members.items():
+        (folder / f"{'orderers' if msp == ordering else msp}.pem").write_bytes(files.ca.pem)
 
 
 def expiries(folder: Path) -> list[tuple[datetime, Path]]:

@@ -42,7 +42,7 @@ class SealedLog:
             self.path / name,
             selection=Selection(),
             ledger=self.ledger,
-            ledger_key=bytes.fromhex(self.key),
+            ledger_keys=[bytes.fromhex(self.key)],
             actor=Actor.system("command"),
             wait=self._relay,
         )

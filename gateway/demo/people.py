@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import Group
+from django.core.management.base import CommandError
 
 from consent import services as consents
 from consent.models import Patient, Requester
@@ -70,27 +71,36 @@ def register_model(helix: Requester) -> str:
     return analysis.register_model(model=find("pce"), provider=helix, by=SETUP).digest
 
 
-def trusted_key() -> Path:
-    """The ledger's public key, as an auditor holds it from elsewhere."""
-    return Path(urlsplit(settings.LEDGER_URL).path) / "ledger.pub"
+def trusted() -> Path:
+    """Whom an auditor believes, as held from elsewhere: the ledger's public key, or organisations' roots."""
+    ledger = urlsplit(settings.LEDGER_URL)
+    return (
+        Path(ledger.path) / "ledger.pub"
+        if ledger.scheme == "embedded"
+        else Path(ledger.path).parent / "trust"
+    )
 
 
 @contextmanager
 def network(home: Path, kind: str, say: Callable[[str], None]) -> Iterator[None]:
-    """The ledger that the story is played on, where it is more than a process of this installation."""
+    """The ledger that the story is played on, where it is more than a process of this installation.
+
+    Raises CommandError where there is no Fabric, or its network does not come up.
+    """
     if kind == "embedded":
         yield
         return
-    from deploy.fabric.network import ORGANISATIONS, Network
+    from deploy.fabric.binaries import BinariesMissing
+    from deploy.fabric.commands import NetworkError
+    from deploy.fabric.network import running
 
     say("Bringing up a Fabric network of two organisations")
-    made = Network.make(home / "fabric", organisations=ORGANISATIONS[:2])
     try:
-        made.up(lambda step: say(f"  {step}"))
-        yield
-    finally:
-        say("Taking the Fabric network down")
-        made.down()
+        with running(home / "fabric", lambda step: say(f"  {step}")):
+            yield
+            say("Taking the Fabric network down")
+    except (BinariesMissing, NetworkError) as error:
+        raise CommandError(str(error)) from None
 
 
 def _helix() -> tuple[Requester, str, str]:

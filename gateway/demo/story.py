@@ -287,7 +287,7 @@ class Story:
 
     def _verify(self, export: Path) -> int:
         return subprocess.run(
-            [sys.executable, "-m", "ledger.verify", str(export), "--trust", str(people.trusted_key())],
+            [sys.executable, "-m", "ledger.verify", str(export), "--trust", str(people.trusted())],
             capture_output=True,
             check=False,
             cwd=settings.BASE_DIR,

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,12 @@ def open_target(out: Path) -> Iterator[Target]:
             part.unlink(missing_ok=True)
 
 
-def write_about(target: Target, ledger_key: bytes) -> None:
+def write_about(target: Target, fingerprints: Sequence[str]) -> None:
     with target.open(verify.PROGRAM) as write:
         write(Path(verify.__file__).read_bytes())
     with target.open(verify.README) as write:
-        write(
-            README.format(custodian=settings.CUSTODIAN, key=hashlib.sha256(ledger_key).hexdigest()).encode()
-        )
+        listed = "\n    ".join(fingerprints)
+        write(README.format(custodian=settings.CUSTODIAN, keys=listed).encode())
 
 
 README = """\
@@ -121,19 +120,21 @@ allows. Everything that was asked, allowed, refused, stopped, opened or read is 
 that log is written to a ledger again and again, so that nobody, {custodian} included, can change a row later
 without being found out. This is a part of that log, or all of it, with what you need to check it yourself.
 
-To check it you need Python 3.11 or newer, its package "cryptography", and the ledger's public key. Get the
-key, or its fingerprint, from somewhere other than this folder: from the ledger's operator, or from an earlier
-export that you trust. The fingerprint of the key that signed this one should be
+To check it you need Python 3.11 or newer, its package "cryptography", and the ledger's public key; where
+the ledger is a Fabric channel of several organisations, the root certificate of each. Get them, or their
+fingerprints, from somewhere other than this folder: from the organisations themselves, or from an earlier
+export that you trust. The SHA-256 fingerprints (of the key, or of each root certificate) should be
 
-    {key}
+    {keys}
 
-    python verify.py PATH-OF-THIS-EXPORT --trust KEY
+    python verify.py PATH-OF-THIS-EXPORT --trust WHOM
 
-KEY is a file that holds the key, the key in hex, or the fingerprint. If somebody may have changed this
-folder, take verify.py from the product's own source instead of from here. It prints five things:
+WHOM is a file that holds the key, the key in hex, or the fingerprint; for a channel, a folder with a PEM file
+of root certificates for each organisation. If somebody may have changed this folder, take verify.py from the
+product's own source instead of from here. It prints five things:
 
     Files         every file is here and is the one that the manifest names
-    Signatures    the ledger signed the log's size and root
+    Signatures    the ledger (or most of its organisations) signed the log's size and root
     Inclusion     each row, unchanged and at its place, is in the log that was signed
     Consistency   the log only grew since an earlier checkpoint; nothing in it was rewritten
     Completeness  nothing was left out between the first row and the last

@@ -7,7 +7,7 @@ the manifest, and through it every byte. Last come the proofs against that check
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,7 @@ def export(
     *,
     selection: Selection,
     ledger: Ledger,
-    ledger_key: bytes,
+    ledger_keys: Sequence[bytes],
     actor: Actor,
     compare_with: int | None = None,
     timeout: float = 60.0,
@@ -83,9 +83,10 @@ def export(
 ) -> Export:
     """Write the export to `out`, a folder, or a .zip by its name. Memory does not grow with the rows.
 
-    `ledger_key` (32 bytes) is named by its fingerprint. `compare_with` is the size of an earlier checkpoint
-    to show consistency with; by default the last one before. Waits up to `timeout` seconds for the ledger,
-    calling `wait` between two looks; an attempt that fails then stays in the log as an export that was begun.
+    `ledger_keys` (`ledger.client.public_keys`) are named by their fingerprints. `compare_with` is the size of
+    an earlier checkpoint to show consistency with; by default the last one before. Waits up to `timeout`
+    seconds for the ledger, calling `wait` between two looks; an attempt that fails then stays in the log as an
+    export that was begun.
     Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
     """
     if out.exists():
@@ -96,13 +97,14 @@ def export(
     sealing.seal_all()
     with open_target(out) as target:
         runs, rows = _write_rows(target, selection, progress)
-        write_about(target, ledger_key)
+        fingerprints = sorted(hashlib.sha256(key).hexdigest() for key in ledger_keys)
+        write_about(target, fingerprints)
         manifest = dumps(
             {
                 "custodian": settings.CUSTODIAN,
                 "files": dict(sorted(target.files.items())),
                 "format": verify.FORMAT,
-                "ledger": {"keys": [hashlib.sha256(ledger_key).hexdigest()]},
+                "ledger": {"keys": fingerprints},
                 "made": _time(timezone.now()),
                 "rows": rows,
                 "selection": selection.as_json(),

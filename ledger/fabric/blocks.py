@@ -129,14 +129,19 @@ def data_hash(block: Any) -> bytes:
 
 
 def header_hash(block: Any) -> bytes:
-    """What the next header's `previous_hash` must be: SHA-256 of DER SEQUENCE (number, previous, data)."""
+    """What the next header's `previous_hash` must be."""
+    return hashlib.sha256(header_bytes(block)).digest()
+
+
+def header_bytes(block: Any) -> bytes:
+    """The header as it is hashed and signed: DER SEQUENCE (number, previous hash, data hash)."""
     number = block.header.number
     integer = number.to_bytes(number.bit_length() // 8 + 1, "big")
     parts = b"".join(
         bytes([tag]) + _der_length(len(value)) + value
         for tag, value in ((2, integer), (4, block.header.previous_hash), (4, block.header.data_hash))
     )
-    return hashlib.sha256(b"\x30" + _der_length(len(parts)) + parts).digest()
+    return b"\x30" + _der_length(len(parts)) + parts
 
 
 def _der_length(length: int) -> bytes:

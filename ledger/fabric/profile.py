@@ -2,10 +2,11 @@
 
     {"channel": name, "chaincode": name, "needed": m,
      "organisations": {MSP id: {"roots": [file], "tls_roots": file, "peers": [host:port]}},
+     "orderers": {"roots": [file]},
      "identities": {name: {"organisation": MSP id, "certificate": file, "key": file}}}
 
 Files are PEM, named relative to the profile's folder. `needed` is how many organisations must answer a
-signed read before anything is opened.
+signed read before anything is opened. `orderers` may be absent: then nobody checks who ordered a block.
 """
 
 import json
@@ -34,6 +35,7 @@ class Profile:
     chaincode: str
     needed: int
     organisations: Mapping[str, Organisation]
+    orderer_roots: tuple[bytes, ...]
     _identities: Mapping[str, tuple[str, Path, Path]]
 
     @classmethod
@@ -64,6 +66,9 @@ class Profile:
                 chaincode=str(raw["chaincode"]),
                 needed=int(raw["needed"]),
                 organisations=organisations,
+                orderer_roots=tuple(
+                    (path.parent / root).read_bytes() for root in raw.get("orderers", {}).get("roots", ())
+                ),
                 _identities=identities,
             )
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:

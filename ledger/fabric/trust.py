@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from fabric_protos.common import common_pb2, ledger_pb2
 from fabric_protos.ledger.rwset import rwset_pb2
@@ -35,6 +36,12 @@ KIND = "fabric"
 # One nonce makes two proposals; their own nonces are told apart by what they ask.
 HEIGHT = b"height"
 STATE = b"state"
+
+
+def root_certificates(profile: str | Path) -> list[bytes]:
+    """The organisations' pinned roots, DER: what a third party compares by fingerprint."""
+    roots = [root for one in Profile.load(profile).organisations.values() for root in one.roots]
+    return [x509.load_pem_x509_certificate(root).public_bytes(Encoding.DER) for root in roots]
 
 
 class Unproven(Exception):

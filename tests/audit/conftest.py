@@ -76,7 +76,7 @@ def export_to(ledger: Ledger, ledger_folder: Path, relay: Callable[[], None]) ->
             out,
             selection=Selection(**{k: options.pop(k) for k in ("since", "until", "subject") if k in options}),
             ledger=ledger,
-            ledger_key=key,
+            ledger_keys=[key],
             actor=Actor.system("command"),
             wait=relay,
             **options,

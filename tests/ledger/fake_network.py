@@ -19,15 +19,16 @@ from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import events_pb2, events_pb2_grpc, peer_pb2_grpc, proposal_pb2, transaction_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from deploy.fabric.pki import OrganisationFiles
+from deploy.fabric.pki import OrganisationFiles, write_trust
 from ledger.chaincode import Chaincode, Contract
-from ledger.fabric.blocks import header_hash, transactions
+from ledger.fabric.blocks import header_bytes, header_hash, transactions
 from ledger.fabric.client import FabricLedger
 from ledger.fabric.identity import Identity
 from ledger.shim import Server, Tls
 from tests.ledger.fake_peer import CHAINCODE, CHANNEL, FakePeer, assemble, new_block
 
 ORGANISATIONS = ("RiversideMSP", "LakesideMSP", "PatientTrustMSP")
+ORDERER = "OrdererMSP"
 ROLES = ("keyholder", "gateway", "admin")
 
 
@@ -59,6 +60,12 @@ class FakeNetwork:
         self._servers: list[Any] = []
         files = {org: OrganisationFiles.make(folder / "crypto" / org, org) for org in self.orgs}
         roots = {org: files[org].ca.certificate for org in self.orgs}
+        ordering = OrganisationFiles.make(folder / "crypto" / ORDERER, ORDERER)
+        node = ordering.node("orderer0", unit="orderer")
+        self._orderer = Identity.from_files(
+            ORDERER, node / "msp/signcerts/cert.pem", node / "msp/keystore/key.pem"
+        )
+        write_trust(folder / "trust", {**files, ORDERER: ordering}, ORDERER)
         addresses = {}
         for org in self.orgs:
             node = files[org].node(f"peer.{org}", unit="peer")
@@ -122,6 +129,7 @@ class FakeNetwork:
             "channel": CHANNEL,
             "identities": identities,
             "needed": self.needed,
+            "orderers": {"roots": [f"crypto/{ORDERER}/ca.pem"]},
             "organisations": organisations,
         }
         self.profile.write_text(json.dumps(profile))
@@ -145,7 +153,9 @@ class FakeNetwork:
             waiting, self._waiting = self._waiting, []
             if waiting:
                 previous = header_hash(self._blocks[-1])
-                self._blocks.append(new_block(len(self._blocks), previous, waiting))
+                block = new_block(len(self._blocks), previous, waiting)
+                sign_block(block, self._orderer)
+                self._blocks.append(block)
             self.deliver()
 
     def deliver(self) -> None:
@@ -162,6 +172,18 @@ class FakeNetwork:
             server.stop(0)
         for chaincode in self._chaincodes:
             chaincode.stop(0)
+
+
+def sign_block(block: Any, orderer: Identity) -> None:
+    """As a Raft orderer does: over the metadata's value, its own signature header, and the block's header."""
+    value = common_pb2.LastConfig(index=0).SerializeToString()
+    header = common_pb2.SignatureHeader(creator=orderer.creator, nonce=b"n" * 24).SerializeToString()
+    signature = common_pb2.MetadataSignature(
+        signature_header=header, signature=orderer.sign(value + header + header_bytes(block))
+    )
+    block.metadata.metadata[common_pb2.SIGNATURES] = common_pb2.Metadata(
+        value=value, signatures=[signature]
+    ).SerializeToString()
 
 
 def _status(code: int, details: list[Any]) -> bytes:
