@@ -25,8 +25,9 @@ def main(arguments: list[str]) -> int:
             tests = subprocess.Popen(
                 [sys.executable, "-m", "pytest", *arguments], env=environment, cwd=REPOSITORY
             )
-            # Ctrl-C reaches pytest too, which tells what it did; the server outlives it.
-            signal.signal(signal.SIGINT, lambda *_: None)
+            # A signal ends pytest, which tells what it did; the server outlives it, and is then taken down.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: tests.send_signal(signal.SIGINT))
             return tests.wait()
         finally:
             server.cleanup()
