@@ -85,9 +85,8 @@ def export(
 
     `ledger_keys` (`ledger.client.public_keys`) are named by their fingerprints. `compare_with` is the size of
     an earlier checkpoint to show consistency with; by default the last one before. Waits up to `timeout`
-    seconds for the ledger, calling `wait` between two looks; an attempt that fails then stays in the log as an
-    export that was begun.
-    Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
+    seconds for the ledger, calling `wait` between two looks; an attempt that fails then stays in the log as
+    an export that was begun. Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
     """
     if out.exists():
         raise InvalidInput(

@@ -6,8 +6,8 @@ the state and its roots. Reads one snapshot, so the ledger's process may go on m
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
@@ -31,24 +31,10 @@ from ledger.embedded.commit import apply
 from ledger.embedded.folder import read_public_key
 from ledger.embedded.store import TABLES, Row, View, Writing, trouble
 from ledger.errors import GatewayError, LedgerError
+from ledger.fsck import Progress, Report
 
 HEADER = {"config", "count", "number", "previous", "state", "time", "transactions", "version"}
 STATE = "SELECT key, value, block, position, policy FROM state ORDER BY key"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was checked; `problem` and the first bad `block` (None: the file as a whole) when not good."""
-
-    good: bool
-    blocks: int
-    transactions: int
-    keys: int
-    block: int | None = None
-    problem: str | None = None
-
-    def as_json(self) -> Json:
-        return asdict(self)
 
 
 class _BadError(Exception):
@@ -58,7 +44,7 @@ class _BadError(Exception):
         self.block = block
 
 
-def check(folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:
+def check(folder: str | Path, *, progress: Progress | None = None) -> Report:
     """The report on `<folder>/ledger.sqlite3`. Raises LedgerError when there is nothing to check.
 
     `progress(done, total)` is called after each block. For each block, in order:
@@ -109,7 +95,7 @@ class _Check:
         sql: sqlite3.Connection,
         scratch: sqlite3.Connection,
         key: str,
-        progress: Callable[[int, int], None],
+        progress: Progress,
     ) -> None:
         self._sql, self._scratch = sql, scratch
         self._key = key

@@ -149,3 +149,60 @@ def _der_length(length: int) -> bytes:
         return bytes([length])
     digits = length.to_bytes((length.bit_length() + 7) // 8, "big")
     return bytes([0x80 | len(digits)]) + digits
+
+
+@dataclass(frozen=True)
+class SignedEntry:
+    """A chaincode transaction with all that was signed, for whoever checks it again.
+
+    `payload` is what the submitter signed, `answer` what each endorser signed (followed by its own identity);
+    `endorsements` are (SerializedIdentity, signature), `results` a TxReadWriteSet.
+    """
+
+    block: int
+    index: int
+    tx_id: str
+    validity: str
+    seconds: int
+    creator: bytes
+    payload: bytes
+    signature: bytes
+    answer: bytes
+    endorsements: tuple[tuple[bytes, bytes], ...]
+    results: bytes
+    is_own_id: bool  # the id is the hash of the submitter's nonce and identity
+    answers_proposal: bool  # what was endorsed answers the proposal that stands here
+
+
+def signed_transactions(block: Any) -> Iterator[SignedEntry]:
+    """The chaincode transactions of a block, in order. Raises ValueError for one without its one action."""
+    codes = block.metadata.metadata[common_pb2.TRANSACTIONS_FILTER]
+    for index, data in enumerate(block.data.data):
+        envelope = common_pb2.Envelope.FromString(data)
+        payload = common_pb2.Payload.FromString(envelope.payload)
+        header = common_pb2.ChannelHeader.FromString(payload.header.channel_header)
+        if header.type != common_pb2.ENDORSER_TRANSACTION:
+            continue
+        (action,) = transaction_pb2.Transaction.FromString(payload.data).actions
+        body = transaction_pb2.ChaincodeActionPayload.FromString(action.payload)
+        answer = body.action.proposal_response_payload
+        answered = proposal_response_pb2.ProposalResponsePayload.FromString(answer)
+        signed = common_pb2.SignatureHeader.FromString(payload.header.signature_header)
+        proposed = (
+            payload.header.channel_header + payload.header.signature_header + body.chaincode_proposal_payload
+        )
+        yield SignedEntry(
+            block=block.header.number,
+            index=index,
+            tx_id=header.tx_id,
+            validity=_code(codes, index),
+            seconds=header.timestamp.seconds,
+            creator=signed.creator,
+            payload=envelope.payload,
+            signature=envelope.signature,
+            answer=answer,
+            endorsements=tuple((one.endorser, one.signature) for one in body.action.endorsements),
+            results=proposal_pb2.ChaincodeAction.FromString(answered.extension).results,
+            is_own_id=hashlib.sha256(signed.nonce + signed.creator).hexdigest() == header.tx_id,
+            answers_proposal=hashlib.sha256(proposed).digest() == answered.proposal_hash,
+        )

@@ -152,10 +152,10 @@ class FabricTrust:
         roots = self._roots.get(org)
         if roots is None:
             raise Unproven("an organisation that is not pinned")
-        certificate, name = _certificate(signer)
+        certificate, name = certificate_of(signer)
         if name != org:
             raise Unproven("the signer is of another organisation")
-        issuer = _issuer(certificate, roots)
+        issuer = issuer_of(certificate, roots)
         # The dates of both, by our own clock.
         now = datetime.fromtimestamp(self._clock(), UTC)
         for one in (certificate, issuer):
@@ -226,7 +226,8 @@ def _unpack(answer: Answer) -> tuple[_Signed, _Signed]:
 
 
 @lru_cache(maxsize=256)
-def _certificate(signer: bytes) -> tuple[x509.Certificate, str]:
+def certificate_of(signer: bytes) -> tuple[x509.Certificate, str]:
+    """The certificate and the MSP id of a SerializedIdentity. Raises Unproven."""
     try:
         identity = identities_pb2.SerializedIdentity.FromString(signer)
         return x509.load_pem_x509_certificate(identity.id_bytes), identity.mspid
@@ -235,7 +236,8 @@ def _certificate(signer: bytes) -> tuple[x509.Certificate, str]:
 
 
 @lru_cache(maxsize=256)
-def _issuer(certificate: x509.Certificate, roots: tuple[bytes, ...]) -> x509.Certificate:
+def issuer_of(certificate: x509.Certificate, roots: tuple[bytes, ...]) -> x509.Certificate:
+    """The one of `roots` (PEM) that issued it. Raises Unproven."""
     for root in roots:
         pinned = x509.load_pem_x509_certificate(root)
         try:

@@ -196,7 +196,7 @@ def test_the_command_names_the_bad_block(written: Path, fsck: Run) -> None:
 
 def test_the_command_says_when_there_is_no_ledger(tmp_path: Path, fsck: Run) -> None:
     status, text = fsck(str(tmp_path))
-    assert status == 1
+    assert status == 2
     assert "ledger_no_key" in text
 
 

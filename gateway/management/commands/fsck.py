@@ -1,4 +1,7 @@
-"""`manage.py fsck`: derive the whole ledger again from its first block. Needs no database."""
+"""`manage.py fsck`: derive the whole ledger again from its first block. Needs no database.
+
+Exit status: 0 all of it holds, 1 something does not, 2 it could not be checked.
+"""
 
 import json
 import sys
@@ -6,28 +9,34 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
-from gateway.management.commands.ledger import embedded_folder
-from ledger.embedded.fsck import Report, check
 from ledger.errors import GatewayError
+from ledger.fsck import Report, check
 
 
 class Command(BaseCommand):
-    help = "Check the embedded ledger's file: exit 0 if every root, signature and state holds, else 1."
+    help = (
+        "Check every block, signature and state of the ledger: exit 0 if all holds, 1 if not, 2 if unknown."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("folder", nargs="?", type=Path, help="default: the one in LEDGER_URL")
+        parser.add_argument("folder", nargs="?", type=Path, help="of an embedded ledger; default: LEDGER_URL")
         parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            report = self._check(options["folder"] or embedded_folder())
+            folder = options["folder"]
+            report = self._check(f"embedded://{folder.resolve()}" if folder else settings.LEDGER_URL)
         except GatewayError as error:
             self.stderr.write(f"fsck: {error.message} ({error.code})")
-            raise SystemExit(1) from None
+            raise SystemExit(2) from None
+        except ValueError as error:  # the settings name no ledger, or its profile cannot be read
+            self.stderr.write(f"fsck: {error}")
+            raise SystemExit(2) from None
         if options["json"]:
             self.stdout.write(json.dumps(report.as_json(), sort_keys=True))
         else:
@@ -35,19 +44,19 @@ class Command(BaseCommand):
         if not report.good:
             raise SystemExit(1)
 
-    def _check(self, folder: Path) -> Report:
+    def _check(self, url: str) -> Report:
         with tqdm(unit=" blocks", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            return check(folder, progress=progress)
+            return check(url, progress=progress)
 
 
 def _sentence(report: Report) -> str:
     counts = f"{report.blocks} blocks, {report.transactions} transactions, {report.keys} keys"
     if report.good:
-        return f"good: {counts}"
-    where = "the file" if report.block is None else f"block {report.block}"
+        return f"good: {counts}" + "".join(f"; not checked: {what}" for what in report.unchecked)
+    where = "the ledger" if report.block is None else f"block {report.block}"
     return f"bad: {where}: {report.problem}"
