@@ -1,6 +1,7 @@
 """Benchmark rows: the product's own path, what a user would pick instead, and the limit, side by side.
 
-One module for each row; it ends in `ROW = …`. `manage.py bench` finds them. Nothing asserts a time.
+One module for each row; it ends in `ROW = …`. A measurement that does not fit into a row ends in `REPORT = …`
+and is made only when it is named. `manage.py bench` finds them. Nothing asserts a time.
 """
 
 import importlib
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 PATHS = ("product", "peer", "limit")
 
@@ -98,14 +99,39 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
+class Measured(Protocol):
+    """What a report found."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+    def table(self) -> str: ...
+
+
+class Report(Protocol):
+    """A measurement with a table of its own. `run` calls `step` as often as `steps` says."""
+
+    name: str
+
+    def steps(self, rounds: int) -> int: ...
+
+    def run(self, rounds: int, machine: str, step: Callable[[], None]) -> Measured: ...
+
+
 def rows() -> dict[str, Row]:
     """Every row of this package, by name."""
-    found = {}
+    return {row.name: row for row in _found("ROW")}
+
+
+def reports() -> dict[str, Report]:
+    """Every report of this package, by name."""
+    return {report.name: report for report in _found("REPORT")}
+
+
+def _found(name: str) -> Iterator[Any]:
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda one: one.name):
-        row = getattr(importlib.import_module(f"{__name__}.{module.name}"), "ROW", None)
-        if isinstance(row, Row):
-            found[row.name] = row
-    return found
+        found = getattr(importlib.import_module(f"{__name__}.{module.name}"), name, None)
+        if found is not None:
+            yield found
 
 
 def run(row: Row, *, rounds: int, database: str, step: Callable[[], None] = lambda: None) -> Result:

@@ -1,12 +1,14 @@
 """The frame of the benchmark. What is fast is measured there, never asserted here."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from gateway import bench
+from gateway.bench import fabric, fabric_stops
 
 
 class Toy(bench.Row):
@@ -75,3 +77,62 @@ def test_every_row_says_what_it_measures() -> None:
         assert row.goal
         assert row.product_is
         assert row.limit_is
+
+
+def test_a_report_is_made_only_when_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = fabric.Turns()
+    made.add({"times": [0.3, 0.25], "took": 1.0, "cpu": 0.01, "failed": 1})
+
+    class Found:
+        def as_json(self) -> dict[str, Any]:
+            return {"grant": made.as_json()}
+
+        def table(self) -> str:
+            return "a table"
+
+    class Toys:
+        name = "toys"
+
+        def steps(self, rounds: int) -> int:
+            return rounds
+
+        def run(self, rounds: int, machine: str, step: Any) -> Found:
+            step()
+            return Found()
+
+    monkeypatch.setattr(bench, "reports", lambda: {"toys": Toys()})
+    call_command("bench", "toys", "--rounds", "1")
+    assert capsys.readouterr().out == "a table\n"
+    call_command("bench", "toys", "--rounds", "1", "--json")
+    assert json.loads(capsys.readouterr().out) == {
+        "grant": {"cpu_ms": 5.0, "failed": 1, "p50_ms": 275.0, "p95_ms": 297.5, "rate": 2.0}
+    }
+    monkeypatch.setattr(bench, "rows", lambda: {"toy": Toy()})
+    call_command("bench", "--rounds", "1")
+    assert "a table" not in capsys.readouterr().out
+
+
+def test_fabric_without_binaries_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FABRIC_BIN_DIR", str(tmp_path))
+    with pytest.raises(CommandError, match="FABRIC_BIN_DIR"):
+        call_command("bench", "fabric")
+
+
+def test_fabrics_figures_stand_beside_the_peer_and_the_limit() -> None:
+    turns = {name: fabric.Turns() for name in ("product", "peer")}
+    turns["product"].add({"times": [0.25] * 4, "took": 1.0, "cpu": 0.01, "failed": 0})
+    turns["peer"].add({"times": [0.5] * 2, "took": 1.0, "cpu": 0.02, "failed": 0})
+    stops = fabric_stops.Stops((0.2, 0.3), (0.4, 0.6), 60)
+    report = fabric.Report("m", "3.1", {("grant", 1): turns}, "", stops, {"peer": 100}, (1.0, 2.0))
+    (row,) = report.as_json()["rows"]
+    assert (row["times_peer"], row["times_peer_at_equal_cpu"]) == (2.0, 4.0)
+    assert (row["limit"], row["of_limit"], row["over_block_ms"]) == (5.0, 0.8, 50.0)
+    assert report.as_json()["stop"]["last_key_ms"] == {"p50": 500, "p99": 598}
+    report.rows[("grant", 1)]["peer"] = fabric.Turns()
+    (row,) = report.as_json()["rows"]
+    assert (row["peer"], row["times_peer"]) == (None, None)
+    assert "| grant | 1 | 4 /s |" in report.table()

@@ -21,18 +21,25 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of: {', '.join(bench.rows())}")
+        parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of: {', '.join(_names())}")
         parser.add_argument("--rounds", type=int, default=7, help="turns of each path (default 7)")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the database is stopped too
         known = bench.rows()
-        if unknown := [name for name in options["rows"] if name not in known]:
-            raise CommandError(f"No such row: {unknown[0]}. There are: {', '.join(known)}.")
+        if unknown := [name for name in options["rows"] if name not in _names()]:
+            raise CommandError(f"No such row: {unknown[0]}. There are: {', '.join(_names())}.")
         if options["rounds"] < 1:
             raise CommandError("At least one round is needed.")
-        chosen = [known[name] for name in options["rows"] or known]
+        machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
+        reports = bench.reports()
+        for name in options["rows"]:
+            if name in reports:
+                self._report(reports[name], machine, options)
+        chosen = [known[name] for name in options["rows"] or known if name in known]
+        if not chosen:
+            return
         results = []
         with (
             contextlib.ExitStack() as stack,
@@ -48,7 +55,6 @@ class Command(BaseCommand):
                 results.append(
                     bench.run(row, rounds=options["rounds"], database=used, step=lambda: _forward(bar))
                 )
-        machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
         if options["json"]:
             answer = {"machine": machine, "rounds": options["rounds"], "rows": [r.as_json() for r in results]}
             self.stdout.write(json.dumps(answer, ensure_ascii=False))
@@ -56,6 +62,19 @@ class Command(BaseCommand):
             self.stdout.write(
                 _table(results, f"{machine}; medians of {options['rounds']} rounds (least–most)")
             )
+
+    def _report(self, report: bench.Report, machine: str, options: dict[str, Any]) -> None:
+        rounds = options["rounds"]
+        try:
+            with tqdm(total=report.steps(rounds), unit="turn", desc=report.name) as bar:
+                measured = report.run(rounds, machine, lambda: _forward(bar))
+        except bench.NotInstalled as missing:
+            raise CommandError(str(missing)) from None
+        self.stdout.write(json.dumps(measured.as_json()) if options["json"] else measured.table())
+
+
+def _names() -> list[str]:
+    return [*bench.rows(), *bench.reports()]
 
 
 def _forward(bar: "tqdm[Any]") -> None:
