@@ -1,4 +1,4 @@
-"""`drill history`: jobs and stops at random moments, processes killed at random, and the check of what is left."""
+"""`drill history`: jobs and stops at random moments, processes killed at random, and the check of it."""
 
 import json
 import random
@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def history(rig: Rig, report: Report, options: Mapping[str, Any]) -> None:
     """Real workers in processes of their own; the ledger, the keyholder and they are killed as they go."""
     jobs, stops, kills = (int(options[name]) for name in ("jobs", "stops", "kills"))
     chance = random.Random(options.get("seed"))  # noqa: S311 (which moments, no secret)
-    patients = [rig.patient(kinds=("Observation",)) for _ in range(stops + max(5, stops // 4))]
+    patients = [rig.patient() for _ in range(stops + max(5, stops // 4))]
     report.saw("patients who said yes", len(patients))
     works = [new_job(one.id for one in chance.sample(patients, chance.randint(1, 3))) for _ in range(jobs)]
     crew = Crew(rig, works)
@@ -155,7 +156,7 @@ class Crew:
 
 
 class Stopper(threading.Thread):
-    """Patients who stop, `due` of them by now: told to the keyholder and the ledger, or to the ledger alone."""
+    """Patients who stop, `due` of them by now: told to keyholder and ledger, or to the ledger alone."""
 
     def __init__(self, rig: Rig, patients: Sequence[Patient], chance: random.Random) -> None:
         super().__init__(daemon=True)
@@ -171,9 +172,7 @@ class Stopper(threading.Thread):
                 time.sleep(0.02)
             consent = patient.consent
             if self._chance.random() < 0.5:
-                eventually(
-                    lambda consent=consent: self._rig.keyholder.stop(consent=consent), seconds=PATIENCE
-                )  # type: ignore[misc]
+                eventually(partial(self._rig.keyholder.stop, consent=consent), seconds=PATIENCE)
                 self.stops.append(Acknowledged(time.monotonic(), consent))
             try:
                 self._rig.submit(ledger, "RevokeConsent", {"consent": consent}, seconds=PATIENCE)
@@ -190,7 +189,7 @@ def _repository() -> Path:
 DRILLS = [
     Drill(
         "history",
-        "Jobs and stops at random moments, processes killed at random: no rule of the history check is broken.",
+        "Jobs and stops at random moments, processes killed at random: no promise is broken.",
         (EMBEDDED, FABRIC),
         history,
     )

@@ -31,7 +31,8 @@ def embedded_writes(folder: Path) -> list[Write]:
     found = []
     with closing(_read_only(folder / "ledger.sqlite3")) as db:
         rows = db.execute(
-            "SELECT block, position, envelope FROM transactions WHERE validity = 'VALID' ORDER BY block, position"
+            "SELECT block, position, envelope FROM transactions WHERE validity = 'VALID'"
+            " ORDER BY block, position"
         )
         for block, position, envelope in rows:
             body = orjson.loads(envelope)["body"]

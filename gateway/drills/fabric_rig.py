@@ -1,4 +1,4 @@
-"""A Fabric network on loopback and a keyholder on it, for drills; it ends with the drill, whatever happens."""
+"""A Fabric network on loopback and a keyholder on it, for drills; it ends with the drill."""
 
 import json
 import signal

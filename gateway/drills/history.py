@@ -15,6 +15,7 @@ from ledger.client import Reading
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import IN_FORCE, consent_key, consent_of, mark_key, mark_of, standing
+from ledger.contract.state import Json
 
 Place = tuple[int, int]
 """(block, position in it): the ledger's order."""
@@ -46,7 +47,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Seen:
-    """One kept reading: what each organisation signed under `nonce`; `readings` is empty if it does not hold."""
+    """One kept reading: what each organisation signed under `nonce`; no `readings` where it does not hold."""
 
     nonce: str
     readings: tuple[Reading, ...]
@@ -131,11 +132,11 @@ class _Ledger:
     """The ledger's state as its writes make it, one by one."""
 
     def __init__(self) -> None:
-        self.consents: dict[str, Any] = {}
+        self.consents: dict[str, Json] = {}
         self.revoked: dict[str, Place] = {}
-        self.releases: dict[tuple[str, int], tuple[Place, Any]] = {}
+        self.releases: dict[tuple[str, int], tuple[Place, Json]] = {}
         self.attempts: dict[str, int] = {}
-        self.deliveries: dict[str, tuple[Place, Any]] = {}
+        self.deliveries: dict[str, tuple[Place, Json]] = {}
         self._set: set[str] = set()
 
     def take(self, write: Write) -> Iterator[Violation]:
@@ -190,7 +191,7 @@ class _Ledger:
         if job in self.deliveries:
             yield Violation("delivered_twice", where)
         attempt = value.get("attempt", 0)
-        _, released = self.releases.get((job, attempt), (None, {}))
+        _, released = self.release(job, attempt)
         consents = {consent for one in value.get("outputs", ()) for consent in one["consents"]}
         if attempt != self.attempts.get(job) or not consents <= released_consents(released):
             yield Violation("deliver_without_release", where)
@@ -209,16 +210,24 @@ class _Ledger:
             elif value["expires"] is not None and at >= value["expires"]:
                 yield Violation(f"{door}_after_expiry", where)
 
+    def release(self, job: str, attempt: int) -> tuple[Place | None, Json]:
+        """Where a release stands and what it says; (None, {}) where there is none."""
+        return self.releases.get((job, attempt)) or (None, {})
+
+    def delivery(self, job: str) -> tuple[Place | None, Json]:
+        return self.deliveries.get(job) or (None, {})
+
     def delivered(self, job: str, digest: str) -> tuple[Place, set[str]] | None:
         """Where an output of this digest was delivered, and on which consents."""
-        place, value = self.deliveries.get(job, (None, {}))
-        for one in value.get("outputs", ()):
-            if place is not None and one["output"] == digest:
-                return place, set(one["consents"])
+        if job in self.deliveries:
+            place, value = self.deliveries[job]
+            for one in value.get("outputs", ()):
+                if one["output"] == digest:
+                    return place, set(one["consents"])
         return None
 
 
-def released_consents(release: Any) -> set[str]:
+def released_consents(release: Json) -> set[str]:
     """The consents that a `release/<job>/<attempt>` value permits."""
     if release.get("decision") != "permit":
         return set()
@@ -241,28 +250,12 @@ def _row(row: Opening, history: History, ledger: _Ledger) -> Iterator[str]:
         yield "proof_does_not_hold"
         return
     # 1. The door stands on the ledger, allows this, and is in every answer.
-    released, release = ledger.releases.get((row.job, row.attempt), (None, {}))
-    if row.ground == "release":
-        door = released
-        if door is None or release.get("decision") != "permit":
-            yield "key_without_release"
-            return
-        part = next((one for one in release["parts"] if one["part"] == row.part), None)
-        if part is None or not set(row.consents) <= set(part["consents"]):
-            yield "consent_not_released"
-        if _is_seen(ledger.releases.get((row.job, row.attempt + 1)), seen):
-            yield "attempt_superseded"
-        if _is_seen(ledger.deliveries.get(row.job), seen):
-            yield "key_after_delivery"
-    else:
-        found = [ledger.delivered(row.job, digest) for digest in row.opened]
-        if not found or any(one is None or one[1] != set(row.consents) for one in found):
-            yield "result_without_deliver"
-            return
-        door = ledger.deliveries[row.job][0]
-    if any(door[0] >= reading.height for reading in seen.readings):
+    rules = _release(row, seen, ledger) if row.ground == "release" else _delivery(row, ledger)
+    yield from rules
+    door, _ = ledger.release(row.job, row.attempt) if row.ground == "release" else ledger.delivery(row.job)
+    if door is None or any(door[0] >= reading.height for reading in seen.readings):
         yield "reading_before_door"
-    # 2. Every consent is in force in every answer, by the keyholder's own clock, and is the one that it keeps.
+    # 2. Every consent is in force in every answer, by the keyholder's clock, and is the one it keeps.
     for consent in row.consents:
         for reading in seen.readings:
             if _standing(reading, consent, row.at) != IN_FORCE:
@@ -272,7 +265,29 @@ def _row(row: Opening, history: History, ledger: _Ledger) -> Iterator[str]:
             yield "commitment_differs"
 
 
-def _is_seen(written: tuple[Place, Any] | None, seen: Seen) -> bool:
+def _release(row: Opening, seen: Seen, ledger: _Ledger) -> Iterator[str]:
+    """What is wrong with the first door of an opening of records."""
+    _, release = ledger.release(row.job, row.attempt)
+    if release.get("decision") != "permit":
+        yield "key_without_release"
+        return
+    part = next((one for one in release["parts"] if one["part"] == row.part), None)
+    if part is None or not set(row.consents) <= set(part["consents"]):
+        yield "consent_not_released"
+    if _is_seen(ledger.releases.get((row.job, row.attempt + 1)), seen):
+        yield "attempt_superseded"
+    if _is_seen(ledger.deliveries.get(row.job), seen):
+        yield "key_after_delivery"
+
+
+def _delivery(row: Opening, ledger: _Ledger) -> Iterator[str]:
+    """What is wrong with the second door of an opening of a result."""
+    found = [ledger.delivered(row.job, digest) for digest in row.opened]
+    if not found or any(one is None or one[1] != set(row.consents) for one in found):
+        yield "result_without_deliver"
+
+
+def _is_seen(written: tuple[Place, Json] | None, seen: Seen) -> bool:
     """Whether any organisation's answer was given when this stood on the ledger already."""
     return written is not None and any(written[0][0] < reading.height for reading in seen.readings)
 
@@ -285,7 +300,7 @@ def _standing(reading: Reading, consent: str, at: int) -> str:
 
 
 def _readings(history: History) -> Iterator[Violation]:
-    """Each reading has a nonce of its own, serves for δ at most, and shows no fewer blocks than one before."""
+    """Each reading has a nonce of its own, serves for δ at most, and shows no fewer blocks than before."""
     used: dict[str, list[int]] = defaultdict(list)
     for row in history.openings:
         used[row.proof].append(row.at)
@@ -314,38 +329,51 @@ def _readings(history: History) -> Iterator[Violation]:
 # The callers
 
 
+@dataclass(frozen=True)
+class _Ends:
+    """By consent, the moment from which nothing may be asked for and given any more."""
+
+    stopped: Mapping[str, float]
+    revoked: Mapping[str, float]
+
+
 def _received(history: History, ledger: _Ledger) -> Iterator[Violation]:
-    stopped = _first(history.stops, 0.0)
-    revoked = _first(history.revocations, history.delta)
-    logged: dict[tuple[str, int, int | None, str], set[str]] = defaultdict(set)
-    results: dict[tuple[str, str], set[str]] = defaultdict(set)
+    ends = _Ends(_first(history.stops, 0.0), _first(history.revocations, history.delta))
+    logged: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for row in history.openings:
         for opened in row.opened:
-            if row.ground == "release":
-                logged[row.job, row.attempt, row.part, opened].update(row.consents)
-            else:
-                results[row.job, opened].update(row.consents)
+            place = (row.job, row.attempt, row.part) if row.ground == "release" else (row.job,)
+            logged[(*place, opened)].update(row.consents)
     for key in history.keys:
-        where = f"job {key.job[:8]}, attempt {key.attempt}"
-        _, release = ledger.releases.get((key.job, key.attempt), (None, {}))
-        parts = {one["part"]: one for one in release.get("parts", ())}
-        if not parts:
-            yield Violation("key_without_release", where)
-        elif key.part not in parts or parts[key.part]["key"] != key.public_key:
-            yield Violation("key_to_unnamed_public_key", where)
-        consents = logged.get((key.job, key.attempt, key.part, key.chunk))
-        if consents is None:
-            yield Violation("key_not_logged", where)
-        yield from _too_late("key", key.asked, consents or set(), stopped, revoked, where)
+        for rule in _key(key, ledger, logged.get((key.job, key.attempt, key.part, key.chunk)), ends):
+            yield Violation(rule, f"job {key.job[:8]}, attempt {key.attempt}")
     for result in history.results:
-        where = f"job {result.job[:8]}"
-        delivered = ledger.delivered(result.job, result.digest)
-        if delivered is None:
-            yield Violation("result_without_deliver", where)
-        if (result.job, result.digest) not in results:
-            yield Violation("result_not_logged", where)
-        consents = results.get((result.job, result.digest), set()) | (delivered[1] if delivered else set())
-        yield from _too_late("result", result.asked, consents, stopped, revoked, where)
+        for rule in _result(result, ledger, logged.get((result.job, result.digest)), ends):
+            yield Violation(rule, f"job {result.job[:8]}")
+
+
+def _key(key: Key, ledger: _Ledger, logged: set[str] | None, ends: _Ends) -> Iterator[str]:
+    """What is wrong with a key that somebody received; `logged` are its row's consents, if it has one."""
+    _, release = ledger.release(key.job, key.attempt)
+    named = {one["part"]: one["key"] for one in release.get("parts", ())}
+    if not named:
+        yield "key_without_release"
+    elif named.get(key.part) != key.public_key:
+        yield "key_to_unnamed_public_key"
+    if logged is None:
+        yield "key_not_logged"
+    yield from _too_late("key", key.asked, logged or set(), ends)
+
+
+def _result(result: Result, ledger: _Ledger, logged: set[str] | None, ends: _Ends) -> Iterator[str]:
+    delivered = ledger.delivered(result.job, result.digest)
+    if delivered is None:
+        yield "result_without_deliver"
+    if logged is None:
+        yield "result_not_logged"
+    yield from _too_late(
+        "result", result.asked, (logged or set()) | (delivered[1] if delivered else set()), ends
+    )
 
 
 def _first(acknowledged: Sequence[Acknowledged], grace: float) -> dict[str, float]:
@@ -356,22 +384,16 @@ def _first(acknowledged: Sequence[Acknowledged], grace: float) -> dict[str, floa
     return found
 
 
-def _too_late(
-    what: str,
-    asked: float,
-    consents: set[str],
-    stopped: Mapping[str, float],
-    revoked: Mapping[str, float],
-    where: str,
-) -> Iterator[Violation]:
+def _too_late(what: str, asked: float, consents: set[str], ends: _Ends) -> Iterator[str]:
+    """`asked` after a stop, or more than δ after a revocation, of one of the consents."""
     for consent in sorted(consents):
-        if asked > stopped.get(consent, math.inf):
-            yield Violation(f"{what}_after_stop", where)
-        if asked > revoked.get(consent, math.inf):
-            yield Violation(f"{what}_after_revocation", where)
+        if asked > ends.stopped.get(consent, math.inf):
+            yield f"{what}_after_stop"
+        if asked > ends.revoked.get(consent, math.inf):
+            yield f"{what}_after_revocation"
 
 
-def _json(value: bytes | None) -> Any:
+def _json(value: bytes | None) -> Json:
     try:
         found = None if value is None else canonical.load_canonical(value, limit=2**26)
     except Refused:

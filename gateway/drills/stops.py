@@ -1,10 +1,11 @@
-"""Drills around a patient's stop: with the ledger hung or gone, with the keyholder killed, from the outbox."""
+"""Drills of a patient's stop: with the ledger hung or gone, the keyholder killed, from the outbox."""
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway.drills.chaos import promise_history
 from gateway.drills.history import Acknowledged
 from gateway.drills.report import Report
 from gateway.drills.rig import Patient, Rig, eventually, fhir_consent, new_id, until
-from gateway.drills.worker import PART, Child, new_job
+from gateway.drills.worker import PART, Child, Job, new_job
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, GatewayError
 
@@ -80,16 +81,13 @@ def keyholder_killed(rig: Rig, report: Report, options: Mapping[str, Any]) -> No
     """Killed three times while jobs run, each time just after it acknowledged a stop."""
     patients = [rig.patient() for _ in range(6)]
     works = [new_job([one.id for one in patients[number % 3 : 6 : 2]]) for number in range(9)]
-    threads = [
-        threading.Thread(target=lambda own=works[number::3]: [rig.player().finish(job) for job in own])  # type: ignore[misc]
-        for number in range(3)
-    ]
+    threads = [threading.Thread(target=_finish_all, args=(rig, works[number::3])) for number in range(3)]
     for thread in threads:
         thread.start()
     stops, states = [], []
     for patient in patients[:3]:
         time.sleep(0.3)
-        eventually(lambda patient=patient: rig.keyholder.stop(consent=patient.consent))  # type: ignore[misc]
+        eventually(partial(rig.keyholder.stop, consent=patient.consent))
         stops.append(Acknowledged(time.monotonic(), patient.consent))
         with rig.gone("keyholder"):
             pass
@@ -108,6 +106,11 @@ def keyholder_killed(rig: Rig, report: Report, options: Mapping[str, Any]) -> No
         seen,
     )
     promise_history(rig, report, stops=stops)
+
+
+def _finish_all(rig: Rig, works: Sequence[Job]) -> None:
+    for job in works:
+        rig.player().finish(job)
 
 
 # The outbox
@@ -215,7 +218,8 @@ def _tried(rig: Rig, patient: Patient) -> str:
 def _database(home: Path) -> Iterator[None]:
     """A new, migrated SQLite database in place of the configured one, for this thread."""
     from django.core.management import call_command
-    from django.db import ConnectionHandler, connections
+    from django.db import connections
+    from django.db.utils import ConnectionHandler
 
     new = {"ENGINE": "django.db.backends.sqlite3", "NAME": home / "db.sqlite3"}
     before = connections["default"]
@@ -229,9 +233,35 @@ def _database(home: Path) -> Iterator[None]:
 
 
 DRILLS = [
-    Drill("ledger-hung", "The ledger hangs while a patient stops: denied at once, on the ledger once it goes on.", (EMBEDDED,), hung_while_a_patient_stops),
-    Drill("orderer-hung", "The orderer hangs while a patient stops: denied at once, on the ledger once it goes on.", (FABRIC,), hung_while_a_patient_stops),
-    Drill("keyholder-killed", "Killed in mid-job, the keyholder forgets no stop and opens nothing twice unlogged.", (EMBEDDED, FABRIC), keyholder_killed),
-    Drill("ledger-gone", "The outbox holds while the ledger is away and drains when it is back.", (EMBEDDED,), ledger_gone),
-    Drill("org-gone", "One organisation is away: the outbox holds and drains when it is back; revocations still land.", (FABRIC,), org_gone, {"organisations": 2}),
-]  # fmt: skip
+    Drill(
+        "ledger-hung",
+        "The ledger hangs while a patient stops: denied at once, on the ledger once it goes on.",
+        (EMBEDDED,),
+        hung_while_a_patient_stops,
+    ),
+    Drill(
+        "orderer-hung",
+        "The orderer hangs while a patient stops: denied at once, on the ledger once it goes on.",
+        (FABRIC,),
+        hung_while_a_patient_stops,
+    ),
+    Drill(
+        "keyholder-killed",
+        "Killed in mid-job, the keyholder forgets no stop and opens nothing twice unlogged.",
+        (EMBEDDED, FABRIC),
+        keyholder_killed,
+    ),
+    Drill(
+        "ledger-gone",
+        "The outbox holds while the ledger is away and drains when it is back.",
+        (EMBEDDED,),
+        ledger_gone,
+    ),
+    Drill(
+        "org-gone",
+        "One organisation is away: the outbox holds and drains when it is back; revocations still land.",
+        (FABRIC,),
+        org_gone,
+        {"organisations": 2},
+    ),
+]

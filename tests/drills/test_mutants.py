@@ -1,4 +1,4 @@
-"""The checker against mutants: each breaks one rule of the real product, and is caught; unbroken it is clean."""
+"""The checker against mutants: each breaks a rule of the real product and is caught; unbroken it is clean."""
 
 import pytest
 
