@@ -68,7 +68,7 @@ class Network:
         self.binaries = Binaries.find()
         self.commands = Commands(self.binaries)
         self.processes = Processes(folder, bound=bound)
-        self._chaincodes = dict(chaincodes or {})
+        self.chaincodes = dict(chaincodes or {})
 
     # Made and found again
 
@@ -205,16 +205,12 @@ class Network:
             environment = {"FABRIC_CFG_PATH": str(self._home(self.settings.peers[msp]))}
             self.processes.start(name, [self.binaries.path("peer"), "node", "start"], environment)
         elif kind == "chaincode":
-            command = self._chaincodes.get(msp, [sys.executable, "-m", "ledger.chaincode"])
+            command = self.chaincodes.get(msp, [sys.executable, "-m", "ledger.chaincode"])
             self.processes.start(name, command, self._chaincode_environment(msp))
         else:
             node = next(node for node in self.settings.orderers if node.name == name)
             environment = {"FABRIC_CFG_PATH": str(self._home(node))}
             self.processes.start(name, [self.binaries.path("orderer")], environment)
-
-    def forget_chaincode(self, msp: str) -> None:
-        """From its next start on an organisation runs the contract of this clone."""
-        self._chaincodes.pop(msp, None)
 
     def kill(self, name: str) -> None:
         """End one process as a power cut would."""

@@ -169,7 +169,7 @@ def chaincode_other_version(rig: Rig, report: Report, options: Mapping[str, Any]
     report.promise("a stop lands all the same", said == VALID, said)
     assert isinstance(rig, FabricRig)
     rig.kill(f"chaincode.{OTHER}")
-    rig.network.forget_chaincode(OTHER)
+    del rig.network.chaincodes[OTHER]
     rig.start(f"chaincode.{OTHER}")
     later = rig.patient()
     state = rig.can_open(later)
