@@ -53,7 +53,14 @@ def start_installation() -> Installation:
     found.processes.start(
         Spec(
             "keyholder",
-            python("-m", "gateway.keyholder", str(home / "keyholder"), "--ledger", found.ledger_url),
+            python(
+                "-m",
+                "gateway.keyholder",
+                str(home / "keyholder"),
+                "--ledger",
+                found.ledger_url,
+                "--allow-accesses",
+            ),
             listens_at(home / "keyholder" / "keyholder.sock"),
         )
     )

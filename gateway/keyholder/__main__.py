@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="worker, web, relay or ingest, and the account that may make its calls (KEYHOLDER_ALLOW)",
     )
     parser.add_argument(
+        "--allow-accesses",
+        action="store_true",
+        help="let the keyholder's own account ask for emergency and subject accesses, which need no consent",
+    )
+    parser.add_argument(
         "--accept-clock",
         action="store_true",
         help="go on by this machine's clock although it went back; only once you know why it did",
@@ -60,7 +65,13 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
             store.put_latest(int(time.time()))
         ledger = connect(ledger_url, identity="keyholder")
         service = Service(store, ledger, trust(ledger_url), lease=options.lease)
-        server = start(service, options.socket or folder / "keyholder.sock", roles=roles, group=options.group)
+        server = start(
+            service,
+            options.socket or folder / "keyholder.sock",
+            roles=roles,
+            group=options.group,
+            accesses=options.allow_accesses,
+        )
     except GatewayError as error:
         print(f"keyholder: {error.message} ({error.code})", file=sys.stderr)
         return 1

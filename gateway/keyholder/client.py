@@ -56,6 +56,13 @@ class Submitted(TypedDict):
     code: str
 
 
+class KeptOpening(TypedDict):
+    """`opening` is "fits", "differs" or "missing"."""
+
+    opening: str
+    stopped: bool
+
+
 class SubjectOfPart(TypedDict):
     subject: str
     patient: str
@@ -185,6 +192,14 @@ class Keyholder:
     def stop(self, *, consent: str) -> None:
         """From when this returns nothing is opened on this consent, whatever the ledger says."""
         self._call("stop", {"consent": consent})
+
+    def kept_openings(self, *, commitments: Mapping[str, str]) -> dict[str, KeptOpening]:
+        """Whether the openings kept there fit these commitments (hex, by consent), and what is stopped there."""
+        asked = [{"consent": consent, "commitment": value} for consent, value in commitments.items()]
+        found: dict[str, KeptOpening] = self._call("kept_openings", {"consents": asked}, LEDGER_SECONDS)[
+            "consents"
+        ]
+        return found
 
     # Jobs
 

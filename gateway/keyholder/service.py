@@ -3,9 +3,10 @@
 It alone submits transactions that carry openings. It opens nothing by itself: that is `opening.py`.
 """
 
+import hmac
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.doors import Doors, openings_json
@@ -26,7 +27,7 @@ from ledger.contract import canonical, times
 from ledger.contract.consents import commitment, compile_consent
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
-from ledger.errors import GatewayError, OutcomeUnknown, RefusedTransition, SendError
+from ledger.errors import EnvelopeError, GatewayError, OutcomeUnknown, RefusedTransition, SendError
 
 
 class Service:
@@ -127,6 +128,29 @@ class Service:
     def stop(self, *, consent: str) -> None:
         """Durable before this returns; needs no ledger. There is no call that takes it back."""
         self._store.deny(consent, at=int(self._clock()))
+
+    def kept_openings(self, *, commitments: Mapping[str, str]) -> dict[str, Json]:
+        """For each consent whether the opening kept here fits its commitment, and whether it is stopped here.
+
+        `{"opening": "fits" | "differs" | "missing", "stopped"}`: nothing of an opening's content.
+        """
+        return {
+            consent: {
+                "opening": self._fit(consent, committed),
+                "stopped": self._store.is_denied([consent]),
+            }
+            for consent, committed in commitments.items()
+        }
+
+    def _fit(self, consent: str, committed: str) -> str:
+        try:
+            kept = self._store.opening(consent)
+        except EnvelopeError:  # what does not open fits nothing
+            return "differs"
+        if kept is None:
+            return "missing"
+        own = commitment(kept.key, canonical.dumps(kept.canonical))
+        return "fits" if hmac.compare_digest(own, committed) else "differs"
 
     # Jobs
 

@@ -1,5 +1,6 @@
 """The keyholder as a process of its own: the client, what it hides, who may call what."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from gateway.keyholder.__main__ import add_arguments
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import PartUnwrapper, open_chunk, seal_chunk
 from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.server import ONE_ACCOUNT, ROLES, Params, roles_of, start
+from gateway.keyholder.server import ACCESSES, ONE_ACCOUNT, ROLES, Params, roles_of, start
 from ledger.client import connect
 from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable
 from tests.keyholder.house import HELIX, MODEL, REQUEST, Child, House, fhir_consent, new_id
@@ -116,7 +118,7 @@ def test_an_account_makes_the_calls_of_its_role_alone(socket: Path, calls: froze
     from ledger.rpc import Connection
 
     connection = Connection(socket)
-    for name in set().union(*ROLES.values()):
+    for name in ACCESSES.union(*ROLES.values()):
         if name in calls:
             try:
                 connection.call(name, {})
@@ -129,6 +131,31 @@ def test_an_account_makes_the_calls_of_its_role_alone(socket: Path, calls: froze
             assert found.value.code == "call_refused"
     assert connection.call("status", {})["enforced"] is False
     connection.close()
+
+
+@pytest.mark.parametrize("roles", [None, {os.geteuid(): set(ROLES)}, {os.geteuid() + 1: set(ROLES)}])
+@pytest.mark.parametrize("accesses", [None, False, True])
+def test_an_access_is_for_our_own_account_where_it_was_allowed(
+    house: House, accesses: bool | None, roles: dict[int, set[str]] | None
+) -> None:
+    from ledger.rpc import Connection
+
+    options: dict[str, Any] = {} if accesses is None else {"accesses": accesses}
+    server = start(house.service, house.home / "k.sock", roles=roles, **options)
+    connection = Connection(house.home / "k.sock")
+    for name in ACCESSES:
+        # Allowed means that it looks at the parameters.
+        with pytest.raises(InvalidInput if accesses else AccessDenied) as found:
+            connection.call(name, {})
+        assert accesses or found.value.code == "call_refused"
+    connection.close()
+    server.close()
+
+
+def test_accesses_are_off_unless_the_start_says_so() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert parser.parse_args([]).allow_accesses is False
 
 
 def test_roles_are_told_by_account() -> None:
