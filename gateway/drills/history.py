@@ -15,6 +15,7 @@ from ledger.client import Reading
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import IN_FORCE, consent_key, consent_of, mark_key, mark_of, standing
+from ledger.contract.release import deliver_key, release_key
 from ledger.contract.state import Json
 
 Place = tuple[int, int]
@@ -138,6 +139,7 @@ class _Ledger:
         self.attempts: dict[str, int] = {}
         self.deliveries: dict[str, tuple[Place, Json]] = {}
         self._set: set[str] = set()
+        self._doors: dict[str, Write] = {}
 
     def take(self, write: Write) -> Iterator[Violation]:
         kind, _, rest = write.key.partition("/")
@@ -184,6 +186,7 @@ class _Ledger:
         if value.get("decision") == "permit":
             yield from self._in_force("release", released_consents(value), value.get("at", 0), write, where)
         self.releases[job, attempt] = write.place, value
+        self._doors[write.key] = write
         self.attempts[job] = max(attempt, self.attempts.get(job, 0))
 
     def _delivery(self, job: str, write: Write, where: str) -> Iterator[Violation]:
@@ -197,6 +200,7 @@ class _Ledger:
             yield Violation("deliver_without_release", where)
         yield from self._in_force("deliver", consents, value.get("at", 0), write, where)
         self.deliveries[job] = write.place, value
+        self._doors[write.key] = write
 
     def _in_force(
         self, door: str, consents: set[str], at: int, write: Write, where: str
@@ -213,6 +217,24 @@ class _Ledger:
     def release(self, job: str, attempt: int) -> tuple[Place | None, Json]:
         """Where a release stands and what it says; (None, {}) where there is none."""
         return self.releases.get((job, attempt)) or (None, {})
+
+    def is_shown(self, door: str, reading: Reading) -> bool:
+        """Whether an organisation's answer shows the door as it stands, and of its block."""
+        write = self._doors.get(door)
+        if write is None or write.value is None or reading.values.get(door) != write.value:
+            return False
+        return reading.blocks.get(door, write.place[0]) == write.place[0]
+
+    def is_seen(self, door: str, seen: Seen) -> bool:
+        """Whether any answer was given when the door stood already: by its height, or by what it shows.
+
+        On Fabric the height is asked before the values, so that the values may be younger.
+        """
+        write = self._doors.get(door)
+        return any(
+            reading.values.get(door) is not None or (write is not None and write.place[0] < reading.height)
+            for reading in seen.readings
+        )
 
     def delivery(self, job: str) -> tuple[Place | None, Json]:
         return self.deliveries.get(job) or (None, {})
@@ -252,9 +274,9 @@ def _row(row: Opening, history: History, ledger: _Ledger) -> Iterator[str]:
     # 1. The door stands on the ledger, allows this, and is in every answer.
     rules = _release(row, seen, ledger) if row.ground == "release" else _delivery(row, ledger)
     yield from rules
-    door, _ = ledger.release(row.job, row.attempt) if row.ground == "release" else ledger.delivery(row.job)
-    if door is None or any(door[0] >= reading.height for reading in seen.readings):
-        yield "reading_before_door"
+    door = release_key(row.job, row.attempt) if row.ground == "release" else deliver_key(row.job)
+    if any(not ledger.is_shown(door, reading) for reading in seen.readings):
+        yield "reading_without_door"
     # 2. Every consent is in force in every answer, by the keyholder's clock, and is the one it keeps.
     for consent in row.consents:
         for reading in seen.readings:
@@ -274,9 +296,9 @@ def _release(row: Opening, seen: Seen, ledger: _Ledger) -> Iterator[str]:
     part = next((one for one in release["parts"] if one["part"] == row.part), None)
     if part is None or not set(row.consents) <= set(part["consents"]):
         yield "consent_not_released"
-    if _is_seen(ledger.releases.get((row.job, row.attempt + 1)), seen):
+    if ledger.is_seen(release_key(row.job, row.attempt + 1), seen):
         yield "attempt_superseded"
-    if _is_seen(ledger.deliveries.get(row.job), seen):
+    if ledger.is_seen(deliver_key(row.job), seen):
         yield "key_after_delivery"
 
 
@@ -285,11 +307,6 @@ def _delivery(row: Opening, ledger: _Ledger) -> Iterator[str]:
     found = [ledger.delivered(row.job, digest) for digest in row.opened]
     if not found or any(one is None or one[1] != set(row.consents) for one in found):
         yield "result_without_deliver"
-
-
-def _is_seen(written: tuple[Place, Json] | None, seen: Seen) -> bool:
-    """Whether any organisation's answer was given when this stood on the ledger already."""
-    return written is not None and any(written[0][0] < reading.height for reading in seen.readings)
 
 
 def _standing(reading: Reading, consent: str, at: int) -> str:

@@ -165,7 +165,7 @@ def mvcc_storm(rig: Rig, report: Report, options: Mapping[str, Any]) -> None:
 
 def _late(rig: Rig, ledger: Ledger, envelope: Envelope) -> str:
     """Sent at a moment of its own, so that some jobs are quicker."""
-    time.sleep(0.2 + secrets.randbelow(600) / 1000)
+    time.sleep(0.5 + secrets.randbelow(2000) / 1000)
     return rig.commit(ledger, envelope).validity
 
 

@@ -43,25 +43,27 @@ DELIVERED = write(3, f"deliver/{JOB}", DELIVER)
 REVOKED = write(4, f"revoked/{C}/Org", STOP, raised=True)
 
 
-def seen(nonce: str, height: int, mark: Any = None, consent: Any = None) -> Seen:
+def seen(nonce: str, height: int, *doors: Write, mark: Any = None) -> Seen:
     values: dict[str, bytes | None] = {
-        f"consent/{C}": canonical.dumps(consent or CONSENT),
+        **{door.key: door.value for door in doors},
+        f"consent/{C}": canonical.dumps(CONSENT),
         f"revoked/{C}/Org": canonical.dumps(mark or {"set": False}),
     }
-    return Seen(nonce, (Reading("Org", height, values),))
+    return Seen(nonce, (Reading("Org", height, values, {door.key: door.place[0] for door in doors}),))
 
 
 def row(**changes: Any) -> Opening:
     return replace(Opening(150, "release", JOB, 1, 0, (C,), (CHUNK,), "p1"), **changes)
 
 
+FIRST, SECOND = seen("n1", 3, DOOR), seen("n2", 4, DOOR, DELIVERED)
 KEY = Key(10.0, JOB, 1, 0, CHUNK, PUBLIC)
 RESULT = Result(20.0, JOB, OUTPUT)
 READ = row(at=210, ground="output", part=None, opened=(OUTPUT,), proof="p2")
 GOOD = History(
     writes=(GRANT, UNSET, DOOR, DELIVERED, REVOKED),
     openings=(row(), READ),
-    proofs={"p1": seen("n1", 3), "p2": seen("n2", 4)},
+    proofs={"p1": FIRST, "p2": SECOND},
     keys=(KEY,),
     results=(RESULT,),
     stops=(Acknowledged(30.0, C),),
@@ -105,17 +107,17 @@ BROKEN: dict[str, History] = {
     "attempt_superseded": replace(
         GOOD,
         writes=(GRANT, DOOR, at(3, replace(DOOR, key=f"release/{JOB}/2"))),
-        proofs={"p1": seen("n1", 4)},
+        proofs={"p1": seen("n1", 4, DOOR)},
     ),
-    "key_after_delivery": replace(GOOD, proofs={"p1": seen("n1", 4), "p2": seen("n2", 4)}),
+    "key_after_delivery": replace(GOOD, proofs={"p1": seen("n1", 4, DOOR), "p2": SECOND}),
     "result_without_deliver": replace(GOOD, writes=(GRANT, UNSET, DOOR, REVOKED)),
-    "reading_before_door": replace(GOOD, proofs={"p1": seen("n1", 2), "p2": seen("n2", 4)}),
-    "reading_not_in_force": replace(GOOD, proofs={"p1": seen("n1", 3, mark=STOP), "p2": seen("n2", 4)}),
-    "proof_does_not_hold": replace(GOOD, proofs={"p1": Seen("n1", ()), "p2": seen("n2", 4)}),
+    "reading_without_door": replace(GOOD, proofs={"p1": seen("n1", 3), "p2": SECOND}),
+    "reading_not_in_force": replace(GOOD, proofs={"p1": seen("n1", 3, DOOR, mark=STOP), "p2": SECOND}),
+    "proof_does_not_hold": replace(GOOD, proofs={"p1": Seen("n1", ()), "p2": SECOND}),
     "commitment_differs": replace(GOOD, commitments={C: "0" * 64}),
-    "nonce_reused": replace(GOOD, proofs={"p1": seen("n1", 3), "p2": seen("n1", 4)}),
+    "nonce_reused": replace(GOOD, proofs={"p1": FIRST, "p2": replace(SECOND, nonce="n1")}),
     "reading_kept_too_long": replace(GOOD, openings=(row(), row(at=152), READ)),
-    "height_went_back": replace(GOOD, proofs={"p1": seen("n1", 9), "p2": seen("n2", 4)}),
+    "height_went_back": replace(GOOD, proofs={"p1": seen("n1", 9, DOOR), "p2": SECOND}),
     "key_not_logged": replace(GOOD, openings=(READ,)),
     "result_not_logged": replace(GOOD, openings=(row(),)),
     "key_to_unnamed_public_key": replace(GOOD, keys=(replace(KEY, public_key="0" * 64),)),
@@ -130,6 +132,17 @@ BROKEN: dict[str, History] = {
 @pytest.mark.parametrize("rule", BROKEN)
 def test_a_broken_rule_is_named(rule: str) -> None:
     assert rule in {violation.rule for violation in check(BROKEN[rule])}
+
+
+def test_values_may_be_younger_than_the_height_that_was_asked_before_them() -> None:
+    assert check(replace(GOOD, proofs={"p1": seen("n1", 1, DOOR), "p2": SECOND})) == []
+
+
+def test_a_door_of_another_block_is_not_the_one_that_stands() -> None:
+    moved = seen("n1", 3, replace(DOOR, place=(1, 0)))
+    assert [one.rule for one in check(replace(GOOD, proofs={"p1": moved, "p2": SECOND}))] == [
+        "reading_without_door"
+    ]
 
 
 def test_within_delta_of_a_revocation_a_key_may_still_come() -> None:
