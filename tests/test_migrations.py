@@ -12,12 +12,13 @@ from django.db import ConnectionHandler, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tests.test_demo import empty_database
+from tests.test_layers import LAYERS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def tables(database: BaseDatabaseWrapper) -> dict[str, Any]:
-    """Every table of a model: its columns with type and null, and its constraints and indexes."""
+    """Each of our tables: its columns with type and null, and its constraints and indexes."""
     found = {}
     with database.cursor() as cursor:
         inspect = database.introspection
@@ -41,7 +42,10 @@ def tables(database: BaseDatabaseWrapper) -> dict[str, Any]:
 
 
 def ours() -> set[str]:
-    return {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    """Tables of our own apps; other packages answer for theirs."""
+    configs = [config for config in apps.get_app_configs() if config.name.split(".")[0] in LAYERS]
+    models = [model for config in configs for model in config.get_models(include_auto_created=True)]
+    return {model._meta.db_table for model in models}
 
 
 @pytest.mark.django_db

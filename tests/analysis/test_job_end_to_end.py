@@ -34,6 +34,7 @@ from ledger.client import Envelope, Ledger, connect, trust
 from ledger.embedded.client import EmbeddedLedger
 from ledger.errors import AccessDenied, RefusedTransition, SendError
 from tests.analysis.test_pce import condition, measured, patient, smoking
+from tests.faults.house import descendants
 
 PCE = find("pce")
 KINDS = sorted(PCE.reads - {"Medication"})
@@ -491,7 +492,8 @@ def test_a_child_that_dies_fails_the_job_with_a_clear_code(
 
     def call(self: Any, name: str, given: dict[str, Any], **more: Any) -> Any:
         if name == "finish":
-            os.kill(self.pid, signal.SIGKILL)
+            for pid in [*descendants(self.pid), self.pid]:  # in bubblewrap, the child is not the first
+                os.kill(pid, signal.SIGKILL)
         return real(self, name, given, **more)
 
     monkeypatch.setattr(JobChild, "call", call)
