@@ -194,7 +194,7 @@ class Keyholder:
         self._call("stop", {"consent": consent})
 
     def kept_openings(self, *, commitments: Mapping[str, str]) -> dict[str, KeptOpening]:
-        """Whether the openings kept there fit these commitments (hex, by consent), and what is stopped there."""
+        """Whether the openings kept there fit these commitments (hex, by consent), and what is stopped."""
         asked = [{"consent": consent, "commitment": value} for consent, value in commitments.items()]
         found: dict[str, KeptOpening] = self._call("kept_openings", {"consents": asked}, LEDGER_SECONDS)[
             "consents"

@@ -7,7 +7,8 @@ stands, and hands their openings to the contract, which alone decides.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.keyholder.envelope import new_key
+from gateway.keyholder.denials import denied_patients
+from gateway.keyholder.envelope import new_key, read_public_key
 from gateway.keyholder.log import opened_subjects
 from gateway.keyholder.reading import Reader, standing
 from gateway.keyholder.store import Opening, Release, Store
@@ -18,8 +19,6 @@ from ledger.contract.decision import decide
 from ledger.contract.requests import check_request
 from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
-
-READ_AT_ONCE = 500
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:
@@ -48,9 +47,12 @@ class Doors:
         """Pass the first door. A repeat of the same attempt goes on with what was sent.
 
         Subjects who are one patient belong in one part: the contract refuses a consent that stands in two.
-        Raises RefusedTransition (`attempt_superseded`, `release_differs`), Refused, LedgerError.
+        Raises RefusedTransition (`attempt_superseded`, `release_differs`), InvalidInput (`malformed_key`),
+        Refused, LedgerError.
         """
         check_request(request)
+        for part in parts:
+            read_public_key(bytes.fromhex(part["key"]))
         purpose = f"release/{job}/{attempt}"
         asked = {"parts": list(parts), "request": request}
         self._finish(job)
@@ -154,8 +156,8 @@ class Doors:
 
     def _standings(self, consents: Sequence[str], now: int) -> dict[str, str]:
         found = {}
-        for first in range(0, len(consents), READ_AT_ONCE):
-            batch = consents[first : first + READ_AT_ONCE]
+        for first in range(0, len(consents), Reader.AT_ONCE):
+            batch = consents[first : first + Reader.AT_ONCE]
             look = self._reader.look([], batch)
             found.update({consent: standing(look, consent, at=now) for consent in batch})
         return found
@@ -199,7 +201,9 @@ class Doors:
     # Deliver
 
     def deliver(self, *, job: str, attempt: int, outputs: Sequence[Json]) -> Json:
-        """Pass the second door with `[{subjects, digest}]`. What rests on a stopped consent is withheld here.
+        """Pass the second door with `[{subjects, digest}]`.
+
+        What rests on a stopped consent is withheld here, and so is what another consent denies by now.
 
         Raises RefusedTransition (`attempt_superseded`, `output_not_opened`, `deliver_differs`), Refused,
         LedgerError.
@@ -215,8 +219,11 @@ class Doors:
             # Nothing is added to what went out; what was stopped meanwhile is withheld when it is opened.
             if not {one["digest"] for one in kept[1]} <= {one["digest"] for one in asked}:
                 raise RefusedTransition("Other outputs were delivered.", code="deliver_differs")
-        elif not left:
-            return {"tx_id": "", "block": None, "delivered": [], "withheld": [one["digest"] for one in asked]}
+        else:
+            left = self._without_denied(job, attempt, left)
+            if not left:
+                withheld = [one["digest"] for one in asked]
+                return {"tx_id": "", "block": None, "delivered": [], "withheld": withheld}
         done = submit(self._store, self._ledger, purpose, lambda: self._draft_deliver(job, attempt, left))
         delivered = set(done.result["outputs"])
         return {
@@ -250,6 +257,22 @@ class Doors:
             }
             for one in outputs
         ]
+
+    def _without_denied(self, job: str, attempt: int, outputs: list[Json]) -> list[Json]:
+        """Those of the outputs that no patient denies in a consent which the release does not name."""
+        release = self._store.release(job, attempt)
+        if release is None:
+            raise RefusedTransition("This release was not asked for here.", code="release_unknown")
+        patients = patients_of(release.body)
+        named = [
+            (patients[subject], consents)
+            for one in outputs
+            for subject, consents in zip(one["subjects"], one["consents"], strict=True)
+        ]
+        denied = denied_patients(
+            self._store, self._reader, named, release.body["request"], exceptions=False, at=self._clock()
+        )
+        return [one for one in outputs if denied.isdisjoint(patients[subject] for subject in one["subjects"])]
 
     def _draft_deliver(self, job: str, attempt: int, outputs: list[Json]) -> Draft:
         release = self._store.release(job, attempt)
@@ -294,6 +317,11 @@ def _answers(body: Json, result: Json) -> Json:
                 "consent": subject["consent"],
             }
     return answers
+
+
+def patients_of(body: Json) -> dict[str, str]:
+    """The patient of each subject, by what we keep of a release."""
+    return {one["subject"]: one["patient"] for part in body["parts"] for one in part["subjects"]}
 
 
 def _permits(opening: Opening, request: Json, now: int) -> bool:

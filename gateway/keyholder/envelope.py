@@ -25,6 +25,7 @@ SMALLEST_BUCKET = 256
 
 # RFC 9180 base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; enc (32 bytes) ‖ ciphertext.
 _HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_PROBE = X25519PrivateKey.generate()  # protects nothing
 _HPKE_KEY_BYTES = 32 + KEY_BYTES + TAG_BYTES
 
 
@@ -87,7 +88,7 @@ class PartWrapper:
     def __init__(self, public_key: bytes, *, job: str, attempt: int, part: int) -> None:
         self._info = _part_info(job, attempt, part)
         self._key = new_key()
-        self._head = _HPKE.encrypt(self._key, _public(public_key), info=self._info)
+        self._head = _HPKE.encrypt(self._key, read_public_key(public_key), info=self._info)
 
     def wrap(self, dek: bytes, *, subject: str, chunk: str, version: int) -> bytes:
         """`HPKE(key) (80 bytes) ‖ nonce ‖ AES-256-GCM(dek)`."""
@@ -128,7 +129,7 @@ def seal_output(
     Its digest, SHA-256 of what this returns, is what *deliver* puts on the ledger.
     """
     info = _output_info(job, attempt, subjects)
-    return _HPKE.encrypt(_pack(output, limit=MAX_OUTPUT_BYTES), _public(public_key), info=info)
+    return _HPKE.encrypt(_pack(output, limit=MAX_OUTPUT_BYTES), read_public_key(public_key), info=info)
 
 
 def open_sealed_output(
@@ -201,11 +202,19 @@ def _output_info(job: str, attempt: int, subjects: Sequence[str]) -> bytes:
     return b"consent-gateway output 1" + _id(job) + attempt.to_bytes(8, "big") + names
 
 
-def _public(raw: bytes) -> X25519PublicKey:
+def read_public_key(raw: bytes) -> X25519PublicKey:
+    """A key that something can be sealed to: not a point of small order (RFC 7748 §6.1).
+
+    Raises InvalidInput.
+    """
     try:
-        return X25519PublicKey.from_public_bytes(raw)
+        key = X25519PublicKey.from_public_bytes(raw)
+        _PROBE.exchange(key)  # refuses where every secret would be the same
     except ValueError:
-        raise InvalidInput("A public key is 32 bytes of X25519.", code="malformed_key") from None
+        raise InvalidInput(
+            "A public key is 32 bytes of X25519, and not a point of small order.", code="malformed_key"
+        ) from None
+    return key
 
 
 def _hpke_open(private_key: X25519PrivateKey, sealed: bytes, info: bytes) -> bytes:

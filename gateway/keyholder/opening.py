@@ -12,6 +12,8 @@ from hashlib import sha256
 from itertools import islice
 from typing import NoReturn
 
+from gateway.keyholder.denials import denied_patients
+from gateway.keyholder.doors import patients_of
 from gateway.keyholder.envelope import PartWrapper, open_sealed_output
 from gateway.keyholder.log import Entry, append
 from gateway.keyholder.parts import Part, Parts, job_keys
@@ -149,6 +151,7 @@ class Opener:
         # (4) every consent is in force in every answer, and its opening is the one committed to;
         # (5) the decision, once more, by our own clock
         rules = [self._decide_again(claim, look, group, now) for group in claim.consents]
+        self._check_nothing_denies(ground, claim, now)
         # (6) the chunks, selected here and nowhere else
         chosen, more = self._select(ground, claim, rules)
         # (7) what leaves is made ready, so that a row in the log is an opening that took place
@@ -321,6 +324,20 @@ class Opener:
                 _refuse("consent_expired", "The consent has run out.")
             _refuse("decision_denied", "By the contract's rules and our clock this is not permitted.")
         return verdict.rules
+
+    def _check_nothing_denies(self, ground: Ground, claim: _Claim, now: int) -> None:
+        """No consent beside those of the claim, granted since, denies: it wins over what was released."""
+        if not claim.subjects:
+            return
+        body = self._kept(claim).body
+        patients = (
+            patients_of(body) if claim.patient is None else dict.fromkeys(claim.subjects, claim.patient)
+        )
+        named = [(patients[one], group) for one, group in zip(claim.subjects, claim.consents, strict=True)]
+        # A result was computed from what was permitted then; records are chosen now, by every exception.
+        exceptions = isinstance(ground, JobRelease)
+        if denied_patients(self._store, self.reader, named, body["request"], exceptions=exceptions, at=now):
+            _refuse("consent_denies", "Another consent of this patient denies it.")
 
     def _opening(self, consent: str, look: Look, now: int) -> Opening:
         value = in_force(look, consent, at=now)

@@ -23,6 +23,8 @@ from ledger.errors import AccessDenied, ProofError
 
 NONCE_BYTES = 32
 MOST_PARSED = 16
+# Where nothing in force rests on a consent any more, nor ever has.
+OVER = frozenset({"consent_revoked", "consent_superseded", "consent_expired", "consent_unknown"})
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,12 @@ class Look:
 
 
 class Reader:
-    """Reads with a fresh nonce, believes what `trust` verifies, and never a ledger that went back."""
+    """Reads with a fresh nonce, believes what `trust` verifies, and never a ledger that went back.
+
+    AT_ONCE is how many consents a caller with many asks for in one reading.
+    """
+
+    AT_ONCE = 500
 
     def __init__(
         self, store: Store, ledger: Ledger, trust: Trust, *, monotonic: Callable[[], float] = time.monotonic
@@ -135,6 +142,11 @@ def in_force(look: Look, consent: str, *, at: int) -> Json:
     if found != IN_FORCE:
         raise AccessDenied("A consent is not in force on the ledger, so nothing is opened.", code=found)
     return look.agreed(consent_key(consent), code="consent_unknown")
+
+
+def is_over(look: Look, consent: str, *, at: int) -> bool:
+    """Whether every answer shows that the consent ended or never was: only then does its deny not count."""
+    return all(_standing(reading, consent, at) in OVER for reading in look.readings)
 
 
 def _standing(reading: Reading, consent: str, at: int) -> str:

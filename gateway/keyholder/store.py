@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -298,10 +298,11 @@ class Store:
         body = orjson.loads(unseal(self.patient_key(patient), sealed, _opening_aad(patient, consent)))
         return Opening(consent, patient, body["canonical"], bytes.fromhex(body["key"]))
 
-    def openings_of(self, patient: str) -> list[Opening]:
-        """Every opening of the patient, whatever became of its grant."""
+    def openings_of(self, patient: str, *, without: Collection[str] = ()) -> list[Opening]:
+        """Every opening of the patient `without` these, whatever became of its grant."""
         rows = self._all("SELECT consent FROM consents WHERE patient = ? ORDER BY consent", patient)
-        return [opening for (consent,) in rows if (opening := self.opening(consent)) is not None]
+        asked = [consent for (consent,) in rows if consent not in without]
+        return [opening for consent in asked if (opening := self.opening(consent)) is not None]
 
     def deny(self, consent: str, *, at: int) -> None:
         """From the return on, no opening rests on this consent. There is no way back."""
