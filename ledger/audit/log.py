@@ -84,6 +84,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "consent.replaced": {**_CONSENT, "replaces": ID},
     "consent.stopped": _CONSENT,
     "consent.revoked": _CONSENT,
+    "consent.replayed": _CONSENT,  # the readable copy was put right from the ledger
     "request.withdrawn": _CONSENT,
     "request.expired": _CONSENT,
     "model.registered": _MODEL,
