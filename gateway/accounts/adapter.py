@@ -10,7 +10,7 @@ from consent import services
 from gateway.accounts.models import User
 from ledger.errors import RefusedTransition
 
-INVITATION = "invitation"  # session: the code that the visitor came with
+INVITATION = "invitation"  # session: the code that the visitor came with, until they sign up or in
 LAST_VISIT = "last_visit"  # session: when this person signed in before, ISO 8601
 
 
@@ -31,6 +31,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return user
 
     def pre_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse | None:
+        request.session.pop(INVITATION, None)  # whoever has an account needs no sign-up
         if user.last_login is not None:
             request.session[LAST_VISIT] = user.last_login.isoformat()
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)

@@ -1,5 +1,6 @@
 """Jobs: start, list, wait, cancel, and read what was delivered."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -136,7 +137,7 @@ def _mark(text: str) -> tuple[datetime, str]:
     created_at, _, id = text.partition("~")
     try:
         moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None:
+        if moment.tzinfo is None or not re.fullmatch("[0-9a-f]{64}", id):
             raise ValueError(created_at)
         return moment.astimezone(UTC), id
     except (ValueError, OverflowError):

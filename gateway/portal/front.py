@@ -85,7 +85,8 @@ def invitation(request: HttpRequest, code: str) -> HttpResponse:
             return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
         messages.success(request, _("Your account is ready."))
         return redirect("home")
-    request.session[INVITATION] = code
+    if not request.user.is_authenticated:  # for the sign-up alone
+        request.session[INVITATION] = code
     return render(request, "portal/invitation.html", {"code": code})
 
 

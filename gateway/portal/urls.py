@@ -1,23 +1,9 @@
 """Where the portal's pages are."""
 
-from django.urls import path, register_converter
+from django.urls import path
 
+import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.portal import access, choices, front, questions
-
-
-class Hex64:
-    """An id or a digest: 32 bytes in lower-case hex."""
-
-    regex = "[0-9a-f]{64}"
-
-    def to_python(self, value: str) -> str:
-        return value
-
-    def to_url(self, value: str) -> str:
-        return value
-
-
-register_converter(Hex64, "hex64")
 
 urlpatterns = [
     path("", front.start, name="start"),

@@ -124,6 +124,26 @@ def test_anothers_job_looks_like_none(call: Call, wanted: dict[str, Any]) -> Non
     assert call("GET", "jobs").json()["jobs"] == []
 
 
+@pytest.mark.parametrize("id", ["%00", "x%0A", "x", "0" * 65, "A" * 64, "0" * 5000, "%ff", "x/y"])
+def test_what_cannot_be_an_id_looks_like_an_unknown_one(call: Call, wanted: dict[str, Any], id: str) -> None:
+    job = call("POST", "jobs", wanted).json()["id"]
+    unknown = call("GET", f"jobs/{'0' * 64}")
+    for method, path in [
+        ("GET", f"jobs/{id}"),
+        ("POST", f"jobs/{id}/cancel"),
+        ("GET", f"jobs/{job}/results/{id}"),
+        ("GET", f"consent-requests/{id}"),
+    ]:
+        answer = call(method, path)
+        assert (answer.status_code, answer["Content-Type"]) == (404, unknown["Content-Type"])
+        assert _bytes(answer) == _bytes(unknown)
+
+
+def _bytes(answer: Any) -> bytes:
+    """The body, whose request id alone is its own."""
+    return bytes(answer.content.replace(answer.json()["request_id"].encode(), b""))
+
+
 def test_a_result_that_was_not_delivered_is_not_there(call: Call, wanted: dict[str, Any]) -> None:
     body = call("POST", "jobs", wanted).json()
     answer = call("GET", f"jobs/{body['id']}/results/{body['subjects'][0]['subject']}")
@@ -144,5 +164,5 @@ def test_the_list_goes_on_where_the_page_ended(call: Call, wanted: dict[str, Any
         path = page["next"] and f"jobs?before={page['next'].replace('+', '%2B')}"
     assert len(seen) == len(set(seen)) == 150
     edges = ("0001-01-01T00:00:00%2B23:59~x", "9999-12-31T23:59:59-23:59~x")
-    for strange in ("yesterday", "2020-01-01~x", *edges):
+    for strange in ("yesterday", "2020-01-01~x", "2020-01-01T00:00:00Z~%00", *edges):
         assert call("GET", f"jobs?before={strange}").status_code == 400

@@ -45,6 +45,16 @@ def test_who_has_an_account_uses_it(client: Client, user: Any) -> None:
     assert Patient.objects.get(pk=patient.pk).user is not None
 
 
+def test_the_code_of_an_invitation_is_gone_after_signing_in(client: Client, alice: Any) -> None:
+    _, code = services.invite(name="Ada", by=Actor.staff(1))
+    client.get(f"/invitation/{code}")
+    assert code in client.session.values()
+    client.post(reverse("account_login"), {"login": alice.user.email, "password": "correct horse battery"})
+    assert client.session["_auth_user_id"] == str(alice.user.pk)
+    client.get(f"/invitation/{code}")
+    assert code not in client.session.values()
+
+
 def test_signing_in_and_out(client: Client, alice: Any) -> None:
     wrong = client.post(reverse("account_login"), {"login": alice.user.email, "password": "wrong"})
     assert "There is a problem" in wrong.content.decode()

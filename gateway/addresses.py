@@ -1,0 +1,18 @@
+"""What the addresses of every room are made of."""
+
+from django.urls import register_converter
+
+
+class Hex64:
+    """An id or a digest: 32 bytes in lower-case hex. Nothing else reaches a view, or the database."""
+
+    regex = "[0-9a-f]{64}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(Hex64, "hex64")
