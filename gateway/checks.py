@@ -23,7 +23,11 @@ def production_needs_many(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
         )
     if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
         found.append(
-            Error("Production needs PostgreSQL.", hint="Set DATABASE_URL or DATABASE_URL_FILE.", id="gateway.E002")
+            Error(
+                "Production needs PostgreSQL.",
+                hint="Set DATABASE_URL or DATABASE_URL_FILE.",
+                id="gateway.E002",
+            )
         )
     if settings.DEBUG:
         found.append(Error("GATEWAY_DEBUG shows records to strangers.", hint="Unset it.", id="gateway.E003"))
