@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.management import call_command
 
-from gateway.processes import Processes, Spec, listens_at, listens_on, python
+from gateway.processes import ProcessError, Processes, Spec, listens_at, listens_on, python
 
 
 def make(home: Path) -> None:
@@ -67,6 +67,9 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
 
 def start(home: Path, *, port: int | None = None) -> Processes:
     """Start every process; the caller stops them. Raises ProcessError."""
+    if port is not None and listens_on(port)():
+        # Else whoever answers there would be taken for our web process.
+        raise ProcessError(f"Port {port} is taken by another program. Choose one with --port.")
     processes = Processes(home)
     try:
         for spec in specs(home, port=port):
