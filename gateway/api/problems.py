@@ -38,6 +38,8 @@ TITLES = {
     "keyholder_unavailable": "The records cannot be opened now",
     "error": "Something went wrong here",
 }
+# The title of a code that has none of its own, by its status: what was sent is at fault, not this server.
+TITLE_OF_STATUS = {400: "invalid_input", 403: "forbidden", 404: "not_available", 409: "refused"}
 DRF_CODES = {
     exceptions.ParseError: "malformed",
     exceptions.AuthenticationFailed: "unauthenticated",
@@ -75,7 +77,7 @@ def problem(
     log.info("problem %s %s %s", status, code, request_id)
     body = {
         "type": f"{settings.PUBLIC_URL}/api/v1/problems#{code}",
-        "title": TITLES.get(code, TITLES["error"]),
+        "title": TITLES.get(code) or TITLES[TITLE_OF_STATUS.get(status, "error")],
         "status": status,
         "code": code,
         "detail": detail,

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from consent.explanation import SENSITIVE
+from gateway.analysis.services import MOST_SUBJECTS
 
 DIGEST = r"^[0-9a-f]{64}$"
 
@@ -58,7 +59,7 @@ class JobIn(Strict):
     requests = serializers.ListField(
         child=serializers.RegexField(DIGEST),
         min_length=1,
-        max_length=1000,
+        max_length=MOST_SUBJECTS,
         required=False,
         help_text="consent requests whose patients the job is about; all of yours for this model if left out",
     )
