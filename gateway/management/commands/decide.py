@@ -44,7 +44,12 @@ _MEANING = {name: meaning for meaning, names in _NAMES.items() for name in names
 
 
 class Command(BaseCommand):
-    help = "Decide cases of FHIR consents, a request and resources: one JSON object a line in, one out."
+    help = (
+        "Decide cases of FHIR consents, a request and resources: one JSON object a line on standard input, "
+        'one out. A line: {"consents": [Consent, ...], "request": {"purpose": "HRESCH", "recipient": '
+        '"Organization/helix", "at": "2026-11-22T12:00:00Z", "types": ["Observation"]}, '
+        '"resources": [resource, ...]}. docs/contract.md has the words of a request. Needs no database.'
+    )
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -156,7 +161,7 @@ def _by_source(resource: Json) -> list[str]:
 def _request(said: Json) -> tuple[Json, int, str | None]:
     """The request in the contract's form, its time, and the patient if it names one."""
     if unknown := said.keys() - _MEANING.keys():
-        _malformed(f"the request says {len(unknown)} things that are not known; see docs/contract.md")
+        _malformed(f"words of the request that are not known: {len(unknown)}; see docs/contract.md")
     given = {_MEANING[name]: value for name, value in said.items() if value is not None}
     use = [_duo(one) for one in _many(given.get("use"))]
     codes = [_code(one) for one in _many(given.get("purpose"))]

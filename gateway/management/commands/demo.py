@@ -103,12 +103,16 @@ class Command(BaseCommand):
         return None
 
     def _serve(self, port: int, processes: "Processes", cast: "Cast | None") -> None:
+        from gateway.analysis.catalogue import find
+
         self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Who can sign in:")
         for who in cast.sign_ins if cast else ():
             self.stdout.write(f"  {who}")
         if cast:
             self.stdout.write(f"Helix AI's client for the API (docs/api.md): {cast.client_id}")
             self.stdout.write(f"  secret: {cast.client_secret}")
+            self.stdout.write(f"  digest of its approved model: {find('pce').digest()}")
+        self.stdout.write(f"For the other commands, this installation is GATEWAY_HOME={settings.HOME}")
         self.stdout.write("Ctrl-C stops it.")
         try:
             while not (ended := processes.ended()):

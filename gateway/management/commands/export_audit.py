@@ -58,7 +58,10 @@ class Command(BaseCommand):
                 )
             ledger.close()
         except GatewayError as error:
-            raise CommandError(f"{error.message} ({error.code})") from None
+            raise CommandError(
+                f"{error.message} ({error.code})\n"
+                f"The ledger is {settings.LEDGER_URL}; GATEWAY_HOME names the installation."
+            ) from None
         except TreeDamaged as error:
             raise CommandError(f"{error} Run manage.py fsck. (audit_damaged)") from None
         self.stdout.write(

@@ -33,6 +33,10 @@ class Command(BaseCommand):
             report = self._check(f"embedded://{folder.resolve()}" if folder else settings.LEDGER_URL)
         except GatewayError as error:
             self.stderr.write(f"fsck: {error.message} ({error.code})")
+            if folder is None:
+                self.stderr.write(
+                    f"The ledger is {settings.LEDGER_URL}; GATEWAY_HOME names the installation."
+                )
             raise SystemExit(2) from None
         except ValueError as error:  # the settings name no ledger, or its profile cannot be read
             self.stderr.write(f"fsck: {error}")

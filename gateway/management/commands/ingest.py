@@ -69,8 +69,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{answer['sealed']:>9,}  sealed now, in {answer['chunks']:,} chunks")
             self.stdout.write(f"{answer['patients']:>9,}  patients new here")
         if answer["withheld"]:
+            kept = "would be sealed" if answer["dry_run"] else "sealed"
             self.stdout.write(
-                f"{answer['withheld']:>9,}  without a label: sealed, and withheld from every job"
+                f"{answer['withheld']:>9,}  without a label: {kept}, and withheld from every job"
             )
         if files["repeated"]:
             self.stdout.write(f"{files['repeated']:>9,}  files that were taken in before")

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     help = "Start an installation that keeps its data (GATEWAY_HOME). Ctrl-C stops it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--port", type=int, default=8000, help="where the portal is served")
 
     def handle(self, *args: Any, **options: Any) -> None:
         home = settings.HOME

@@ -14,7 +14,10 @@ LONGEST_LINE = 64 * 1024  # bytes; a line is a few named inputs
 
 
 class Command(BaseCommand):
-    help = "Score lines of named inputs from standard input. Needs no database."
+    help = (
+        "Score lines of named inputs from standard input, one JSON object a line, as in "
+        '{"age": 61, "sex": "female", ...}. `manage.py models` names the inputs. Needs no database.'
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
