@@ -1,9 +1,12 @@
 """The documents say what is there."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from gateway.management.commands.decide import answer_case
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
@@ -54,3 +57,10 @@ def test_the_flow_names_files_and_functions_that_exist() -> None:
             assert any(re.search(rf"\b{function}\b", path.read_text()) for path in found), (
                 f"{file}:{function}"
             )
+
+
+def test_the_case_in_the_contract_has_the_answer_beside_it() -> None:
+    text = (ROOT / "docs" / "contract.md").read_text()
+    case, answer = text.split("A case, here on several lines:")[1].split("and its answer:")
+    given = json.dumps(json.loads(case)).encode()
+    assert answer_case(given) == json.loads(answer.split("\n\n")[1])
