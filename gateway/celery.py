@@ -28,7 +28,6 @@ def broker() -> dict[str, Any]:
         }
         return {"broker_url": url, "broker_transport_options": options if url.startswith("redis") else {}}
     folder = Path(settings.HOME) / "broker" / "queue"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     options = {"data_folder_in": str(folder), "data_folder_out": str(folder), "control_folder": str(folder)}
     return {"broker_url": "filesystem://", "broker_transport_options": options}
 

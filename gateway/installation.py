@@ -17,7 +17,7 @@ from gateway.processes import ProcessError, Processes, Spec, listens_at, listens
 
 def make(home: Path) -> None:
     """Keys, ledger, keyholder and database of a new installation; what exists is kept."""
-    for folder in ("", "ledger", "keyholder", "broker", "logs", "static"):
+    for folder in ("", "ledger", "keyholder", "broker", "broker/queue", "logs", "static"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     _write_once(home / "secret_key", secrets.token_urlsafe(48))

@@ -33,6 +33,7 @@ def valkey() -> Iterator[str]:
 def folder(tmp_path: Path, settings: Any) -> dict[str, Any]:
     """What is configured where our own Valkey cannot run: here, where its socket's path is too long."""
     settings.HOME = tmp_path
+    (tmp_path / "broker" / "queue").mkdir(parents=True)
     settings.OWN_BROKER = tmp_path / ("x" * 120) / "broker.sock"
     settings.CELERY_BROKER_URL = f"redis+socket://{settings.OWN_BROKER}"
     return celery.broker()
