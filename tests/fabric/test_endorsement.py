@@ -45,7 +45,7 @@ class Forger:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    made = make(3, chaincodes={RIVERSIDE: [sys.executable, "-m", "tests.fabric.altered"]})
+    made = make(3, chaincodes={RIVERSIDE: [sys.executable, "-m", "gateway.drills.altered", "forging"]})
     yield made
     unmake(made)
 
