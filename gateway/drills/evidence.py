@@ -107,7 +107,7 @@ def _seen(packed: bytes, trusted: Trust) -> Seen:
         readings = trusted.check(proof, keys=body["keys"], nonce=bytes.fromhex(body["nonce"]))
     except GatewayError:
         readings = []
-    return Seen(body["nonce"], tuple(readings))
+    return Seen(body["nonce"], tuple(readings), max(1, trusted.needed))
 
 
 def commitments(folder: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from gateway.drills.rig import Rig, eventually, new_id, until
 from gateway.drills.stops import opened
 from gateway.drills.submits import a_model
 from gateway.drills.worker import new_job
+from gateway.keyholder.opening import DELTA_SECONDS
 from ledger.client import VALID, Reading, Trust
 from ledger.contract.in_force import consent_key, mark_key
 from ledger.errors import GatewayError, LedgerError, PrepareError, ProofError
@@ -218,12 +219,18 @@ def stale_peer(rig: Rig, report: Report, options: Mapping[str, Any]) -> None:
         )
     other = rig.patient()
     fresh = new_job([other.id])
-    try:
-        fresh_child, _ = eventually(lambda: rig.player().release(fresh), seconds=10)
-        said, _ = opened(rig, fresh_child, fresh.subjects[0]["subject"])
-    except GatewayError as error:
-        said = error.code
-    report.saw("a new job, of which the stale peer knows nothing, while it answers", said)
+    fresh_child, _ = eventually(lambda: rig.player().release(fresh), seconds=10)
+    until(lambda: _heights(rig).get(THIRD) == _heights(rig).get(OWN), seconds=20)
+    said, chunk = opened(rig, fresh_child, fresh.subjects[0]["subject"])
+    report.promise(
+        "a new job, of which the stale peer knows nothing, goes on: two others show it",
+        said == "opened",
+        said,
+    )
+    with rig.gone(f"peer.{THIRD}"):
+        time.sleep(DELTA_SECONDS)  # what was read before serves no longer
+        said, _ = opened(rig, fresh_child, fresh.subjects[0]["subject"], after=chunk)
+        report.promise("with one fresh of three it waits", said == "peers_behind", said)
     rig.reconnect(OTHER)
     until(lambda: _heights(rig).get(OTHER, 0) > revoked.block, seconds=60)
     state = rig.can_open(other)

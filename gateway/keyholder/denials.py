@@ -34,7 +34,7 @@ def denied_patients(
         opening.consent: patient
         for patient, consents in named
         for opening in store.openings_of(patient, without=consents)
-        if _denies(opening.canonical, asking, exceptions, at)
+        if denies(opening.canonical, asking, exceptions=exceptions, at=at)
     }
     found: set[str] = set()
     asked = list(denying)
@@ -45,7 +45,7 @@ def denied_patients(
     return found
 
 
-def _denies(canonical: Json, asking: Asking, exceptions: bool, at: int) -> bool:
+def denies(canonical: Json, asking: Asking, *, exceptions: bool, at: int) -> bool:
     """Whether the consent, by itself, denies something of what is asked for."""
     consent = Consent(canonical)
     left = "consent_not_active" if consent.status != "active" else consent.root.left_over(asking, at)

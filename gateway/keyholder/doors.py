@@ -7,15 +7,15 @@ stands, and hands their openings to the contract, which alone decides.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.keyholder.denials import denied_patients
+from gateway.keyholder.denials import denied_patients, denies
 from gateway.keyholder.envelope import new_key, read_public_key
 from gateway.keyholder.log import opened_subjects
-from gateway.keyholder.reading import Reader, standing
+from gateway.keyholder.reading import Reader, is_over, standing
 from gateway.keyholder.store import Opening, Release, Store
 from gateway.keyholder.submit import Draft, finish, submit
 from ledger.client import Ledger
 from ledger.contract import canonical
-from ledger.contract.decision import decide
+from ledger.contract.decision import Asking, decide
 from ledger.contract.requests import check_request
 from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
@@ -148,18 +148,24 @@ class Doors:
             for patient in set(patients.values())
         }
         now = self._clock()
-        stands = self._standings([one.consent for found in openings.values() for one in found], now)
+        stands = self._standings([one for found in openings.values() for one in found], Asking(request), now)
         by_patient = {
             patient: self._speaking_of(found, stands, request, now) for patient, found in openings.items()
         }
         return {subject: by_patient[patient] for subject, patient in patients.items()}
 
-    def _standings(self, consents: Sequence[str], now: int) -> dict[str, str]:
+    def _standings(self, openings: Sequence[Opening], asking: Asking, now: int) -> dict[str, str]:
         found = {}
-        for first in range(0, len(consents), Reader.AT_ONCE):
-            batch = consents[first : first + Reader.AT_ONCE]
-            look = self._reader.look([], batch)
-            found.update({consent: standing(look, consent, at=now) for consent in batch})
+        for first in range(0, len(openings), Reader.AT_ONCE):
+            batch = openings[first : first + Reader.AT_ONCE]
+            look = self._reader.look([], [one.consent for one in batch])
+            for one in batch:
+                found[one.consent] = standing(look, one.consent, at=now)
+                # A deny counts until every answer shows its end: one organisation alone cannot take it away.
+                if denies(one.canonical, asking, exceptions=True, at=now) and not is_over(
+                    look, one.consent, at=now
+                ):
+                    found[one.consent] = "deny_not_over"
         return found
 
     def _speaking_of(

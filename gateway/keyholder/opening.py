@@ -143,13 +143,14 @@ class Opener:
         claim = self._claim(ground)
         self._check_not_stopped(claim)
         # (2) the door and its consents from the ledger itself: fresh nonce, verified answers, heights that
-        # never go back; one reading may serve the next subjects of its part
+        # never go back and, of as many organisations as are needed, lie above the door's block; one reading
+        # may serve the next subjects of its part
         look = self._look(claim)
         now = self._clock()
-        # (3) the door stands committed as we asked for it, and is the last one
-        self._check_door(ground, claim, look, now)
-        # (4) every consent is in force in every answer, and its opening is the one committed to;
-        # (5) the decision, once more, by our own clock
+        # (3) the door stands committed as we asked for it, by enough witnesses, and is the last one
+        look = self._check_door(ground, claim, look, now)
+        # (4) every consent is in force by every witness of the door and ended by no answer, and its opening
+        # is the one committed to; (5) the decision, once more, by our own clock
         rules = [self._decide_again(claim, look, group, now) for group in claim.consents]
         self._check_nothing_denies(ground, claim, now)
         # (6) the chunks, selected here and nowhere else
@@ -246,30 +247,32 @@ class Opener:
 
     def _look(self, claim: _Claim) -> Look:
         if claim.shared is None:
-            return self.reader.look(claim.keys, claim.all_consents)
+            block = self._store.block(claim.purpose)
+            return self.reader.look(claim.keys, claim.all_consents, after=block)
         return self._parts.look(claim.shared, *claim.subjects)
 
     # (3)
 
-    def _check_door(self, ground: Ground, claim: _Claim, look: Look, now: int) -> None:
+    def _check_door(self, ground: Ground, claim: _Claim, look: Look, now: int) -> Look:
+        """The look with only the door's witnesses as its witnesses. Raises AccessDenied."""
         match ground:
             case JobRelease():
-                self._check_release(claim, look, now)
-                if any(value is not None for value in look.values(f"deliver/{claim.reference}")):
+                look = self._check_release(claim, look)
+                if look.shown(f"deliver/{claim.reference}"):
                     _refuse("already_delivered", "The job is delivered: its records are closed.")
                 if now - self._kept(claim).issued > self._lease:
                     _refuse("release_too_old", "The release has run out. Start another attempt.")
+                return look
             case DeliveredOutput():
-                self._check_release(claim, look, now)
-                self._check_delivery(ground, claim, look)
+                return self._check_delivery(ground, claim, self._check_release(claim, look))
             case PersonalAccess():
-                self._check_access(ground, look, now)
+                return self._check_access(ground, look, now)
 
-    def _check_release(self, claim: _Claim, look: Look, now: int) -> None:
+    def _check_release(self, claim: _Claim, look: Look) -> Look:
         """The release on the ledger is ours, of this request, by this contract, and the highest."""
         release, attempt = self._kept(claim), claim.attempt or 0
-        value = look.agreed(f"release/{claim.reference}/{attempt}", code="release_missing")
-        if any(found is not None for found in look.values(f"release/{claim.reference}/{attempt + 1}")):
+        value, look = look.agreed(f"release/{claim.reference}/{attempt}", code="release_missing")
+        if look.shown(f"release/{claim.reference}/{attempt + 1}"):
             _refuse("attempt_superseded", "A later attempt took this one's place.")
         if value.get("decision") != "permit":
             _refuse("release_denied", "The release was denied.")
@@ -287,25 +290,27 @@ class Opener:
             ):
                 _refuse("contract_differs", "The ledger runs another contract than this keyholder.")
             _check_part(value, claim)
+        return look
 
-    def _check_delivery(self, ground: DeliveredOutput, claim: _Claim, look: Look) -> None:
-        value = look.agreed(f"deliver/{ground.job}", code="not_delivered")
+    def _check_delivery(self, ground: DeliveredOutput, claim: _Claim, look: Look) -> Look:
+        value, look = look.agreed(f"deliver/{ground.job}", code="not_delivered")
         if value.get("attempt") != claim.attempt:
             _refuse("not_delivered", "Another attempt was delivered.")
         for one in value.get("outputs") or ():
             if isinstance(one, dict) and one.get("output") == ground.digest:
                 if sorted(one.get("consents", ())) == sorted(claim.all_consents):
-                    return
+                    return look
                 break
         _refuse("output_not_delivered", "This is not an output that was delivered.")
 
-    def _check_access(self, ground: PersonalAccess, look: Look, now: int) -> None:
+    def _check_access(self, ground: PersonalAccess, look: Look, now: int) -> Look:
         kept = self._store.access(ground.access)
-        value = look.agreed(f"access/{ground.access}", code="access_missing")
+        value, look = look.agreed(f"access/{ground.access}", code="access_missing")
         if kept is None or (value.get("kind"), value.get("digest")) != (kept.kind, kept.digest):
             _refuse("access_differs", "The ledger shows another access than was asked for here.")
         if value.get("expires") != kept.expires or now >= kept.expires:
             _refuse("access_expired", "The access has run out.")
+        return look
 
     # (4) and (5)
 

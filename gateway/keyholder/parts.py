@@ -31,12 +31,15 @@ def job_keys(job: str, attempt: int) -> tuple[str, ...]:
 class Part:
     """One part of a release as we asked for it; `subjects` by id, in the order in which they were asked.
 
+    `block` is where the release was committed, by our own store.
+
     `looks` has readings by subject. None is older than `made`, and they go with the part.
     """
 
     job: str
     attempt: int
     release: Release
+    block: int
     key: bytes
     subjects: dict[str, Json]
     made: float
@@ -72,7 +75,7 @@ class Parts:
         look = part.looks.get(subject)
         if look is None:
             subjects, consents = _following(part, subject)
-            look = self._reader.look(job_keys(part.job, part.attempt), consents)
+            look = self._reader.look(job_keys(part.job, part.attempt), consents, after=part.block)
             part.looks.update(dict.fromkeys(subjects, look))
         return look
 
@@ -90,7 +93,8 @@ class Parts:
         if body is None:
             raise AccessDenied("The release names no such part.", code="part_not_released")
         subjects = {one["subject"]: one for one in body["subjects"]}
-        return Part(job, attempt, release, bytes.fromhex(body["key"]), subjects, self._monotonic())
+        block = self._store.block(f"release/{job}/{attempt}")
+        return Part(job, attempt, release, block, bytes.fromhex(body["key"]), subjects, self._monotonic())
 
 
 def _following(part: Part, subject: str) -> tuple[Sequence[str], Sequence[str]]:

@@ -1,13 +1,15 @@
 """What the ledger says now, from its own signed answers: the only reading that an opening may rest on.
 
-Nothing here believes one organisation against another: a consent is in force only where every
-verified answer shows it so, whole and well formed.
+What speaks *for* an opening must be shown alike by as many organisations as are needed: its witnesses.
+What speaks *against* it counts from any answer: a stop that one organisation shows is a stop. So a peer
+that is stale, lies or is away keeps nothing from opening while enough others are well, and opens nothing.
 """
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -19,7 +21,7 @@ from ledger.contract.errors import Refused
 from ledger.contract.in_force import IN_FORCE, consent_key, consent_of, keys_of, mark_key
 from ledger.contract.in_force import standing as ledger_standing
 from ledger.contract.state import Json
-from ledger.errors import AccessDenied, ProofError
+from ledger.errors import AccessDenied, LedgerError, ProofError
 
 NONCE_BYTES = 32
 MOST_PARSED = 16
@@ -29,31 +31,58 @@ OVER = frozenset({"consent_revoked", "consent_superseded", "consent_expired", "c
 
 @dataclass(frozen=True)
 class Look:
-    """One verified read; its age counts from `began`, the monotonic time just before it was asked."""
+    """One verified read; its age counts from `began`, the monotonic time just before it was asked.
+
+    `witnesses` are the answers that show what was agreed so far, of `needed` organisations at least; `others`
+    are behind the block that the caller rests on, or show otherwise: what they say against it counts still.
+    """
 
     keys: tuple[str, ...]
     nonce: bytes
     proof: Proof
-    readings: tuple[Reading, ...]
+    witnesses: tuple[Reading, ...]
     began: float
+    others: tuple[Reading, ...] = ()
+    needed: int = 1
 
     @cached_property
     def packed(self) -> tuple[bytes, str]:
         """As the log keeps it, with its digest."""
         return packed(self.keys, self.nonce, self.proof)
 
-    def values(self, key: str) -> list[bytes | None]:
-        """The value of `key` in each organisation's answer."""
-        return [reading.values[key] for reading in self.readings]
+    def shown(self, key: str) -> list[bytes]:
+        """The values of `key` that any answer shows."""
+        return [value for one in (*self.witnesses, *self.others) if (value := one.values[key]) is not None]
 
-    def agreed(self, key: str, *, code: str) -> Json:
-        """The one value that every answer shows. Raises AccessDenied(code) where one lacks it or differs."""
-        values = set(self.values(key))
-        value = values.pop()
-        found = None if values or value is None else _parsed(value)
+    def agreed(self, key: str, *, code: str) -> "tuple[Json, Look]":
+        """The value of `key` that enough witnesses show, and this look with only those as its witnesses.
+
+        Raises AccessDenied: `code` where too few show one, `answers_differ` where two are shown by enough.
+        """
+        counts = Counter(value for one in self.witnesses if (value := one.values[key]) is not None)
+        enough = [value for value, count in counts.items() if count >= self.needed]
+        if len(enough) > 1:
+            raise AccessDenied("Organisations show this door in two ways.", code="answers_differ")
+        found = _parsed(enough[0]) if enough else None
         if not isinstance(found, dict):
             raise AccessDenied("The ledger does not show what this opening needs.", code=code)
-        return found
+        return found, self._only(lambda one: one.values[key] == enough[0])
+
+    def above(self, block: int) -> "Look":
+        """With only those as witnesses whose height holds `block`. Raises LedgerError (`peers_behind`)."""
+        look = self._only(lambda one: one.height > block)
+        if len(look.witnesses) < self.needed:
+            raise LedgerError(
+                "Too few organisations have the block that this rests on. Ask again.", code="peers_behind"
+            )
+        return look
+
+    def _only(self, is_witness: Callable[[Reading], bool]) -> "Look":
+        kept = tuple(one for one in self.witnesses if is_witness(one))
+        if len(kept) == len(self.witnesses):
+            return self
+        left = tuple(one for one in self.witnesses if not is_witness(one))
+        return replace(self, witnesses=kept, others=self.others + left)
 
 
 class Reader:
@@ -71,11 +100,15 @@ class Reader:
         # Who holds marks on a consent: a hint of what to ask for, always checked against the answer.
         self._orgs: dict[str, tuple[str, ...]] = {}
 
-    def look(self, keys: Sequence[str], consents: Sequence[str]) -> Look:
-        """Read `keys`, and every consent with all its marks. Raises LedgerError, AccessDenied."""
+    def look(self, keys: Sequence[str], consents: Sequence[str], *, after: int = -1) -> Look:
+        """Read `keys`, and every consent with all its marks.
+
+        `after` is the block that the caller rests on, as it knows itself. Raises LedgerError (`peers_behind`
+        where too few organisations have that block), AccessDenied.
+        """
         for _ in range(2):
             asked = [*keys, *(key for consent in consents for key in self._keys_of(consent))]
-            found = self._read(tuple(dict.fromkeys(asked)))
+            found = self._read(tuple(dict.fromkeys(asked))).above(after)
             missing = [consent for consent in consents if self._learn(found, consent)]
             if not missing:
                 return found
@@ -86,7 +119,7 @@ class Reader:
 
     def _learn(self, found: Look, consent: str) -> bool:
         """Whether an answer names holders of marks that were not asked for."""
-        named = {org for value in found.values(consent_key(consent)) for org in _holders(value)}
+        named = {org for value in found.shown(consent_key(consent)) for org in _holders(value)}
         if named <= set(self._orgs.get(consent, ())):
             return False
         if len(self._orgs) > 100_000:
@@ -110,7 +143,7 @@ class Reader:
             )
         # Written before anything rests on it, so that a ledger restored from a backup is seen.
         self._store.raise_heights({reading.org: reading.height for reading in readings})
-        return Look(keys, nonce, proof, readings, began)
+        return Look(keys, nonce, proof, readings, began, needed=max(1, self._trust.needed))
 
 
 @lru_cache(maxsize=MOST_PARSED)
@@ -123,30 +156,51 @@ def _parsed(value: bytes) -> Any:
 
 
 def standing(look: Look, consent: str, *, at: int) -> str:
-    """`in_force` where every answer shows it so and all show the same; else the code of why not.
+    """`in_force` where every witness shows it so, all show the same, and no other answer shows its end.
 
-    The codes are those of `ledger.contract.in_force.standing`, and `answers_differ`. A revocation that any
-    one organisation shows comes before everything else.
+    Else the code of why not: those of `ledger.contract.in_force.standing`, and `answers_differ`. A revocation
+    that any one organisation shows comes before everything else. Of the others it is only passed over that
+    they do not know the consent.
     """
-    found = [_standing(reading, consent, at) for reading in look.readings]
-    if "consent_revoked" in found:
+    found = [_standing(reading, consent, at) for reading in look.witnesses]
+    others = [_standing(reading, consent, at) for reading in look.others]
+    if "consent_revoked" in (*found, *others):
         return "consent_revoked"
-    if len(set(look.values(consent_key(consent)))) > 1:
+    if len({reading.values[consent_key(consent)] for reading in look.witnesses}) > 1:
         return "answers_differ"
-    return next((one for one in found if one != IN_FORCE), IN_FORCE)
+    against = [one for one in found if one != IN_FORCE]
+    against += [one for one in others if one not in (IN_FORCE, "consent_unknown")]
+    return against[0] if against else IN_FORCE
 
 
 def in_force(look: Look, consent: str, *, at: int) -> Json:
-    """The consent's value, in force at `at` in every answer. Raises AccessDenied with the code of why not."""
+    """The consent's value, in force at `at` by every witness. Raises AccessDenied, its code says why not."""
     found = standing(look, consent, at=at)
     if found != IN_FORCE:
         raise AccessDenied("A consent is not in force on the ledger, so nothing is opened.", code=found)
-    return look.agreed(consent_key(consent), code="consent_unknown")
+    value, _ = look.agreed(consent_key(consent), code="consent_unknown")
+    return value
 
 
 def is_over(look: Look, consent: str, *, at: int) -> bool:
-    """Whether every answer shows that the consent ended or never was: only then does its deny not count."""
-    return all(_standing(reading, consent, at) in OVER for reading in look.readings)
+    """Whether the consent ended or never was: only then does its deny not count.
+
+    Every answer must show so, but for those that cannot know it yet: where as many organisations as are
+    needed show its end, an answer whose height does not hold the block of that end is merely old.
+    """
+    answers = (*look.witnesses, *look.others)
+    over = [one for one in answers if _standing(one, consent, at) in OVER]
+    rest = [one for one in answers if one not in over]
+    if not rest:
+        return True
+    ended = min((_last_written(one, consent) for one in over), default=-1)
+    return len(over) >= look.needed and all(one.height <= ended for one in rest)
+
+
+def _last_written(reading: Reading, consent: str) -> int:
+    """The newest block that wrote the consent or a mark on it, by one organisation's answer; -1 if unsaid."""
+    keys = keys_of(consent, _holders(reading.values[consent_key(consent)]))
+    return max((reading.blocks.get(key, -1) for key in keys), default=-1)
 
 
 def _standing(reading: Reading, consent: str, at: int) -> str:

@@ -346,6 +346,14 @@ class Store:
         row = self._one("SELECT tx_id FROM submissions WHERE purpose = ? AND state != 'invalid'", purpose)
         return "" if row is None else str(row[0])
 
+    def block(self, purpose: str) -> int:
+        """Where what went out for this purpose was committed; -1 as long as that is not known."""
+        row = self._one(
+            "SELECT block FROM submissions WHERE purpose = ? AND state = 'committed' AND block IS NOT NULL",
+            purpose,
+        )
+        return -1 if row is None else int(row[0])
+
     # Jobs and accesses
 
     def put_release(self, job: str, attempt: int, release: Release) -> None:

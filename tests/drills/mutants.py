@@ -289,16 +289,14 @@ def open_after_deliver(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
         Opener,
         "_check_door",
         lambda self, ground, claim, look, now: (
-            self._check_release(claim, look, now) if claim.ground == "release" else None
+            self._check_release(claim, look) if claim.ground == "release" else look
         ),
     )
 
 
 def older_attempt(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
-    values = Look.values
-    patch.setattr(
-        Look, "values", lambda self, key: [] if key == f"release/{shop.job}/2" else values(self, key)
-    )
+    shown = Look.shown
+    patch.setattr(Look, "shown", lambda self, key: [] if key == f"release/{shop.job}/2" else shown(self, key))
 
 
 def deny_list_ignored(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
