@@ -103,6 +103,8 @@ def _take(told: dict[str, _Told], event: Event) -> None:
     consent = str(event.payload.get("consent"))
     if event.name == "ConsentGranted":
         told[consent] = _Told(1)
+    elif event.name == "ConsentsGranted":
+        told.update({one: _Told(1) for one in event.payload["consents"]})
     elif event.name == "ConsentReplaced":
         replaced = told[event.payload["replaces"]]
         replaced.superseded = True

@@ -5,6 +5,7 @@ follows; its event brings the outcome to the `record_…` functions at the end o
 called twice with the same event. What is not allowed raises RefusedTransition and changes nothing.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
     "accept_invitation",
     "ask",
     "consent_of",
+    "consents_of",
     "expire_requests",
     "find_invitation",
     "grant",
@@ -41,6 +43,7 @@ __all__ = [
     "invite_again",
     "link_record",
     "proof_identity",
+    "record_all_granted",
     "record_granted",
     "record_refused",
     "record_replaced",
@@ -291,6 +294,13 @@ def record_granted(event: Event) -> None:
 
 
 @transaction.atomic
+def record_all_granted(event: Event) -> None:
+    """ConsentsGranted: several in one transaction."""
+    for consent in event.payload["consents"]:
+        record_granted(dataclasses.replace(event, payload={"consent": consent}))
+
+
+@transaction.atomic
 def record_replaced(event: Event) -> None:
     """ConsentReplaced: the new consent is in force, and the one that it replaces no longer."""
     consent = _of_event(event)
@@ -345,6 +355,14 @@ def consent_of(row: LedgerTransaction) -> Consent:
     return Consent.objects.select_related("request__requester", "request__notice", "request__patient").get(
         pk=row.reference.removeprefix("consent/")
     )
+
+
+def consents_of(rows: Sequence[LedgerTransaction]) -> list[Consent]:
+    """The consents that outbox rows are about, in their order. Raises Consent.DoesNotExist."""
+    found = Consent.objects.in_bulk([row.reference.removeprefix("consent/") for row in rows])
+    if len(found) < len(rows):
+        raise Consent.DoesNotExist
+    return [found[row.reference.removeprefix("consent/")] for row in rows]
 
 
 def _come_into_force(consent: Consent, event: Event) -> bool:

@@ -8,7 +8,7 @@ rest; a round that fails is logged by its error code and tried again.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from django.db import close_old_connections
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 LISTENER = "gateway"
 HANDLERS: Mapping[str, Callable[[Event], None]] = {
     "ConsentGranted": consents.record_granted,
+    "ConsentsGranted": consents.record_all_granted,
     "ConsentReplaced": consents.record_replaced,
     "ConsentRevoked": consents.record_revoked,
     "ModelRegistered": jobs.record_model_registered,
@@ -81,7 +82,10 @@ class Relay:
 
     def _send(self, ledger: Ledger) -> None:
         outbox.send_pending(
-            ledger, through_keyholder=self._through_keyholder, refused=consents.record_refused
+            ledger,
+            through_keyholder=self._through_keyholder,
+            grants_through_keyholder=self._grants_through_keyholder,
+            refused=consents.record_refused,
         )
 
     def _through_keyholder(self, row: LedgerTransaction) -> Mapping[str, object]:
@@ -93,6 +97,14 @@ class Relay:
             fhir=consent.fhir,
             replaces=consent.replaces_id,
         )
+
+    def _grants_through_keyholder(self, rows: Sequence[LedgerTransaction]) -> list[Mapping[str, object]]:
+        """As many grants as are due, in one transaction where they can be."""
+        granting = consents.consents_of(rows)
+        answers = self.keyholder.grant_many(
+            grants=[{"consent": one.id, "patient": one.patient_id, "fhir": one.fhir} for one in granting]
+        )
+        return [answers[one.id] for one in granting]
 
     def _listen(self, ledger: Ledger) -> None:
         outbox.follow(ledger, listener=LISTENER, handlers=HANDLERS, wait=5.0)

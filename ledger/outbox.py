@@ -9,7 +9,7 @@ two relays do no harm. Rows about the same thing (`reference`) go one after anot
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from ledger.contract.state import Json
 from ledger.errors import (
     GatewayError,
     InvalidInput,
+    KeyholderUnavailable,
     LedgerError,
     OutcomeUnknown,
     RefusedTransition,
@@ -46,6 +47,9 @@ CONFLICT_JITTER = 0.05
 MAX_BACKOFF = 60.0
 URGENT_BACKOFF = 1.0
 FOLLOW_EVENTS = 1000
+# Grants that go into one transaction. A stop waits for no more than one such transaction.
+GRANTS_AT_ONCE = 200
+GRANT = "GrantConsent"
 
 URGENT = ["RevokeConsent"]  # a stop goes before everything else that is due
 
@@ -55,6 +59,7 @@ ALREADY = {"RevokeConsent": "already_revoked"}
 State = LedgerTransaction.State
 Through = LedgerTransaction.Through
 ThroughKeyholder = Callable[[LedgerTransaction], Mapping[str, Any]]
+GrantsThroughKeyholder = Callable[[Sequence[LedgerTransaction]], Sequence[Mapping[str, Any]]]
 OnRefused = Callable[[LedgerTransaction], None]
 
 log = logging.getLogger(__name__)
@@ -86,19 +91,25 @@ def send_pending(
     ledger: Ledger,
     *,
     through_keyholder: ThroughKeyholder | None = None,
+    grants_through_keyholder: GrantsThroughKeyholder | None = None,
     refused: OnRefused | None = None,
-    limit: int = 50,
+    limit: int = GRANTS_AT_ONCE,
 ) -> int:
     """Carry what is due to the ledger; the number of rows settled. A failed row waits, the others go on.
 
     `through_keyholder(row)` submits a row that carries openings: {"tx_id", "state", "code"}, state being
-    "committed", "sent" or "refused"; without it such rows stay. `refused(row)` is called within the
-    database transaction that refuses the row.
+    "committed", "sent" or "refused"; without it such rows stay. `grants_through_keyholder(rows)` does so for
+    several grants at once and answers in their order; it is asked when more than one is due. `refused(row)`
+    is called within the database transaction that refuses the row.
     """
     rows = due() if through_keyholder else due().exclude(through=Through.KEYHOLDER)
     claims = [_Claim(row, refused) for row in rows[:limit] if _claim(row)]
+    grants = [one for one in claims if one.row.name == GRANT and one.row.through == Through.KEYHOLDER]
+    together = grants if grants_through_keyholder and len(grants) > 1 else []
     # All are sent before any is awaited, so that they share a block.
     for claim in claims:
+        if claim in together:
+            continue
         if claim.row.through == Through.KEYHOLDER and through_keyholder:
             claim.guarded(partial(claim.hand_over, through_keyholder))
         else:
@@ -106,6 +117,8 @@ def send_pending(
     for claim in claims:
         if claim.is_sent:
             claim.guarded(partial(claim.await_outcome, ledger))
+    if together and grants_through_keyholder:
+        _hand_over_together(together, grants_through_keyholder, through_keyholder)
     return sum(claim.is_settled for claim in claims)
 
 
@@ -116,6 +129,26 @@ def _claim(row: LedgerTransaction) -> bool:
     ).update(attempts=F("attempts") + 1, not_before=timezone.now() + LEASE)
     row.attempts += 1
     return taken == 1
+
+
+def _hand_over_together(
+    claims: Sequence["_Claim"], many: GrantsThroughKeyholder, single: ThroughKeyholder | None
+) -> None:
+    """Several grants through the keyholder at once; one by one where the call fails for a row's sake."""
+    try:
+        answers = list(many([claim.row for claim in claims]))
+    except (KeyholderUnavailable, LedgerError) as error:
+        for claim in claims:
+            claim.later(error.code)
+        return
+    except Exception as error:
+        log.error("%s together: %s", GRANT, type(error).__name__)
+        for claim in claims:
+            if single is not None:
+                claim.guarded(partial(claim.hand_over, single))
+        return
+    for claim, answer in zip(claims, answers, strict=True):
+        claim.guarded(partial(claim.take_answer, answer))
 
 
 class _LostError(Exception):
@@ -142,7 +175,7 @@ class _Claim:
             is_so = ALREADY.get(self.row.name) == error.code
             self._end(State.COMMITTED if is_so else State.REFUSED, error.code)
         except GatewayError as error:
-            self._later(error.code)
+            self.later(error.code)
         except Exception as error:  # a fault of ours in one row must not stop the others
             self._fail(error)
 
@@ -179,7 +212,7 @@ class _Claim:
             self._save(state=State.PENDING, envelope=None, tx_id="")
             self._conflicts += 1
             if self._conflicts >= CONFLICTS:
-                self._later(outcome.validity.lower())
+                self.later(outcome.validity.lower())
                 return
             time.sleep(random.uniform(0, CONFLICT_JITTER * self._conflicts))  # noqa: S311 (only spreads load)
             self.submit(ledger)
@@ -188,7 +221,10 @@ class _Claim:
             self._settle(State.REFUSED, block=outcome.block, error_code=outcome.validity.lower())
 
     def hand_over(self, through_keyholder: ThroughKeyholder) -> None:
-        answer = through_keyholder(self.row)
+        self.take_answer(through_keyholder(self.row))
+
+    def take_answer(self, answer: Mapping[str, Any]) -> None:
+        """The keyholder's answer about this row: {"tx_id", "state", "code"}."""
         tx_id, state = str(answer.get("tx_id") or ""), answer.get("state")
         if state == "committed":
             self._settle(State.COMMITTED, tx_id=tx_id, error_code="")
@@ -196,7 +232,7 @@ class _Claim:
             self._settle(State.REFUSED, tx_id=tx_id, error_code=str(answer.get("code") or "refused"))
         else:
             self._save(state=State.SENT, tx_id=tx_id)
-            self._later(OutcomeUnknown.code)
+            self.later(OutcomeUnknown.code)
 
     def _end(self, state: str, code: str) -> None:
         try:
@@ -208,7 +244,7 @@ class _Claim:
 
     def _fail(self, error: Exception) -> None:
         log.error("%s: %s", self.row.name, type(error).__name__)
-        self._later("internal_error")
+        self.later("internal_error")
 
     def _settle(self, state: str, **fields: Any) -> None:
         with transaction.atomic():
@@ -217,7 +253,8 @@ class _Claim:
                 self._refused(self.row)
         self.is_settled = True
 
-    def _later(self, code: str) -> None:
+    def later(self, code: str) -> None:
+        """The row is due again after a while, for this reason."""
         longest = URGENT_BACKOFF if self.row.name in URGENT else MAX_BACKOFF
         seconds = min(longest, 0.25 * 2 ** min(self.row.attempts, 12))
         wait = timedelta(seconds=seconds * random.uniform(0.5, 1.0))  # noqa: S311 (only spreads load)

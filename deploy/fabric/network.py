@@ -373,9 +373,10 @@ class Network:
         ledger = self.ledger("admin")
         try:
             granted = {
-                event.payload.get("consent")
+                consent
                 for event in ledger.events((-1, -1), wait=2)
-                if event.name in ("ConsentGranted", "ConsentReplaced")
+                if event.name in ("ConsentGranted", "ConsentsGranted", "ConsentReplaced")
+                for consent in event.payload.get("consents", [event.payload.get("consent")])
             }
             consents = sorted(consent for consent in granted if isinstance(consent, str))
             for start in range(0, len(consents), 500):

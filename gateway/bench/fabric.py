@@ -28,26 +28,37 @@ from ledger.errors import LedgerError
 from ledger.fabric.client import FabricLedger
 
 BLOCK_SECONDS = 0.2  # BatchTimeout: a transaction waits this long for its block to be cut
-AT_ONCE = (1, 32, 128)
-KINDS = ("grant", "evaluate")
+# What is measured: (kind, calls at once). An anchoring is so many consents in one transaction.
+ANCHORING = {"grant": 1, "anchor 100": 100, "anchor 1000": 1000}
+ROWS = [
+    *(("grant", at_once) for at_once in (1, 32, 128)),
+    ("anchor 100", 4),
+    ("anchor 1000", 4),
+    *(("evaluate", at_once) for at_once in (1, 32, 128)),
+]
 TURN_SECONDS = 3.0
-MOST_A_SECOND = 400  # grants that are made ready for a turn
+# Transactions that are made ready for a turn.
+READY = {"grant": 1200, "anchor 100": 120, "anchor 1000": 16}
 PEER = Path(__file__).with_name("fabric_peer.mjs")
 PACKAGES = ("@hyperledger/fabric-gateway@1", "@grpc/grpc-js@1")
-ANCHORING = (
-    "not offered: GrantConsent is one consent a transaction. 100 and 1,000 a transaction need a transaction "
-    "of the contract's own"
-)
 
-Grant = tuple[Json, bytes]
+Grant = tuple[str, Json, bytes]
 
 
-def new_grants(count: int) -> list[Grant]:
-    """Arguments and openings of as many new consents."""
-    return [_new_grant() for _ in range(count)]
+def new_grants(count: int, *, each: int = 1) -> list[Grant]:
+    """Name, arguments and openings of as many transactions, each of so many new consents."""
+    return [_together([_new_consent() for _ in range(each)]) for _ in range(count)]
 
 
-def _new_grant() -> Grant:
+def _together(consents: list[tuple[Json, Json]]) -> Grant:
+    consents.sort(key=lambda one: str(one[0]["consent"]))
+    openings = canonical.dumps([opening for _, opening in consents])
+    if len(consents) == 1:
+        return "GrantConsent", consents[0][0], openings
+    return "GrantConsents", {"grants": [args for args, _ in consents]}, openings
+
+
+def _new_consent() -> tuple[Json, Json]:
     consent, key = secrets.token_hex(32), secrets.token_bytes(32)
     compiled = compile_consent(FHIR, consent=consent, patient=secrets.token_hex(32))
     args = {
@@ -55,20 +66,21 @@ def _new_grant() -> Grant:
         "consent": consent,
         "expires": times.day_after(compiled["expires"]),
     }
-    return args, canonical.dumps([{"consent": compiled, "key": key.hex()}])
+    return args, {"consent": compiled, "key": key.hex()}
 
 
 @dataclass
 class Turns:
-    """What the turns of one client at one load add up to. Times in seconds."""
+    """What the turns of one client at one load add up to, `each` consents a transaction. Times in seconds."""
 
+    each: int = 1
     rates: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     cpu: float = 0.0
     failed: int = 0
 
     def add(self, turn: Json) -> None:
-        self.rates.append(len(turn["times"]) / turn["took"])
+        self.rates.append(self.each * len(turn["times"]) / turn["took"])
         self.times += turn["times"]
         self.cpu += turn["cpu"]
         self.failed += turn["failed"]
@@ -77,7 +89,7 @@ class Turns:
         if len(self.times) < 2:
             return None
         return {
-            "cpu_ms": round(self.cpu / len(self.times) * 1e3, 2),
+            "cpu_ms": round(self.cpu / len(self.times) / self.each * 1e3, 3),
             "failed": self.failed,
             "p50_ms": round(median(self.times) * 1e3, 1),
             "p95_ms": round(quantiles(self.times, n=20, method="inclusive")[-1] * 1e3, 1),
@@ -103,7 +115,7 @@ def product(ledger: FabricLedger) -> Client:
                 return True
             if (given := next(waiting, None)) is None:
                 return False
-            envelope = ledger.prepare("GrantConsent", given[0], {"openings": given[1]})
+            envelope = ledger.prepare(given[0], given[1], {"openings": given[2]})
             ledger.send(envelope)
             if not (outcome := ledger.outcome(envelope.tx_id, timeout=30)).is_valid:
                 raise LedgerError(outcome.validity)
@@ -155,7 +167,10 @@ def node_turns(to: IO[str], back: IO[str], inputs: Path) -> Client:
     """Each turn is one line to the Node process and one line back; grants go through the file `inputs`."""
 
     def turn(kind: str, at_once: int, grants: list[Grant]) -> Json:
-        lines = [json.dumps([canonical.dumps(args).decode(), openings.decode()]) for args, openings in grants]
+        lines = [
+            json.dumps([name, canonical.dumps(args).decode(), openings.decode()])
+            for name, args, openings in grants
+        ]
         inputs.write_text("\n".join(lines))
         order = {"atOnce": at_once, "inputs": str(inputs), "kind": kind, "seconds": TURN_SECONDS}
         to.write(json.dumps(order) + "\n")
@@ -182,7 +197,6 @@ class Report:
 
     def as_json(self) -> Json:
         return {
-            "anchoring": {"1": "the rows `grant`", "100 and 1,000": ANCHORING},
             "block_ms": BLOCK_SECONDS * 1e3,
             "fabric": self.fabric,
             "load": self.load,
@@ -206,7 +220,8 @@ class Report:
         kind, at_once = key
         ours, theirs = (self.rows[key][name].as_json() for name in ("product", "peer"))
         # Each client waits for its transactions' block, so no more than these fit in one.
-        limit = round(at_once / BLOCK_SECONDS, 1) if kind == "grant" else None
+        each = ANCHORING.get(kind)
+        limit = round(each * at_once / BLOCK_SECONDS, 1) if each else None
         both = ours is not None and theirs is not None
         return {
             "at_once": at_once,
@@ -249,7 +264,7 @@ class Report:
             f"BatchTimeout {BLOCK_SECONDS * 1e3:.0f} ms; load average {self.load[0]:.1f} before, "
             f"{self.load[1]:.1f} after. CPU is the client's own; {self._failed()}.",
             f"- peer: the official Node client; {self.peer_missing or 'installed for this run'}",
-            f"- anchoring 100 and 1,000 consents a transaction: {ANCHORING}",
+            "- rates, limits and CPU are for each consent, times for each transaction",
             f"- {self.stops.as_text()}",
             "- memory (MB): " + ", ".join(f"{name} {size}" for name, size in self.memory.items()),
         ]
@@ -270,7 +285,7 @@ class FabricReport:
     name = "fabric"
 
     def steps(self, rounds: int) -> int:
-        return rounds * len(KINDS) * len(AT_ONCE) * 2 + 1
+        return rounds * len(ROWS) * 2 + 1
 
     def run(self, rounds: int, machine: str, step: Callable[[], None]) -> Report:
         """Raises NotInstalled where Fabric's binaries are not found."""
@@ -315,7 +330,7 @@ def _in_turns(
     clients: dict[str, Client], rounds: int, step: Callable[[], None]
 ) -> dict[tuple[str, int], dict[str, Turns]]:
     """Every client has its turn at every load in each round, so that a busy machine slows all alike."""
-    rows = {(k, n): {"product": Turns(), "peer": Turns()} for k in KINDS for n in AT_ONCE}
+    rows = {row: {name: Turns(each=ANCHORING.get(row[0], 1)) for name in ("product", "peer")} for row in ROWS}
     for client in clients.values():  # a process connects and compiles its code once in its life
         client("grant", 16, new_grants(64))
         client("evaluate", 16, [])
@@ -323,8 +338,8 @@ def _in_turns(
         for (kind, at_once), turns in rows.items():
             order = list(clients) if number % 2 == 0 else list(reversed(clients))
             for name in order:
-                most = int(MOST_A_SECOND * TURN_SECONDS) if at_once > 1 else int(12 * TURN_SECONDS)
-                grants = new_grants(most) if kind == "grant" else []
+                most = READY.get(kind, 0) if at_once > 1 else int(12 * TURN_SECONDS)
+                grants = new_grants(most, each=ANCHORING[kind]) if kind in ANCHORING else []
                 turns[name].add(clients[name](kind, at_once, grants))
                 step()
     return rows

@@ -1,6 +1,6 @@
 // The official client (@hyperledger/fabric-gateway) doing what the product's client does, for `manage.py bench fabric`.
 // Started with one JSON argument: {address, channel, chaincode, org, certificate, key, tlsRoots} (files). Then each
-// line on stdin is one turn {kind, atOnce, seconds, inputs (a file of [args, openings] lines)}; its figures come on stdout.
+// line on stdin is one turn {kind, atOnce, seconds, inputs (a file of [name, args, openings] lines)}; its figures come on stdout.
 import * as grpc from '@grpc/grpc-js';
 import { connect, hash, signers } from '@hyperledger/fabric-gateway';
 import { createPrivateKey } from 'node:crypto';
@@ -21,8 +21,8 @@ const gateway = connect({
 });
 const contract = gateway.getNetwork(settings.channel).getContract(settings.chaincode);
 
-async function grant([args, openings]) {
-  const sent = await contract.submitAsync('GrantConsent', {
+async function grant([name, args, openings]) {
+  const sent = await contract.submitAsync(name, {
     arguments: [args], transientData: { openings },
   });
   const status = await sent.getStatus();
@@ -35,7 +35,7 @@ const evaluate = () => contract.evaluate('Read', {
 });
 
 async function turn({ kind, atOnce, seconds, inputs }) {
-  const waiting = kind === 'grant'
+  const waiting = kind !== 'evaluate'
     ? readFileSync(inputs, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) : null;
   const times = [];
   let failed = 0;

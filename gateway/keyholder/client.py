@@ -189,6 +189,13 @@ class Keyholder:
         params = {"consent": consent, "patient": patient, "fhir": fhir, "replaces": replaces}
         return self._call("grant", params, LEDGER_SECONDS)  # type: ignore[return-value]
 
+    def grant_many(self, *, grants: Sequence[Json]) -> dict[str, Submitted]:
+        """`grant` for each of `{"consent", "patient", "fhir"}`, in one transaction; answers by consent."""
+        found: dict[str, Submitted] = self._call("grant_many", {"grants": list(grants)}, LEDGER_SECONDS)[
+            "answers"
+        ]
+        return found
+
     def stop(self, *, consent: str) -> None:
         """From when this returns nothing is opened on this consent, whatever the ledger says."""
         self._call("stop", {"consent": consent})

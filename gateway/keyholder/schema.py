@@ -18,6 +18,9 @@ CREATE TABLE submissions (
     id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, tx_id TEXT NOT NULL UNIQUE, envelope BLOB NOT NULL,
     result BLOB NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL DEFAULT '', block INTEGER) STRICT;
 CREATE UNIQUE INDEX one_submission ON submissions (purpose) WHERE state != 'invalid';
+-- Consents that were granted together: the purpose of the submission that grants them.
+CREATE TABLE batches (
+    consent TEXT NOT NULL, purpose TEXT NOT NULL, PRIMARY KEY (consent, purpose)) STRICT;
 CREATE TABLE releases (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, body BLOB NOT NULL, nonce TEXT NOT NULL,
     issued INTEGER NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
@@ -36,4 +39,12 @@ CREATE TABLE opened (
     reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
     PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
 """
-FORMAT = b"2"
+FORMAT = b"3"
+# From an older format to the next one.
+UPGRADES = {
+    b"2": (
+        b"3",
+        "CREATE TABLE batches ("
+        " consent TEXT NOT NULL, purpose TEXT NOT NULL, PRIMARY KEY (consent, purpose)) STRICT",
+    ),
+}

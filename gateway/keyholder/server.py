@@ -24,7 +24,7 @@ PR_SET_DUMPABLE = 4
 ROLES: Mapping[str, frozenset[str]] = {
     "worker": frozenset({"output_key", "release", "open_chunks", "deliver"}),
     "web": frozenset({"index", "stop", "open_output"}),
-    "relay": frozenset({"grant", "stop", "confirm_chunks", "kept_openings"}),
+    "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings"}),
     "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
 }
 # They open a patient's records without a consent, so no role has them: no page asks for them yet. The
@@ -183,6 +183,16 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             replaces=params.optional_id("replaces"),
         )
 
+    def grant_many(params: Params) -> Json:
+        return {
+            "answers": service.grant_many(
+                grants=[
+                    {"consent": row.id("consent"), "patient": row.id("patient"), "fhir": row.json("fhir")}
+                    for row in params.each("grants")
+                ]
+            )
+        }
+
     def stop(params: Params) -> Json:
         service.stop(consent=params.id("consent"))
         return {}
@@ -258,6 +268,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "confirm_chunks": confirm_chunks,
         "index": index,
         "grant": grant,
+        "grant_many": grant_many,
         "stop": stop,
         "kept_openings": kept_openings,
         "output_key": output_key,

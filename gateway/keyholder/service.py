@@ -20,8 +20,8 @@ from gateway.keyholder.opening import (
     Opener,
     PersonalAccess,
 )
-from gateway.keyholder.store import Header, Opening, Store
-from gateway.keyholder.submit import Draft, submit
+from gateway.keyholder.store import Header, Opening, Store, Submission
+from gateway.keyholder.submit import Draft, finish, submit
 from ledger.client import Ledger, Trust
 from ledger.contract import canonical, times
 from ledger.contract.consents import commitment, compile_consent
@@ -84,20 +84,68 @@ class Service:
         try:
             opening = self._keep_opening(consent, patient, fhir)
         except Refused as error:  # a consent that cannot be read
-            return {"tx_id": "", "block": None, "state": "refused", "code": error.code}
-        expires = opening.canonical["expires"]
-        args = {
-            "consent": consent,
-            "commitment": commitment(opening.key, canonical.dumps(opening.canonical)),
-            "expires": None if expires is None else times.day_after(expires),
-            **({} if replaces is None else {"replaces": replaces}),
-        }
+            return _refused(error.code)
         draft = Draft(
             "GrantConsent" if replaces is None else "ReplaceConsent",
-            args,
+            {**_grant_args(opening), **({} if replaces is None else {"replaces": replaces})},
             {"openings": openings_json([opening])},
         )
-        return self._submitted(f"grant/{consent}", draft)
+        answer = self._granted_together(consent) or self._submitted(f"grant/{consent}", draft)
+        if answer["code"] == "consent_exists":  # a batch was faster: what it did counts
+            return self._granted_together(consent) or answer
+        return answer
+
+    def grant_many(self, *, grants: Sequence[Json]) -> dict[str, Json]:
+        """`grant` for each of `{"consent", "patient", "fhir"}`, the new ones in one transaction.
+
+        The answers by consent. Where the contract refuses them together they go one by one, so that each gets
+        its own answer. Raises PrepareError (nothing was sent).
+        """
+        answers: dict[str, Json] = {}
+        fresh: list[Opening] = []
+        for one in grants:
+            if self._store.submission(f"grant/{one['consent']}") or self._store.batch_of(one["consent"]):
+                answers[one["consent"]] = self._grant_one(one)
+                continue
+            try:
+                fresh.append(self._keep_opening(one["consent"], one["patient"], one["fhir"]))
+            except (Refused, RefusedTransition) as error:
+                answers[one["consent"]] = _refused(error.code)
+        fresh.sort(key=lambda opening: opening.consent)
+        together = self._submit_together(fresh) if len(fresh) > 1 else _refused("")
+        for one in grants:
+            if one["consent"] not in answers:
+                alone = together["state"] == "refused"
+                answers[one["consent"]] = self._grant_one(one) if alone else dict(together)
+        return answers
+
+    def _grant_one(self, one: Json) -> Json:
+        try:
+            return self.grant(**one)
+        except RefusedTransition as error:
+            return _refused(error.code)
+
+    def _submit_together(self, openings: Sequence[Opening]) -> Json:
+        consents = [opening.consent for opening in openings]
+        purpose = f"grants/{canonical.digest(consents)}"
+        draft = Draft(
+            "GrantConsents",
+            {"grants": [_grant_args(opening) for opening in openings]},
+            {"openings": openings_json(openings)},
+            keep=lambda: self._store.put_batch(purpose, consents),
+        )
+        return self._submitted(purpose, draft)
+
+    def _granted_together(self, consent: str) -> Json | None:
+        """What became of the transaction that grants this consent with others, if there is one."""
+        purpose = self._store.batch_of(consent)
+        if purpose is None:
+            return None
+        try:
+            done = finish(self._store, self._ledger, purpose)
+        except (SendError, OutcomeUnknown) as error:
+            return _sent(self._store.tx_id(purpose), error.code)
+        return None if done is None else _committed(done)
 
     def _keep_opening(self, consent: str, patient: str, fhir: Json) -> Opening:
         if self._store.opening(consent) is None:
@@ -120,10 +168,10 @@ class Service:
         try:
             done = submit(self._store, self._ledger, purpose, lambda: draft)
         except Refused as error:
-            return {"tx_id": "", "block": None, "state": "refused", "code": error.code}
+            return _refused(error.code)
         except (SendError, OutcomeUnknown) as error:
-            return {"tx_id": self._store.tx_id(purpose), "block": None, "state": "sent", "code": error.code}
-        return {"tx_id": done.tx_id, "block": done.block, "state": "committed", "code": ""}
+            return _sent(self._store.tx_id(purpose), error.code)
+        return _committed(done)
 
     def stop(self, *, consent: str) -> None:
         """Durable before this returns; needs no ledger. There is no call that takes it back."""
@@ -211,3 +259,25 @@ class Service:
             "kek": self._store.kek.id,
             "ledger": height,
         }
+
+
+def _grant_args(opening: Opening) -> Json:
+    """What the ledger gets of a consent: a commitment, and an end that says little."""
+    expires = opening.canonical["expires"]
+    return {
+        "consent": opening.consent,
+        "commitment": commitment(opening.key, canonical.dumps(opening.canonical)),
+        "expires": None if expires is None else times.day_after(expires),
+    }
+
+
+def _refused(code: str) -> Json:
+    return {"tx_id": "", "block": None, "state": "refused", "code": code}
+
+
+def _sent(tx_id: str, code: str) -> Json:
+    return {"tx_id": tx_id, "block": None, "state": "sent", "code": code}
+
+
+def _committed(done: Submission) -> Json:
+    return {"tx_id": done.tx_id, "block": done.block, "state": "committed", "code": ""}

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gateway.keyholder.envelope import chunk_aad, new_key, seal, unseal
 from gateway.keyholder.kek import KEK
-from gateway.keyholder.schema import FORMAT, SCHEMA
+from gateway.keyholder.schema import FORMAT, SCHEMA, UPGRADES
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
 
@@ -134,6 +134,11 @@ class Store:
         return lock
 
     def _check_format(self) -> None:
+        while (upgrade := UPGRADES.get(self._meta("format"))) is not None:
+            format, statement = upgrade
+            with self.transaction() as db:
+                db.execute(statement)
+                db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (format,))
         if self._meta("format") != FORMAT:
             raise EnvelopeError(
                 "This store was made by another version of the keyholder.", code="store_format"
@@ -345,6 +350,23 @@ class Store:
         """The transaction that went out for this purpose, or an empty string."""
         row = self._one("SELECT tx_id FROM submissions WHERE purpose = ? AND state != 'invalid'", purpose)
         return "" if row is None else str(row[0])
+
+    def put_batch(self, purpose: str, consents: Sequence[str]) -> None:
+        """These consents are granted together, by the submission of this purpose."""
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT INTO batches VALUES (?, ?) ON CONFLICT DO NOTHING",
+                [(consent, purpose) for consent in consents],
+            )
+
+    def batch_of(self, consent: str) -> str | None:
+        """The purpose of the submission that grants this consent with others, unless that is invalid."""
+        row = self._one(
+            "SELECT purpose FROM batches JOIN submissions USING (purpose)"
+            " WHERE consent = ? AND state != 'invalid'",
+            consent,
+        )
+        return None if row is None else str(row[0])
 
     def block(self, purpose: str) -> int:
         """Where what went out for this purpose was committed; -1 as long as that is not known."""

@@ -1,11 +1,11 @@
-"""GrantConsent, ReplaceConsent, RevokeConsent, AddMarks: the life of a consent on the ledger.
+"""GrantConsent, GrantConsents, ReplaceConsent, RevokeConsent, AddMarks: the life of a consent on the ledger.
 
 Nobody alone can grant, extend or revive; every organisation alone can stop. A stop depends on as little as
 possible: no clock, no other organisation, and no state that it does not have to read.
 """
 
 from ledger.contract import canonical, times
-from ledger.contract.arguments import each, fields, is_hex, is_time, optional, transient
+from ledger.contract.arguments import each, fields, invalid, is_hex, is_time, listed, optional, transient
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import IN_FORCE, UNSET, consent_key, consent_of, mark_key, mark_of, standings
 from ledger.contract.openings import check_commitments, check_consent, read_openings
@@ -16,8 +16,25 @@ from ledger.contract.state import Endorsers, Json, Result, State, Transaction
 def grant_consent(state: State, transaction: Transaction) -> Result:
     """A new consent, in force from its block on. Refused when the id was used or the opening does not fit."""
     args = fields(transaction.args, "arguments", consent=is_hex, commitment=is_hex, expires=optional(is_time))
-    _grant(state, transaction, args, version=1)
+    _grant(state, transaction, [args], version=1)
     return Result({"consent": args["consent"]}, ("ConsentGranted", {"consent": args["consent"]}))
+
+
+def grant_consents(state: State, transaction: Transaction) -> Result:
+    """What as many GrantConsent would do, in one transaction: all of them, or none.
+
+    `grants` has the arguments of each, in the order of their ids.
+    """
+    args = fields(transaction.args, "arguments", grants=lambda value: isinstance(value, list))
+    grants = [
+        fields(one, "arguments", consent=is_hex, commitment=is_hex, expires=optional(is_time))
+        for one in listed(args["grants"], "arguments (grants)")
+    ]
+    consents = [one["consent"] for one in grants]
+    if not consents or consents != sorted(set(consents)):
+        invalid("arguments (grants)")
+    _grant(state, transaction, grants, version=1)
+    return Result({"consents": consents}, ("ConsentsGranted", {"consents": consents}))
 
 
 def replace_consent(state: State, transaction: Transaction) -> Result:
@@ -37,7 +54,7 @@ def replace_consent(state: State, transaction: Transaction) -> Result:
         raise Refused(standing, "Only a consent that is neither revoked nor superseded can be replaced.")
     if replaced == args["consent"]:
         raise Refused("consent_exists", "A consent cannot replace itself. Use a new id.")
-    _grant(state, transaction, args, version=value["version"] + 1)
+    _grant(state, transaction, [args], version=value["version"] + 1)
     state.put(consent_key(replaced), canonical.dumps({**value, "state": "superseded"}))
     payload = {"consent": args["consent"], "replaces": replaced}
     return Result(payload, ("ConsentReplaced", payload))
@@ -94,37 +111,46 @@ def add_marks(state: State, transaction: Transaction) -> Result:
     return Result(payload, ("MarksAdded", payload))
 
 
-def _grant(state: State, transaction: Transaction, args: Json, *, version: int) -> None:
-    consent = args["consent"]
+def _grant(state: State, transaction: Transaction, grants: list[Json], *, version: int) -> None:
     orgs = organisations(state)
     if not orgs:
         raise Refused("no_organisations", "Register an organisation before granting consents.")
-    # 1. The id is new: nothing that was ever on the ledger is written over.
-    keys = [consent_key(consent), *(mark_key(consent, org) for org in orgs)]
+    # 1. The ids are new: nothing that was ever on the ledger is written over.
+    keys = [
+        key
+        for args in grants
+        for key in (consent_key(args["consent"]), *(mark_key(args["consent"], org) for org in orgs))
+    ]
     if any(value is not None for value in state.get_many(keys)):
         raise Refused("consent_exists", "A consent with this id is on the ledger already. Use a new id.")
-    # 2. The opening fits the commitment and is a consent that can permit something now or later.
+    # 2. The openings fit the commitments.
     openings = read_openings(transient(transaction.transient, "openings")["openings"])
-    check_commitments(openings, {consent: args["commitment"]})
-    canonical_consent = openings[consent][0]
-    check_consent(canonical_consent)
-    if canonical_consent["status"] != "active":
+    check_commitments(openings, {args["consent"]: args["commitment"] for args in grants})
+    for args in grants:
+        consent = args["consent"]
+        _check_grant(openings[consent][0], args["expires"], transaction.time)
+        value = {
+            "commitment": args["commitment"],
+            "expires": args["expires"],
+            "marks": orgs,
+            "state": "active",
+            "version": version,
+        }
+        state.put(consent_key(consent), canonical.dumps(value))
+        _put_marks(state, consent, orgs)
+
+
+def _check_grant(consent: Json, rounded: int | None, time: int) -> None:
+    # 3. The opening is a consent that can permit something now or later.
+    check_consent(consent)
+    if consent["status"] != "active":
         raise Refused("consent_not_active", "Only a consent whose status is active can be granted.")
-    # 3. The expiry on the ledger is the consent's own, rounded up so that it says little.
-    expires = canonical_consent["expires"]
-    if args["expires"] != (None if expires is None else times.day_after(expires)):
+    # 4. The expiry on the ledger is the consent's own, rounded up so that it says little.
+    expires = consent["expires"]
+    if rounded != (None if expires is None else times.day_after(expires)):
         raise Refused("expiry_mismatch", "The expiry must be the consent's own, rounded up to the day.")
-    if expires is not None and expires <= transaction.time:
+    if expires is not None and expires <= time:
         raise Refused("consent_expired", "The consent has expired already. Choose a later end.")
-    value = {
-        "commitment": args["commitment"],
-        "expires": args["expires"],
-        "marks": orgs,
-        "state": "active",
-        "version": version,
-    }
-    state.put(consent_key(consent), canonical.dumps(value))
-    _put_marks(state, consent, orgs)
 
 
 def _put_marks(state: State, consent: str, orgs: list[str]) -> None:

@@ -16,6 +16,7 @@ Function = Callable[[State, Transaction], Result]
 TRANSACTIONS: dict[str, tuple[Function, frozenset[str]]] = {
     "RegisterOrganisation": (organisations.register_organisation, frozenset({"admin"})),
     "GrantConsent": (grant.grant_consent, frozenset({"keyholder"})),
+    "GrantConsents": (grant.grant_consents, frozenset({"keyholder"})),
     "ReplaceConsent": (grant.replace_consent, frozenset({"keyholder"})),
     "RevokeConsent": (grant.revoke_consent, frozenset({"gateway", "keyholder", "admin"})),
     "AddMarks": (grant.add_marks, frozenset({"admin"})),
@@ -26,7 +27,7 @@ TRANSACTIONS: dict[str, tuple[Function, frozenset[str]]] = {
     "SubjectAccess": (access.subject_access, frozenset({"keyholder"})),
     "Checkpoint": (checkpoint.checkpoint, frozenset({"gateway", "admin"})),
 }
-WITH_OPENINGS = frozenset({"GrantConsent", "ReplaceConsent", "Release", "Deliver"})
+WITH_OPENINGS = frozenset({"GrantConsent", "GrantConsents", "ReplaceConsent", "Release", "Deliver"})
 
 
 def run(state: State, transaction: Transaction) -> Result:

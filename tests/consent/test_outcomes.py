@@ -31,6 +31,19 @@ def test_granted_twice_is_granted_once(alice: Any, helix: Any) -> None:
     assert logged("consent.granted") == before + 1
 
 
+def test_granted_together_each_is_granted_once(alice: Any, helix: Any) -> None:
+    consents = [grant(ask(helix, alice)) for _ in range(2)]
+    payload = {"consents": [*(one.id for one in consents), "0" * 64]}
+    event = Event(block=7, index=0, tx_id="cd" * 32, name="ConsentsGranted", payload=payload)
+    before = logged("consent.granted")
+    for _ in range(2):
+        services.record_all_granted(event)
+    for one in consents:
+        one.refresh_from_db()
+        assert state_of(one) == State.SHARING
+    assert logged("consent.granted") == before + 2
+
+
 def test_revoked_twice_is_revoked_once_and_never_revived(alice: Any, helix: Any) -> None:
     consent = in_force(ask(helix, alice))
     commit(consent, "ConsentRevoked")

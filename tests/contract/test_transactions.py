@@ -154,6 +154,58 @@ def test_without_an_organisation_nothing_is_granted() -> None:
         grant(World())
 
 
+# GrantConsents
+
+
+def grant_together(world: World, *grants: Granted, **changes: Any) -> None:
+    in_order = sorted(grants, key=lambda one: one.id)
+    args = {"grants": [one.args for one in in_order], **changes}
+    world.submit("GrantConsents", secret={"openings": [one.opening for one in grants]}, **args)
+
+
+def test_grants_together_write_what_the_single_ones_do(world: World) -> None:
+    grants = [Granted() for _ in range(5)]
+    single = World(RIVERSIDE, LAKESIDE)
+    for one in grants:
+        single.submit("GrantConsent", secret={"openings": [one.opening]}, **one.args)
+    grant_together(world, *grants)
+    assert world.state.items() >= {(key, value) for key, value in single.state.items() if "/" in key}
+    assert world.policies.items() >= single.policies.items()
+    assert world.events[-1] == ("ConsentsGranted", {"consents": sorted(one.id for one in grants)})
+
+
+def test_grants_together_are_all_or_none(world: World) -> None:
+    good, other = Granted(), Granted({**fhir_consent(), "status": "inactive"})
+    before = dict(world.state)
+    with refused("consent_not_active"):
+        grant_together(world, good, other)
+    there = grant(world)
+    before = dict(world.state)
+    with refused("consent_exists"):
+        grant_together(world, good, there)
+    forged = Granted()
+    forged.key = good.key
+    with refused("commitment_mismatch"):
+        grant_together(world, good, grants=[{**good.args, "commitment": "ab" * 32}])
+    assert world.state == before
+
+
+def test_grants_together_come_in_order_and_each_once(world: World) -> None:
+    one, two = sorted((Granted(), Granted()), key=lambda each: each.id)
+    for grants in (
+        [two.args, one.args],
+        [one.args, one.args],
+        [],
+        [{**one.args, "replaces": two.id}],
+        {},
+        [1],
+    ):
+        with refused("invalid_arguments"):
+            grant_together(world, one, two, grants=grants)
+    with refused("invalid_arguments"):
+        grant_together(world, one, grants=[{**one.args, "consent": some_id()} for _ in range(1001)])
+
+
 # ReplaceConsent
 
 

@@ -14,8 +14,17 @@ def test_the_products_turn_commits_its_grants(two: Network, monkeypatch: pytest.
     grants = fabric.new_grants(4)
     turn = fabric.product(ledger)("grant", 4, grants)
     assert (len(turn["times"]), turn["failed"]) == (4, 0)
-    keys = [f"consent/{args['consent']}" for args, _ in grants]
+    keys = [f"consent/{args['consent']}" for _, args, _ in grants]
     assert None not in ledger.evaluate(keys)
+    ledger.close()
+
+
+def test_an_anchoring_is_many_consents_in_one_transaction(two: Network) -> None:
+    ledger = two.ledger("keyholder")
+    (anchoring,) = fabric.new_grants(1, each=100)
+    turn = fabric.product(ledger)("anchor 100", 1, [anchoring])
+    assert (len(turn["times"]), turn["failed"]) == (1, 0)
+    assert None not in ledger.evaluate([f"consent/{one['consent']}" for one in anchoring[1]["grants"]])
     ledger.close()
 
 

@@ -166,6 +166,33 @@ class Conformance:
             outcome.block,
         )
 
+    def test_grants_together_write_these_bytes_and_have_this_event(
+        self, network: Network, keyholder: Ledger, gateway: Ledger
+    ) -> None:
+        grants = sorted((Given() for _ in range(20)), key=lambda one: one.id)
+        outcome = submit(
+            keyholder,
+            "GrantConsents",
+            {"grants": [one.args for one in grants]},
+            {"openings": canonical.dumps([one.opening for one in grants])},
+        )
+        assert outcome.is_valid
+        event = event_of(keyholder, outcome)
+        assert (event.name, event.payload) == ("ConsentsGranted", {"consents": [one.id for one in grants]})
+        marks = ",".join(f'"{org}"' for org in network.orgs)
+        for one in (grants[0], grants[-1]):
+            keys = [f"consent/{one.id}", *(f"revoked/{one.id}/{org}" for org in network.orgs)]
+            assert keyholder.evaluate(keys) == [
+                f'{{"commitment":"{one.commitment}","expires":null,"marks":[{marks}],"state":"active","version":1}}'.encode(),
+                *[b'{"set":false}' for _ in network.orgs],
+            ]
+        # Each is a consent of its own: one is stopped by one organisation, the others stay.
+        assert submit(gateway, "RevokeConsent", {"consent": grants[0].id}).is_valid
+        args = release_args(*grants[1:])
+        assert keyholder.prepare("Release", args, with_openings(*grants[1:])).result["decision"] == "permit"
+        args = release_args(grants[0])
+        assert keyholder.prepare("Release", args, with_openings(grants[0])).result["decision"] == "deny"
+
     def test_a_release_permits_and_answers_so(self, keyholder: Ledger, given: Given) -> None:
         args = release_args(given)
         envelope = keyholder.prepare("Release", args, with_openings(given))

@@ -1,6 +1,6 @@
 """ledger/outbox.py: intents to the ledger, events back, each once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -340,6 +340,71 @@ def test_what_the_keyholder_only_sent_is_asked_again(ledger: EmbeddedLedger) -> 
     assert outbox.send_pending(ledger, through_keyholder=lambda row: next(answers)) == 1
     row.refresh_from_db()
     assert (row.state, row.tx_id) == (State.COMMITTED, "ab")
+
+
+def answered(rows: Sequence[LedgerTransaction], state: str = "committed") -> list[dict[str, str]]:
+    return [{"tx_id": f"{row.pk:064x}", "state": state, "code": ""} for row in rows]
+
+
+def test_several_grants_go_through_the_keyholder_together(ledger: EmbeddedLedger) -> None:
+    rows = [intend("GrantConsent", reference=f"consent/{number}", through="keyholder") for number in range(3)]
+    asked: list[list[int]] = []
+
+    def many(rows: Sequence[LedgerTransaction]) -> list[dict[str, str]]:
+        asked.append([row.pk for row in rows])
+        answers = answered(rows)
+        answers[1] = {"tx_id": "", "state": "refused", "code": "consent_expired"}
+        return answers
+
+    settled = outbox.send_pending(ledger, through_keyholder=no_single, grants_through_keyholder=many)
+    assert (settled, asked) == (3, [[row.pk for row in rows]])
+    for row in rows:
+        row.refresh_from_db()
+    assert [row.state for row in rows] == [State.COMMITTED, State.REFUSED, State.COMMITTED]
+
+
+def no_single(row: LedgerTransaction) -> dict[str, str]:
+    raise AssertionError("one by one")
+
+
+def test_a_single_grant_goes_alone(ledger: EmbeddedLedger) -> None:
+    row = intend("GrantConsent", through="keyholder")
+
+    def many(rows: Sequence[LedgerTransaction]) -> list[dict[str, str]]:
+        raise AssertionError("together")
+
+    single: list[int] = []
+
+    def one(row: LedgerTransaction) -> dict[str, str]:
+        single.append(row.pk)
+        return answered([row])[0]
+
+    assert outbox.send_pending(ledger, through_keyholder=one, grants_through_keyholder=many) == 1
+    assert single == [row.pk]
+
+
+@pytest.mark.parametrize(
+    ("error", "states"),
+    [
+        (KeyholderUnavailable("Gone."), [State.PENDING] * 2),
+        (ValueError("a fault of ours"), [State.COMMITTED] * 2),
+        (RefusedTransition("No.", code="not_enrolled"), [State.COMMITTED] * 2),
+    ],
+)
+def test_what_fails_together_goes_one_by_one_or_waits(
+    ledger: EmbeddedLedger, error: Exception, states: list[str]
+) -> None:
+    rows = [intend("GrantConsent", reference=f"consent/{number}", through="keyholder") for number in range(2)]
+
+    def many(rows: Sequence[LedgerTransaction]) -> list[dict[str, str]]:
+        raise error
+
+    outbox.send_pending(
+        ledger, through_keyholder=lambda row: answered([row])[0], grants_through_keyholder=many
+    )
+    for row in rows:
+        row.refresh_from_db()
+    assert [row.state for row in rows] == states
 
 
 # Events
