@@ -40,7 +40,7 @@ def test_granted_together_each_is_granted_once(alice: Any, helix: Any) -> None:
         services.record_all_granted(event)
     for one in consents:
         one.refresh_from_db()
-        assert state_of(one) == State.SHARING
+        assert state_of(one) == State.PARTLY
     assert logged("consent.granted") == before + 2
 
 
