@@ -52,6 +52,12 @@ class PrepareError(LedgerError):
     code = "ledger_prepare_failed"
 
 
+class SignerUnavailable(PrepareError):
+    """The key that signs for us cannot be used: an HSM is away or refuses. Nothing was signed or sent."""
+
+    code = "signer_failed"
+
+
 class SendError(LedgerError):
     """Stage 2, submit: the orderer did not take the envelope. Send the same envelope again."""
 

@@ -307,7 +307,11 @@ class Network:
             with_admin.close()
 
     def _wait_until_ready(self) -> None:
-        """Every organisation's peer answers a signed read."""
+        """Every organisation's peer answers a signed read, and they endorse together (nothing is sent).
+
+        A peer that has just started does not know yet who else runs the chaincode.
+        """
+        trial = {"model": "0" * 64, "card": "0" * 64, "provider": "none", "state": "suspended"}
         ledger = self.ledger("admin")
         deadline = time.monotonic() + READY_SECONDS
         try:
@@ -316,13 +320,21 @@ class Network:
                     answers = ledger.read(["organisations"], nonce=os.urandom(16)).answers
                 except LedgerError:
                     answers = ()
-                if len(answers) == len(self.organisations):
+                if len(answers) == len(self.organisations) and self._endorse(ledger, trial):
                     return
                 if time.monotonic() > deadline:
-                    raise NetworkError(f"Not every peer answers; see {self.folder / 'logs'}.")
+                    raise NetworkError(f"Not every peer answers and endorses; see {self.folder / 'logs'}.")
                 time.sleep(0.1)
         finally:
             ledger.close()
+
+    @staticmethod
+    def _endorse(ledger: Ledger, trial: Json) -> bool:
+        try:
+            ledger.prepare("RegisterModel", trial)
+        except LedgerError:
+            return False
+        return True
 
     def _submit(self, ledger: Ledger, name: str, args: Json) -> None:
         """Submit until it is valid: peers need a moment to learn of each other's chaincode."""

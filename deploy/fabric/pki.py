@@ -77,11 +77,25 @@ class Authority:
     ) -> tuple[bytes, bytes]:
         """(certificate, key), PEM. `unit` is the OU; `role` becomes the attribute `gateway.role`."""
         key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self.certify(name, key.public_key(), unit=unit, role=role, tls=tls, valid=valid)
+        return certificate, _key_pem(key)
+
+    def certify(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        unit: str | None = None,
+        role: str | None = None,
+        tls: bool = False,
+        valid: timedelta = timedelta(days=LEAF_DAYS),
+    ) -> bytes:
+        """A certificate (PEM) for a key that is kept elsewhere, in an HSM."""
         parts = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if unit is not None:
             parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
         builder = (
-            _builder(self.certificate.subject, x509.Name(parts), key.public_key(), valid)
+            _builder(self.certificate.subject, x509.Name(parts), key, valid)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(
@@ -103,8 +117,7 @@ class Authority:
                 ),
                 critical=False,
             )
-        certificate = builder.sign(self.key, hashes.SHA256())
-        return certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _builder(

@@ -22,7 +22,7 @@ from ledger.client import Answer, Envelope, Event, Outcome, Proof
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
-from ledger.errors import LedgerError, OutcomeUnknown, PrepareError, SendError
+from ledger.errors import LedgerError, OutcomeUnknown, PrepareError, SendError, SignerUnavailable
 from ledger.fabric import blocks
 from ledger.fabric.gateway import Deadlines, Failure, Peer
 from ledger.fabric.identity import Identity
@@ -125,7 +125,7 @@ class FabricLedger:
             validity, block = self._through_own(
                 lambda peer: peer.commit_status(tx_id, timeout=max(0.05, deadline - time.monotonic()))
             )
-        except Failure:
+        except (Failure, SignerUnavailable):
             return self._recorded(tx_id)
         return Outcome(tx_id, validity, block)
 
@@ -135,7 +135,7 @@ class FabricLedger:
         try:
             found = self._query("qscc", [b"GetTransactionByID", channel, tx_id.encode()])
             block = self._query("qscc", [b"GetBlockByTxID", channel, tx_id.encode()])
-        except Failure:
+        except (Failure, SignerUnavailable):
             raise OutcomeUnknown("No block that our peer knows holds the transaction yet.") from None
         code = transaction_pb2.ProcessedTransaction.FromString(found).validationCode
         number = common_pb2.Block.FromString(block).header.number

@@ -10,14 +10,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from fabric_protos.msp import identities_pb2
 
+from ledger.fabric.hsm import HsmSigner, Token
+
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class Signer(Protocol):
-    """Holds a P-256 key somewhere: in a file, in an HSM. A new place needs this one method."""
+    """Holds a P-256 key somewhere: in a file (below), in an HSM (`ledger/fabric/hsm.py`)."""
 
     def sign_digest(self, digest: bytes) -> tuple[int, int]:
-        """The ECDSA signature (r, s) over a SHA-256 digest of 32 bytes."""
+        """The ECDSA signature (r, s) over a SHA-256 digest of 32 bytes. Raises SignerUnavailable."""
         ...
 
 
@@ -47,6 +49,12 @@ class Identity:
     def from_files(cls, org: str, certificate: Path, key: Path) -> "Identity":
         return cls(org, certificate.read_bytes(), PemSigner(key.read_bytes()))
 
+    @classmethod
+    def from_token(cls, org: str, certificate: Path, token: Token) -> "Identity":
+        """Its key in an HSM. Nothing is asked of the HSM before the first signature."""
+        pem = certificate.read_bytes()
+        return cls(org, pem, HsmSigner(token, pem))
+
     @cached_property
     def creator(self) -> bytes:
         """The SerializedIdentity that stands in every header we sign."""
@@ -55,6 +63,9 @@ class Identity:
         return data
 
     def sign(self, message: bytes) -> bytes:
-        """DER of ECDSA over SHA-256 of `message`, with the low s that Fabric demands."""
+        """DER of ECDSA over SHA-256 of `message`, with the low s that Fabric demands.
+
+        Raises SignerUnavailable where the key is in an HSM that cannot be asked.
+        """
         r, s = self.signer.sign_digest(hashlib.sha256(message).digest())
         return utils.encode_dss_signature(r, min(s, P256_ORDER - s))

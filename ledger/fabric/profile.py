@@ -3,10 +3,12 @@
     {"channel": name, "chaincode": name, "needed": m,
      "organisations": {MSP id: {"roots": [file], "tls_roots": file, "peers": [host:port]}},
      "orderers": {"roots": [file]},
-     "identities": {name: {"organisation": MSP id, "certificate": file, "key": file}}}
+     "identities": {name: {"organisation": MSP id, "certificate": file, "key": file | key in an HSM}}}
 
-Files are PEM, named relative to the profile's folder. `needed` is how many organisations must answer a
-signed read before anything is opened. `orderers` may be absent: then nobody checks who ordered a block.
+A key in an HSM is `{"module": file, "token": label, "label": text, "id": hex, "pin_env": name, "pin_file":
+file}`: of label and id one or both, of the two places of the PIN one (`ledger/fabric/hsm.py`). Files are
+PEM, named relative to the profile's folder. `needed` is how many organisations must answer a signed read
+before anything is opened. `orderers` may be absent: then nobody checks who ordered a block.
 """
 
 import json
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.fabric.hsm import Token
 from ledger.fabric.identity import Identity
 
 
@@ -36,7 +39,7 @@ class Profile:
     needed: int
     organisations: Mapping[str, Organisation]
     orderer_roots: tuple[bytes, ...]
-    _identities: Mapping[str, tuple[str, Path, Path]]
+    _identities: Mapping[str, tuple[str, Path, Path | Token]]
 
     @classmethod
     def load(cls, path: str | Path) -> "Profile":
@@ -57,7 +60,9 @@ class Profile:
                 name: (
                     str(entry["organisation"]),
                     path.parent / entry["certificate"],
-                    path.parent / entry["key"],
+                    Token.read(entry["key"], path.parent)
+                    if isinstance(entry["key"], dict)
+                    else path.parent / entry["key"],
                 )
                 for name, entry in raw["identities"].items()
             }
@@ -89,6 +94,8 @@ class Profile:
         if organisation not in self.organisations:
             raise ValueError("The identity's organisation is not in the Fabric connection profile.")
         try:
+            if isinstance(key, Token):
+                return Identity.from_token(organisation, certificate, key)
             return Identity.from_files(organisation, certificate, key)
         except OSError as error:
             raise ValueError(f"The identity's certificate or key cannot be read: {error.strerror}") from error
