@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pkcs11
 
 COORDINATE_BYTES = 32  # of r, and of s, on P-256
+# What a new start of the library may mend; the rest waits for a person, and disturbs no other identity.
+PASSING = frozenset({"signer_failed", "signer_token_missing"})
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,7 @@ class _Module:
     def start_again(self) -> None:
         """Have the library look for its tokens anew; nothing of before can be used after it."""
         self.starts += 1
-        library = self.library()
-        library.reinitialize()
+        self.library().reinitialize()
 
 
 _modules: dict[str, _Module] = {}
@@ -149,41 +150,42 @@ class HsmSigner:
         self._public = public
         self._token = token
         self._module = _module(token.module)
+        self._session: pkcs11.Session | None = None
         self._key: Any = None
-        self._starts = -1  # of the module when `_key` was found
+        self._starts = -1  # of the module when `_session` was opened
         self._refused_pin: str | None = None
 
     def sign_digest(self, digest: bytes) -> tuple[int, int]:
         """The ECDSA signature (r, s) over a SHA-256 digest of 32 bytes. Raises SignerUnavailable."""
         with self._module.lock:
-            if self._key is not None and self._starts == self._module.starts:
-                try:
-                    return self._sign(digest)
-                except SignerUnavailable:
-                    self._key = None  # the token was reset or taken out: look once more
-                    self._begin_again()
-            self._open()
             try:
                 return self._sign(digest)
-            except SignerUnavailable:
-                self._key = None
-                raise
+            except SignerUnavailable as error:
+                if error.code not in PASSING:
+                    raise
+            self._start_again()  # the token was reset, or taken out and put back
+            return self._sign(digest)
 
     def _sign(self, digest: bytes) -> tuple[int, int]:
+        library = self._module.library()
         from pkcs11 import Mechanism, PKCS11Error
 
         try:
+            if self._session is None or self._starts != self._module.starts:
+                self._key, self._starts = None, self._module.starts
+                self._session = self._log_in(library.get_token(token_label=self._token.token))
+            if self._key is None:
+                self._key = self._find(self._session)
             signature = self._key.sign(digest, mechanism=Mechanism.ECDSA)
         except PKCS11Error as error:
             raise _unavailable(error) from None
-        r, s = (
-            int.from_bytes(signature[:COORDINATE_BYTES], "big"),
-            int.from_bytes(signature[COORDINATE_BYTES:], "big"),
-        )
+        r = int.from_bytes(signature[:COORDINATE_BYTES], "big")
+        s = int.from_bytes(signature[COORDINATE_BYTES:], "big")
         try:
             der = utils.encode_dss_signature(r, s)
             self._public.verify(der, digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
         except InvalidSignature:
+            self._key = None
             raise SignerUnavailable(
                 "The HSM's key is not the certificate's: look at the key's label and id in the connection "
                 "profile.",
@@ -191,33 +193,10 @@ class HsmSigner:
             ) from None
         return r, s
 
-    def _open(self) -> None:
-        """Log in and find the key. Raises SignerUnavailable."""
-        library = self._module.library()
-        from pkcs11 import PKCS11Error, TokenNotPresent
-        from pkcs11.exceptions import NoSuchToken
-
-        try:
-            token = library.get_token(token_label=self._token.token)
-        except (NoSuchToken, TokenNotPresent):
-            # A library that looks for tokens only when it begins would never see one that came back.
-            self._begin_again()
-            try:
-                token = library.get_token(token_label=self._token.token)
-            except PKCS11Error as error:
-                raise _unavailable(error) from None
-        except PKCS11Error as error:
-            raise _unavailable(error) from None
-        try:
-            session = self._log_in(token)
-            self._key = self._find(session)
-        except PKCS11Error as error:
-            raise _unavailable(error) from None
-        self._starts = self._module.starts
-
-    def _begin_again(self) -> None:
+    def _start_again(self) -> None:
         from pkcs11 import PKCS11Error
 
+        self._session = None
         try:
             self._module.start_again()
         except PKCS11Error as error:
@@ -238,14 +217,24 @@ class HsmSigner:
             raise _wrong_pin() from None
 
     def _find(self, session: "pkcs11.Session") -> Any:
-        from pkcs11 import KeyType, ObjectClass
+        from pkcs11 import Attribute, KeyType, ObjectClass
 
-        return session.get_key(
-            object_class=ObjectClass.PRIVATE_KEY,
-            key_type=KeyType.EC,
-            label=self._token.label,
-            id=self._token.id,
-        )
+        wanted: dict[Attribute, Any] = {
+            Attribute.CLASS: ObjectClass.PRIVATE_KEY,
+            Attribute.KEY_TYPE: KeyType.EC,
+        }
+        if self._token.label is not None:
+            wanted[Attribute.LABEL] = self._token.label
+        if self._token.id is not None:
+            wanted[Attribute.ID] = self._token.id
+        found = list(session.get_objects(wanted))
+        if len(found) != 1:
+            raise SignerUnavailable(
+                "The HSM's token has no key, or more than one, of the label and id in the connection "
+                "profile.",
+                code="signer_key_missing",
+            )
+        return found[0]
 
 
 def _wrong_pin() -> SignerUnavailable:
@@ -267,11 +256,6 @@ def _unavailable(error: Exception) -> SignerUnavailable:
     if isinstance(error, exceptions.MultipleTokensReturned):
         return SignerUnavailable(
             "Several tokens have the label that the connection profile names.", code="signer_token_ambiguous"
-        )
-    if isinstance(error, (exceptions.NoSuchKey, exceptions.MultipleObjectsReturned)):
-        return SignerUnavailable(
-            "The HSM's token has no key, or more than one, of the label and id in the connection profile.",
-            code="signer_key_missing",
         )
     if isinstance(error, exceptions.PinLocked):
         return SignerUnavailable(

@@ -6,9 +6,10 @@
      "identities": {name: {"organisation": MSP id, "certificate": file, "key": file | key in an HSM}}}
 
 A key in an HSM is `{"module": file, "token": label, "label": text, "id": hex, "pin_env": name, "pin_file":
-file}`: of label and id one or both, of the two places of the PIN one (`ledger/fabric/hsm.py`). Files are
-PEM, named relative to the profile's folder. `needed` is how many organisations must answer a signed read
-before anything is opened. `orderers` may be absent: then nobody checks who ordered a block.
+file}`: of label and id one or both, of the two places of the PIN one (`ledger/fabric/hsm.py`).
+
+Files are PEM, named relative to the profile's folder. `needed` is how many organisations must answer a
+signed read before anything is opened. `orderers` may be absent: then nobody checks who ordered a block.
 """
 
 import json
