@@ -14,7 +14,6 @@ from ledger.contract.state import Json
 from ledger.errors import GatewayError
 
 TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates" / "documents"
-STANDARD = "ua-1"
 
 
 class DocumentFailed(GatewayError):
@@ -29,20 +28,17 @@ def render(template_name: str, data: Json, *, title: str, language: str) -> byte
     The template gets `sys.inputs.data`, a JSON object: `data` with `title` and `language` (BCP 47) added. Its
     first lines are those of `page.typ`, which sets language, title, and the look. Raises DocumentFailed.
     """
-    inputs = {"data": json.dumps({**data, "title": title, "language": language.split("-")[0]})}
+    inputs = {"data": json.dumps({**data, "title": title, "language": language.partition("-")[0]})}
     try:
-        made = typst.compile(
+        return typst.compile(
             _source(template_name),
-            root=str(TEMPLATES),
             format="pdf",
             ignore_system_fonts=True,  # the same document on every machine
             sys_inputs=inputs,
-            pdf_standards=[STANDARD],
+            pdf_standards="ua-1",
         )
     except (RuntimeError, OSError):  # a TypstError quotes the source
         raise DocumentFailed("The document could not be made. Try the list as a table instead.") from None
-    assert isinstance(made, bytes)
-    return made
 
 
 @lru_cache
