@@ -14,6 +14,7 @@ from django.db import close_old_connections
 
 from consent import services as consents
 from gateway.analysis import services as jobs
+from gateway.analysis.replayed import LISTENER
 from gateway.keyholder.client import Keyholder
 from gateway.records import ingest
 from ledger import outbox
@@ -24,7 +25,6 @@ from ledger.models import LedgerTransaction
 
 log = logging.getLogger(__name__)
 
-LISTENER = "gateway"
 HANDLERS: Mapping[str, Callable[[Event], None]] = {
     "ConsentGranted": consents.record_granted,
     "ConsentsGranted": consents.record_all_granted,
@@ -42,6 +42,7 @@ class Relay:
         self.ledger_url = ledger_url
         self.keyholder = Keyholder(keyholder_socket)
         self._stopped = threading.Event()
+        self._has_listened = False
 
     def stop(self) -> None:
         self._stopped.set()
@@ -107,7 +108,9 @@ class Relay:
         return [answers[one.id] for one in granting]
 
     def _listen(self, ledger: Ledger) -> None:
-        outbox.follow(ledger, listener=LISTENER, handlers=HANDLERS, wait=5.0)
+        # The first round is short: releases wait until it has heard all that there is.
+        outbox.follow(ledger, listener=LISTENER, handlers=HANDLERS, wait=5.0 if self._has_listened else 0.5)
+        self._has_listened = True
 
     def _seal(self, ledger: Ledger) -> None:
         sealing.seal()

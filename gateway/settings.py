@@ -265,6 +265,8 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 JOB_LEASE_SECONDS = 60
+# No job is released when the relay has not stood at the ledger's end for so long; None: not asked (tests).
+REPLAY_SECONDS: int | None = 60
 
 EMAIL_BACKEND = os.environ.get("GATEWAY_EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
 DEFAULT_FROM_EMAIL = os.environ.get("GATEWAY_EMAIL_FROM", "no-reply@localhost")

@@ -44,11 +44,17 @@ class LedgerTransaction(models.Model):
 
 
 class EventCursor(models.Model):
-    """The durable checkpoint of one listener: everything up to `(block, index)` has been handled."""
+    """The durable checkpoint of one listener: everything up to `(block, index)` has been handled.
+
+    `height` and `caught_up_at` say when it last stood at the ledger's end, and how many blocks that had: a
+    database that comes back from a backup says by them how old it is.
+    """
 
     listener = models.CharField(max_length=40, primary_key=True)
     block = models.BigIntegerField(default=-1)
     index = models.BigIntegerField(default=-1)
+    height = models.BigIntegerField(default=0)
+    caught_up_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.listener} at {self.block}/{self.index}"

@@ -294,7 +294,8 @@ def follow(
     (`ledger_went_back`) when the cursor lies beyond the ledger: an old ledger was restored.
     """
     cursor, _ = EventCursor.objects.get_or_create(listener=listener)
-    if cursor.block >= ledger.height():
+    height = ledger.height()
+    if cursor.block >= height:
         raise LedgerError(
             "The ledger ends before what was already handled. Was an old copy restored?",
             code="ledger_went_back",
@@ -311,4 +312,20 @@ def follow(
             EventCursor.objects.filter(listener=listener).update(block=event.block, index=event.index)
         if handled >= FOLLOW_EVENTS:
             break
+        if event.block >= height:  # whatever was there when we began has been handled
+            _mark_caught_up(listener, height)
+            height = event.block
+    else:
+        _mark_caught_up(listener, height)
     return handled
+
+
+def _mark_caught_up(listener: str, height: int) -> None:
+    EventCursor.objects.filter(listener=listener).update(height=height, caught_up_at=timezone.now())
+
+
+def is_caught_up(listener: str, *, height: int, within: timedelta) -> bool:
+    """Whether the listener has handled all of the first `height` blocks, and stood at the end lately."""
+    return EventCursor.objects.filter(
+        listener=listener, height__gte=height, caught_up_at__gte=timezone.now() - within
+    ).exists()

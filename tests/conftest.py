@@ -111,6 +111,12 @@ def user(db: None) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture(autouse=True)
+def no_relay(settings: Any) -> None:
+    """No relay follows the ledger for a test's own database, so nobody waits for one."""
+    settings.REPLAY_SECONDS = None
+
+
 @pytest.fixture
 def alice(user: Callable[..., Any]) -> Any:
     """A patient who is invited, proofed and linked."""

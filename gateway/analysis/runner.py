@@ -17,6 +17,7 @@ from gateway.analysis import jobs
 from gateway.analysis.children import JobChild
 from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
 from gateway.analysis.models import Attempt, Job, JobSubject, Output
+from gateway.analysis.replayed import require_replayed
 from gateway.analysis.services import request_of
 from gateway.keyholder.client import Keyholder, Part, Released
 from gateway.records.models import Chunk
@@ -83,6 +84,7 @@ class _Run:
             # A delivery was begun: it is repeated, never computed anew.
             self.deliver(self.job.attempts.order_by("-number")[:1].get())
             return
+        require_replayed()
         attempt = jobs.begin_attempt(self.claim)
         with JobChild() as child:
             subjects = list(

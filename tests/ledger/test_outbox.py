@@ -414,6 +414,28 @@ def follow(ledger: EmbeddedLedger, handler: Callable[[Event], None], listener: s
     return outbox.follow(ledger, listener=listener, handlers={"Put": handler}, wait=0)
 
 
+def test_the_cursor_says_when_it_stood_at_the_end(ledger: EmbeddedLedger) -> None:
+    minute = timedelta(minutes=1)
+    put(ledger, "a", "1")
+    height = ledger.height()
+    assert not outbox.is_caught_up("test", height=0, within=minute)
+    with pytest.raises(RuntimeError):
+        follow(ledger, fail_once)
+    assert not outbox.is_caught_up("test", height=0, within=minute)
+    follow(ledger, lambda event: None)
+    assert outbox.is_caught_up("test", height=height, within=minute)
+    put(ledger, "b", "1")
+    assert not outbox.is_caught_up("test", height=ledger.height(), within=minute)
+    follow(ledger, lambda event: None)
+    assert outbox.is_caught_up("test", height=ledger.height(), within=minute)
+    EventCursor.objects.update(caught_up_at=timezone.now() - 2 * minute)
+    assert not outbox.is_caught_up("test", height=0, within=minute)
+
+
+def fail_once(event: Event) -> None:
+    raise RuntimeError("a handler's fault")
+
+
 def test_each_event_is_handled_once(ledger: EmbeddedLedger) -> None:
     heard: list[str] = []
     put(ledger, "a", "1")

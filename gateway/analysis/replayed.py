@@ -1,0 +1,46 @@
+"""Whether our database knows what the ledger said: releases wait until the relay's replay has caught up.
+
+The keyholder would refuse what was revoked anyway, by its own reading. This keeps a database that came back
+from an old backup from asking at all, and its pages from showing a stopped consent in use.
+"""
+
+from datetime import timedelta
+from functools import cache
+
+from django.conf import settings
+
+from gateway.keyholder.client import Keyholder
+from ledger import outbox
+from ledger.errors import LedgerError
+
+LISTENER = "gateway"  # the relay's cursor
+
+
+def require_replayed() -> None:
+    """Raises LedgerError (`ledger_catching_up`): the job waits and is tried again.
+
+    The relay must have handled every block that the ledger had when this process asked first, and must have
+    stood at the ledger's end within REPLAY_SECONDS.
+    """
+    if settings.REPLAY_SECONDS is None:
+        return
+    within = timedelta(seconds=settings.REPLAY_SECONDS)
+    height = _height_at_first(settings.KEYHOLDER_SOCKET)
+    if not outbox.is_caught_up(LISTENER, height=height, within=within):
+        raise LedgerError(
+            "The gateway has not heard yet all that the ledger says. The job waits.",
+            code="ledger_catching_up",
+        )
+
+
+@cache
+def _height_at_first(socket: str) -> int:
+    """How many blocks the ledger had when this process first asked it. Raises GatewayError."""
+    keyholder = Keyholder(socket)
+    try:
+        height = keyholder.status()["ledger"]
+    finally:
+        keyholder.close()
+    if height is None:
+        raise LedgerError("The ledger cannot be asked how far it is. Try again.")
+    return int(height)
