@@ -5,7 +5,6 @@ Everything lies in one folder: `network.json` (what it is), `crypto/`, `nodes/`,
 """
 
 import json
-import os
 import signal
 import sys
 import time
@@ -23,6 +22,7 @@ from deploy.fabric.config import Node
 from deploy.fabric.joining import add_member
 from deploy.fabric.pki import OrganisationFiles
 from deploy.fabric.processes import Processes, free_ports
+from deploy.fabric.ready import wait_until_ready
 from ledger.client import Ledger
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
@@ -185,7 +185,7 @@ class Network:
                 self.start(f"chaincode.{msp}")
         say("registering the organisations")
         self._register()
-        self._wait_until_ready()
+        wait_until_ready(self.organisations, self.ledger, logs=self.folder / "logs")
 
     def down(self) -> None:
         """Stop every process; the folder stays, and `up` starts the same network again."""
@@ -306,36 +306,6 @@ class Network:
         finally:
             with_admin.close()
 
-    def _wait_until_ready(self) -> None:
-        """Every organisation's peer answers a signed read, and they endorse together (nothing is sent).
-
-        A peer that has just started does not know yet who else runs the chaincode.
-        """
-        trial = {"model": "0" * 64, "card": "0" * 64, "provider": "none", "state": "suspended"}
-        ledger = self.ledger("admin")
-        deadline = time.monotonic() + READY_SECONDS
-        try:
-            while True:
-                try:
-                    answers = ledger.read(["organisations"], nonce=os.urandom(16)).answers
-                except LedgerError:
-                    answers = ()
-                if len(answers) == len(self.organisations) and self._endorse(ledger, trial):
-                    return
-                if time.monotonic() > deadline:
-                    raise NetworkError(f"Not every peer answers and endorses; see {self.folder / 'logs'}.")
-                time.sleep(0.1)
-        finally:
-            ledger.close()
-
-    @staticmethod
-    def _endorse(ledger: Ledger, trial: Json) -> bool:
-        try:
-            ledger.prepare("RegisterModel", trial)
-        except LedgerError:
-            return False
-        return True
-
     def _submit(self, ledger: Ledger, name: str, args: Json) -> None:
         """Submit until it is valid: peers need a moment to learn of each other's chaincode."""
         deadline = time.monotonic() + READY_SECONDS
@@ -378,7 +348,7 @@ class Network:
         self.settings.needed = max(self.settings.needed, len(self.organisations) // 2 + 1)
         self.deploy(version=self.settings.version + 1)
         self._register()
-        self._wait_until_ready()
+        wait_until_ready(self.organisations, self.ledger, logs=self.folder / "logs")
         self._add_marks()
 
     def _add_marks(self) -> None:
