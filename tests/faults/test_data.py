@@ -121,12 +121,16 @@ def test_an_old_database_put_back_revives_no_consent(house: House) -> None:
     with an_old_copy(house, lambda: house.stop(patient, consent)):
         house.mend(without="relay")  # nothing tells the database yet that it is old
         assert state_of(consent) == Consent.LedgerState.IN_FORCE
-        job = house._run_job([house.asked[patient.pk]])
+        job = house._start_job([house.asked[patient.pk]])
+        house.until(
+            lambda: Job.objects.get(pk=job).error_code == "ledger_catching_up", "the job waits for the replay"
+        )
         assert state_of(consent) == Consent.LedgerState.IN_FORCE
-        assert house._was_denied(job)
         assert house._result_is_gone(earlier)
         house.mend()  # the relay hears the ledger's events again, from where the old database was
         house.until(lambda: state_of(consent) == Consent.LedgerState.REVOKED, "the database has caught up")
+        house.settled(job)
+        assert house._was_denied(job)
 
 
 @contextmanager
