@@ -1,6 +1,7 @@
 """fsck of a real channel: good after all that happened on it, and not after its peer's files were changed."""
 
 from deploy.fabric.network import Network
+from deploy.fabric.ready import wait_until_ready
 from ledger.fsck import check
 from tests.fabric.conftest import make, unmake
 from tests.ledger.conformance import Given, commit
@@ -24,7 +25,7 @@ def test_somebody_changes_a_block_in_the_peers_files() -> None:
         network.kill(f"peer.{msp}")
         assert _rewrite(network, msp, given.commitment) == 1
         network.start(f"peer.{msp}")
-        network._wait_until_ready()
+        wait_until_ready(network.organisations, network.ledger, logs=network.folder / "logs")
         found = check(network.url)
         assert (found.good, found.block) == (False, outcome.block)
     finally:
