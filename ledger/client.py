@@ -143,7 +143,8 @@ class Ledger(Protocol):
     def events(self, after: tuple[int, int], *, wait: float) -> Iterator[Event]:
         """Events after the checkpoint `(block, index)`, oldest first; `(-1, -1)` is the beginning.
 
-        Ends when none came for `wait` seconds. The caller makes its checkpoint durable together
+        Ends when none came for `wait` seconds and all that the ledger had at first was looked through; else
+        raises LedgerError. The caller makes its checkpoint durable together
         with what it did, and handles an event that comes twice.
         """
         ...

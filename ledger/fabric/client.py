@@ -37,6 +37,7 @@ REFUSAL = re.compile(r"([a-z0-9_]+): (.+)", re.DOTALL)
 # has just started or is under load. The same proposal passes soon after.
 ATTEMPTS = 4
 CLOCK_SKEW = "clock_skew"
+STALL_SECONDS = 10.0  # in which a block that our peer has must come
 
 
 class FabricLedger:
@@ -251,9 +252,10 @@ class FabricLedger:
     def events(self, after: tuple[int, int], *, wait: float) -> Iterator[Event]:
         """Events of valid transactions of our chaincode, read from the blocks themselves.
 
-        `index` is the transaction's place in its block. Raises LedgerError.
+        `index` is the transaction's place in its block. Raises LedgerError; also where a block that our peer
+        has now does not come (`ledger_blocks_missing`): silence is not the ledger's end.
         """
-        for block in self.blocks(max(0, after[0]), wait=wait):
+        for block in self.blocks(max(0, after[0]), wait=wait, at_least=self.height()):
             for entry in blocks.transactions(block):
                 event = entry.event
                 if event is None or not entry.is_valid or event.chaincode != self._profile.chaincode:
@@ -262,8 +264,12 @@ class FabricLedger:
                     payload = canonical.load_canonical(event.payload)
                     yield Event(entry.block, entry.index, entry.tx_id, event.name, payload)
 
-    def blocks(self, start: int, *, wait: float) -> Iterator[Any]:
-        """Whole blocks from `start` on; ends when none came for `wait` seconds. Raises LedgerError."""
+    def blocks(self, start: int, *, wait: float, at_least: int = 0) -> Iterator[Any]:
+        """Whole blocks from `start` on; ends when none came for `wait` seconds. Raises LedgerError.
+
+        Before it has handed out those below `at_least` it waits longer, and then raises.
+        """
+        expected = start
         stream = self._peers[self._identity.org][0].blocks(start)
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -278,14 +284,21 @@ class FabricLedger:
         threading.Thread(target=receive, daemon=True).start()
         try:
             while True:
+                behind = expected < at_least
                 try:
-                    item = arrived.get(timeout=wait)
+                    item = arrived.get(timeout=max(wait, STALL_SECONDS) if behind else wait)
                 except queue.Empty:
+                    if behind:
+                        raise LedgerError(
+                            "Our peer hands out no block, though it has more: see its log. It is asked again.",
+                            code="ledger_blocks_missing",
+                        ) from None
                     return
                 if item is None:
                     return
                 if isinstance(item, Failure):
                     raise LedgerError(f"Our peer's blocks cannot be read ({item}).")
+                expected = item.header.number + 1
                 yield item
         finally:
             stream.close()

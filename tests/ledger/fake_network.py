@@ -52,6 +52,7 @@ class FakeNetwork:
         self.peers: dict[str, FakePeer] = {}
         self.away: set[str] = set()  # organisations whose peer answers nobody
         self.orderer_away = False
+        self.mute = False  # True: peers hand out no block
         self.hold = False  # True: envelopes wait for `cut`
         self._waiting: list[bytes] = []
         self._lock = threading.RLock()
@@ -305,7 +306,7 @@ class _Deliver(events_pb2_grpc.DeliverServicer):  # type: ignore[misc]
         number, stop = seek.start.specified.number, seek.stop.specified.number
         while context.is_active() and number <= stop:
             with self._peer.height:
-                if len(self._peer.chain) <= number:
+                if self._network.mute or len(self._peer.chain) <= number:
                     self._peer.height.wait(0.05)
                     continue
             yield events_pb2.DeliverResponse(block=self._peer.chain[number])

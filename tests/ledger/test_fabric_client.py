@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from fabric_protos.common import common_pb2
 
+from ledger import outbox
 from ledger.chaincode import Contract
-from ledger.client import Envelope
+from ledger.client import Envelope, Event
 from ledger.contract.errors import Refused
 from ledger.contract.state import Endorsers, Json, Result, State, Transaction
 from ledger.errors import LedgerError, OutcomeUnknown, PrepareError, SendError
-from ledger.fabric import blocks
+from ledger.fabric import blocks, client
 from ledger.fabric.client import FabricLedger
 from ledger.fabric.profile import Profile
 from tests.ledger.fake_network import ORGANISATIONS, FakeNetwork
@@ -250,6 +252,37 @@ def test_events_go_on_after_the_checkpoint(network: FakeNetwork, ledger: FabricL
     keys = [event.payload["key"] for event in ledger.events((1, 1), wait=0.3)]
     assert keys == ["c", "d"]
     assert list(ledger.events((2, 0), wait=0.1)) == []
+
+
+def test_a_peer_that_keeps_blocks_back_is_not_taken_for_the_end(
+    network: FakeNetwork, ledger: FabricLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(ledger, "a")
+    monkeypatch.setattr(client, "STALL_SECONDS", 0.3)
+    network.mute = True
+    with pytest.raises(LedgerError) as raised:
+        list(ledger.events((-1, -1), wait=0.05))
+    assert raised.value.code == "ledger_blocks_missing"
+    network.mute = False
+    assert len(list(ledger.events((-1, -1), wait=0.05))) == 1
+
+
+@pytest.mark.django_db
+def test_who_could_not_read_the_blocks_has_not_caught_up(
+    network: FakeNetwork, ledger: FabricLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(ledger, "a")
+    monkeypatch.setattr(client, "STALL_SECONDS", 0.3)
+    heard: list[Event] = []
+    handlers = {"Put": heard.append}
+    network.mute = True
+    with pytest.raises(LedgerError):
+        outbox.follow(ledger, listener="test", handlers=handlers, wait=0.05)
+    lately = timedelta(minutes=1)
+    assert not outbox.is_caught_up("test", height=ledger.height(), within=lately)
+    network.mute = False
+    assert outbox.follow(ledger, listener="test", handlers=handlers, wait=0.05) == 1
+    assert outbox.is_caught_up("test", height=ledger.height(), within=lately)
 
 
 def test_events_of_invalid_transactions_are_not_told(network: FakeNetwork, ledger: FabricLedger) -> None:
