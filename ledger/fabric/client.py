@@ -290,7 +290,7 @@ class FabricLedger:
                 except queue.Empty:
                     if behind:
                         raise LedgerError(
-                            "Our peer hands out no block, though it has more: see its log. It is asked again.",
+                            "Our peer has more blocks and hands none out: see its log. It is asked again.",
                             code="ledger_blocks_missing",
                         ) from None
                     return

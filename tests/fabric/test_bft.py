@@ -105,7 +105,7 @@ def _sent(ledger: Ledger, envelope: Envelope) -> Outcome:
 
 
 def _alter(network: Network, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quorum of signatures holds; one less, one altered, one twice, or another byte of the block does not."""
+    """A quorum of signatures holds; one less, one altered, one twice or another byte does not."""
     handed_out = FabricLedger.blocks
 
     def verdict(change: Callable[[Any], None]) -> tuple[bool, int | None]:
