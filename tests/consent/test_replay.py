@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ from ledger.audit.models import AuditRow
 from ledger.client import Ledger
 from ledger.contract import canonical
 from ledger.contract.consents import commitment
+from ledger.contract.transactions import run
 from ledger.embedded.client import EmbeddedLedger
 from ledger.embedded.folder import make_ledger
 from ledger.embedded.server import LedgerProcess
 from ledger.models import LedgerTransaction
 from tests.ledger.conformance import Given, submit
+from tests.ledger.fake_network import FakeNetwork
 from tests.questions import ask, in_force
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +33,7 @@ Here = Consent.LedgerState
 
 @dataclass
 class House:
-    """The real contract on an embedded ledger, and the identities that a test needs."""
+    """The real contract on a ledger, and the identities that a test needs."""
 
     keyholder: Ledger
     gateway: Ledger
@@ -43,10 +46,8 @@ class House:
         assert submit(self.gateway, "RevokeConsent", {"consent": consent}).is_valid
 
 
-@pytest.fixture
-def house(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(replay, "EVENT_SECONDS", 0.05)
-    folder: Path = tmp_path_factory.mktemp("ledger")
+@contextmanager
+def embedded(folder: Path) -> Iterator[House]:
     make_ledger(folder)
     process = LedgerProcess(folder)
     made = House(*(EmbeddedLedger(folder, identity=name) for name in ("keyholder", "gateway")))
@@ -54,6 +55,30 @@ def house(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     made.keyholder.close()
     made.gateway.close()
     process.close()
+
+
+@contextmanager
+def peers(folder: Path) -> Iterator[House]:
+    """Fabric's client and the chaincode on fake peers of two organisations."""
+    network = FakeNetwork(folder, run)
+    admin = network.ledger("admin")
+    for org in network.orgs:
+        assert submit(admin, "RegisterOrganisation", {"org": org}).is_valid
+    admin.close()
+    made = House(network.ledger("keyholder"), network.ledger("gateway"))
+    yield made
+    made.keyholder.close()
+    made.gateway.close()
+    network.close()
+
+
+@pytest.fixture(params=[embedded, peers], ids=["embedded", "peers"])
+def house(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
+    monkeypatch.setattr(replay, "EVENT_SECONDS", 0.05)
+    with request.param(tmp_path_factory.mktemp("ledger")) as made:
+        yield made
 
 
 @pytest.fixture
