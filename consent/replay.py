@@ -173,6 +173,8 @@ def compare(on_ledger: Mapping[str, OnLedger], ask_keyholder: AskKeyholder | Non
         truth, row = on_ledger.get(id), here.get(id)
         if truth is not None:
             found += _of_ledger(id, truth, kept.get(id))
+        if row is None and id in moving:
+            continue  # its stop is on its way
         if row is None:
             found.append(Difference(id, "missing_here", ledger=truth.state if truth else ""))
         elif truth is None:
@@ -272,6 +274,27 @@ def repair(differences: Sequence[Difference], on_ledger: Mapping[str, OnLedger])
             _record(row)
             done[one.code] += 1
     return done
+
+
+def stop_missing(differences: Sequence[Difference], stop: Callable[[str], None]) -> int:
+    """End what is in force on the ledger and unknown here, so that nobody uses what its patient cannot see.
+
+    Nothing of it can be made again: the keyholder keeps what was decided, not the question, the words that
+    the patient read, or the FHIR Consent. `stop(consent)` has the keyholder refuse it at once; the ledger
+    follows. It cannot be undone: a newer backup is better. The number of stops; each is recorded.
+    """
+    missing = [one.consent for one in differences if is_missing(one)]
+    for consent in missing:
+        stop(consent)
+        with transaction.atomic():
+            outbox.enqueue(name="RevokeConsent", args={"consent": consent}, reference=f"consent/{consent}")
+            record(kind="consent.replayed", actor=REPLAY, consent=consent, code="stopped_missing")
+    return len(missing)
+
+
+def is_missing(one: Difference) -> bool:
+    """In force on the ledger, and its patient sees nothing of it here."""
+    return one.code == "missing_here" and one.ledger == LedgerState.IN_FORCE
 
 
 def _move(row: Consent, truth: OnLedger) -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from consent import replay
 from consent.models import Consent
 from consent.replay import Difference, OnLedger
+from ledger import outbox
 from ledger.audit.models import AuditRow
 from ledger.client import Ledger
 from ledger.contract import canonical
@@ -177,6 +178,20 @@ def test_what_only_one_side_has(house: House, row: Consent) -> None:
     row.refresh_from_db()
     assert (row.ledger_state, row.status) == ("refused", "entered-in-error")
     assert found(house) == {("missing_here", "", "in_force")}
+
+
+def test_what_nobody_can_see_here_is_stopped_when_asked(house: House) -> None:
+    """Only what is in force, the keyholder first, once; and the ledger has it when the relay has sent it."""
+    lost, over = house.grant(Given()), house.grant(Given())
+    house.stop(over)
+    truth, told = replay.derive(house.gateway), []
+    assert replay.stop_missing(replay.compare(truth), told.append) == 1
+    assert told == [lost]
+    assert found(house) == {("missing_here", "", "revoked")}  # the other is on its way
+    assert replay.stop_missing(replay.compare(truth), told.append) == 0
+    assert outbox.send_pending(house.gateway) == 1
+    assert {one.state for one in replay.derive(house.gateway).values()} == {"revoked"}
+    assert AuditRow.objects.filter(kind="consent.replayed").count() == 1
 
 
 def test_another_end_and_another_version(house: House, row: Consent) -> None:

@@ -107,3 +107,8 @@ def test_what_differs_on_a_channel_is_found_and_put_right(
     }
     assert Consent.objects.get(pk=stopped).ledger_state == Consent.LedgerState.REVOKED
     assert Consent.objects.get(pk=agreed).ledger_state == Consent.LedgerState.IN_FORCE
+
+    # What nobody here can see is ended when that is asked for, by the keyholder at once.
+    _, report = replay("--stop-missing")
+    assert ("missing_here", lost) not in found(report)
+    assert rig.keyholder.kept_openings(commitments={lost: "0" * 64})[lost]["stopped"]

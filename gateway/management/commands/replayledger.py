@@ -17,6 +17,12 @@ from gateway.keyholder.client import Keyholder
 from ledger.client import connect
 from ledger.errors import GatewayError
 
+MISSING = (
+    "Consents in force on the ledger are not in this database: their patients can neither see nor stop them "
+    "here, and they cannot be made again from what the keyholder keeps. Restore a newer backup; where there is "
+    "none, end them with --stop-missing. That cannot be undone."
+)
+
 
 class Command(BaseCommand):
     help = (
@@ -26,6 +32,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--repair", action="store_true", help="put the database's readable copies right, then look again"
+        )
+        parser.add_argument(
+            "--stop-missing",
+            action="store_true",
+            help="stop for good what is in force on the ledger and not in the database",
         )
         parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
         parser.add_argument(
@@ -44,6 +55,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report, sort_keys=True))
         else:
             self._print(consents, found, repaired)
+        if any(replay.is_missing(one) for one in found):
+            self.stderr.write(MISSING)
         if found:
             raise SystemExit(1)
 
@@ -64,6 +77,11 @@ class Command(BaseCommand):
             repaired: Counter[str] = Counter()
             if options["repair"] and found:
                 repaired = replay.repair(found, truth)
+            if options["stop_missing"]:
+                repaired["missing_here"] = replay.stop_missing(
+                    found, lambda consent: keyholder.stop(consent=consent)
+                )
+            if repaired:
                 found = replay.compare(truth, ask)
             return len(truth), found, repaired
         finally:
