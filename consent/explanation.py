@@ -115,3 +115,9 @@ def reading_grade(text: str) -> float:
 def longest_sentence(text: str) -> int:
     """Words in the longest sentence of `text`."""
     return max((len(words(sentence)) for sentence in sentences(text)), default=0)
+
+
+def error_sentence(*, people: int, wrong: int) -> str:
+    """What a test found, out of every 100, rounded up: a patient must not read less than was measured."""
+    of_100 = -(-100 * wrong // people)
+    return f"In a test by the hospital, the program was wrong for {of_100} out of every 100 people."

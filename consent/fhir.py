@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from consent.answers import IN_PORTAL, Authority, How
 from consent.models import ConsentRequest
 from ledger.contract import duo, purposes
 from ledger.contract.consents import AI_MODEL
@@ -34,6 +35,7 @@ def build_consent(
     sensitive: Sequence[str],
     starts: datetime,
     ends: datetime,
+    how: How = IN_PORTAL,
 ) -> Json:
     """FHIR R4 Consent (status active) that permits what was chosen, and nothing else.
 
@@ -59,15 +61,15 @@ def build_consent(
         ],
         "class": [_coding(RESOURCE_TYPES, kind) for kind in sorted(set(kinds))],
     }
-    return {**_frame(consent_id, request, starts), "status": "active", "provision": provision}
+    return {**_frame(consent_id, request, starts, how), "status": "active", "provision": provision}
 
 
-def build_refusal(*, consent_id: str, request: ConsentRequest, at: datetime) -> Json:
+def build_refusal(*, consent_id: str, request: ConsentRequest, at: datetime, how: How = IN_PORTAL) -> Json:
     """FHIR R4 Consent (status rejected) that denies everything that was asked."""
-    return {**_frame(consent_id, request, at), "status": "rejected", "provision": {"type": "deny"}}
+    return {**_frame(consent_id, request, at, how), "status": "rejected", "provision": {"type": "deny"}}
 
 
-def _frame(consent_id: str, request: ConsentRequest, at: datetime) -> Json:
+def _frame(consent_id: str, request: ConsentRequest, at: datetime, how: How) -> Json:
     """What every Consent of ours has: scope, category, whose, when, what was read, who keeps the records."""
     return {
         "resourceType": "Consent",
@@ -76,14 +78,41 @@ def _frame(consent_id: str, request: ConsentRequest, at: datetime) -> Json:
         "category": [{"coding": [_coding(LOINC, "59284-0")]}],
         "patient": {"reference": f"Patient/{request.patient_id}"},
         "dateTime": _instant(at),
-        "performer": [{"reference": f"Patient/{request.patient_id}"}],
+        "performer": [_performer(request, how)],
         "organization": [{"display": settings.CUSTODIAN}],
-        "policy": [{"uri": notice_uri(request.notice.digest)}],
+        "policy": [{"uri": uri_of(request.notice.digest)}],
+        **_written_down(request, at, how),
     }
 
 
-def notice_uri(digest: str) -> str:
-    """The notice by its SHA-256 (hex), as a URI: RFC 6920 section 3."""
+def _performer(request: ConsentRequest, how: How) -> Json:
+    """Who agreed: the patient, or a related person by what they are to her; their name stays on the paper."""
+    if how.authority == Authority.PATIENT:
+        return {"reference": f"Patient/{request.patient_id}"}
+    return {"type": "RelatedPerson", "display": str(how.authority)}
+
+
+def _written_down(request: ConsentRequest, at: datetime, how: How) -> Json:
+    """For an answer on paper or by phone: it was read back to the person, and the paper by its SHA-256."""
+    if how.staff is None:
+        return {}
+    found: Json = {
+        "verification": [
+            {"verified": True, "verifiedWith": _performer(request, how), "verificationDate": _instant(at)}
+        ]
+    }
+    if how.scan is not None:
+        found["sourceAttachment"] = {
+            "contentType": how.scan.media_type,
+            "url": uri_of(how.scan.digest),
+            "size": how.scan.size,
+            "creation": _instant(at),
+        }
+    return found
+
+
+def uri_of(digest: str) -> str:
+    """A notice or a scan by its SHA-256 (hex), as a URI: RFC 6920 section 3."""
     return "ni:///sha-256;" + base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
 
 

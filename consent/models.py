@@ -60,6 +60,10 @@ class Requester(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=200)
     contact = models.CharField(max_length=200, blank=True)
+    # v3-ActReason codes that were agreed with it; a question for another purpose is flagged at review.
+    purposes = models.JSONField(default=list, blank=True)
+    # From then on its questions and its jobs are not taken.
+    suspended_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -107,10 +111,23 @@ class Notice(models.Model):
         super().save(*args, **kwargs)  # type: ignore[arg-type]
 
 
+class Questions(models.QuerySet["ConsentRequest"]):
+    """Questions, and whom they may be shown to."""
+
+    def shown_to(self, patient: Patient) -> "Questions":
+        """Those that this patient was asked: what is in review, or never passed it, is not hers to see."""
+        return self.filter(patient=patient, asked_at__isnull=False)
+
+
 class ConsentRequest(models.Model):
-    """One question to one patient: may this requester use these records, for this, until then?"""
+    """One question to one patient: may this requester use these records, for this, until then?
+
+    A reviewer reads it before the patient does: REVIEW → PENDING (the patient is asked), or SENT_BACK.
+    """
 
     class State(models.TextChoices):
+        REVIEW = "review"
+        SENT_BACK = "sent_back"
         PENDING = "pending"
         ANSWERED = "answered"
         WITHDRAWN = "withdrawn"
@@ -130,14 +147,44 @@ class ConsentRequest(models.Model):
     what_can_go_wrong = models.TextField(blank=True)
     share_until = models.DateField()
     answer_by = models.DateField()
-    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    state = models.CharField(max_length=10, choices=State, default=State.REVIEW)
     created_at = models.DateTimeField(auto_now_add=True)
+    # The review: due when, whose, who decided, why it was sent back (codes), when the patient was asked.
+    review_by = models.DateField(null=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    reviewed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    send_back_reasons = models.JSONField(default=list, blank=True)
+    asked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = Questions.as_manager()
 
     class Meta:
-        indexes = [models.Index(fields=["patient", "state"])]
+        indexes = [
+            models.Index(fields=["patient", "state"]),
+            models.Index(fields=["state", "review_by", "id"], name="review_queue"),
+        ]
 
     def __str__(self) -> str:
         return f"request of {self.requester}"
+
+
+class Scan(models.Model):
+    """The paper behind an answer, encrypted at rest (consent/scans.py). Only its hash is anchored."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="scans")
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the file")
+    media_type = models.CharField(max_length=20)
+    size = models.PositiveIntegerField(help_text="bytes of the file")
+    sealed = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return "scan"
 
 
 class Consent(models.Model):
@@ -164,6 +211,17 @@ class Consent(models.Model):
         NINETY_DAYS = "90_days"
         UNTIL = "until"
 
+    class GivenBy(models.TextChoices):
+        PORTAL = "portal"
+        PAPER = "paper"
+        PHONE = "phone"
+
+    class Authority(models.TextChoices):
+        PATIENT = "patient"
+        PARENT = "parent"
+        GUARDIAN = "guardian"
+        ATTORNEY = "attorney"
+
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     request = models.ForeignKey(ConsentRequest, on_delete=models.PROTECT, related_name="consents")
     patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="consents")
@@ -176,6 +234,15 @@ class Consent(models.Model):
     kinds = models.JSONField(default=list, help_text="FHIR resource types given")
     sensitive = models.JSONField(default=list, help_text="v3-ActCode sensitivity codes given")
     fhir = models.JSONField(help_text="the FHIR R4 Consent, as given")
+    # How the answer came, by whose authority, and which member of staff wrote it down (paper and phone).
+    given_by = models.CharField(max_length=6, choices=GivenBy, default=GivenBy.PORTAL)
+    authority = models.CharField(max_length=8, choices=Authority, default=Authority.PATIENT)
+    recorded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    scan = models.ForeignKey(Scan, null=True, blank=True, on_delete=models.PROTECT, related_name="consents")
+    # Written down by mistake: it never was an answer, and the question is open again.
+    invalid_at = models.DateTimeField(null=True, blank=True)
     decided_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True)
     granted_at = models.DateTimeField(null=True)

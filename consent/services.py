@@ -1,4 +1,4 @@
-"""What changes in this room: asking, answering, stopping, and what the ledger said about it.
+"""What changes in this room: answering, stopping, and what the ledger said about it (asking: asking.py).
 
 An act writes its row, its outbox row and its audit row in one database transaction. The ledger
 follows; its event brings the outcome to the `record_…` functions at the end of this file, which may be
@@ -7,15 +7,17 @@ called twice with the same event. What is not allowed raises RefusedTransition a
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from consent import explanation, fhir
-from consent.models import Consent, ConsentRequest, Notice, Patient, Requester, random_id
+from consent import fhir
+from consent.answers import IN_PORTAL, How
+from consent.asking import ask, expire_requests, record_act, settle, withdraw_request
+from consent.models import Consent, ConsentRequest, Patient, random_id
 from consent.patients import (
     accept_invitation,
     find_invitation,
@@ -26,7 +28,7 @@ from consent.patients import (
 )
 from consent.state import end_of
 from ledger import outbox
-from ledger.audit.log import Actor, record
+from ledger.audit.log import Actor
 from ledger.client import Event
 from ledger.errors import InvalidInput, RefusedTransition
 from ledger.models import LedgerTransaction
@@ -58,95 +60,6 @@ __all__ = [
 Status, LedgerState, Duration = Consent.Status, Consent.LedgerState, Consent.Duration
 RELAY = Actor.system("relay")
 
-EXPIRE_AT_ONCE = 500  # requests for each call of expire_requests
-
-
-# Asking
-
-
-@transaction.atomic
-def ask(
-    *,
-    requester: Requester,
-    patient: Patient,
-    notice: Notice,
-    model: str,
-    purpose: str,
-    use: Sequence[str],
-    kinds: Sequence[str],
-    what_for: str,
-    share_until: date,
-    answer_by: date,
-    sensitive: Sequence[str] = (),
-    who_sees: str = "",
-    what_can_go_wrong: str = "",
-    by: Actor | None = None,
-) -> ConsentRequest:
-    """Put one question to one patient.
-
-    `model` is the digest of the AI model, `purpose` a v3-ActReason code, `use` DUO codes, `kinds` FHIR
-    resource types, `sensitive` v3-ActCode sensitivity codes. The texts are what the patient reads: at most
-    20 words in a sentence. `by` defaults to the requester as an AI client. Raises InvalidInput,
-    RefusedTransition (`not_linked`).
-    """
-    today = timezone.localdate()
-    _check_question(model, purpose, use, kinds, sensitive)
-    for text in (what_for, who_sees, what_can_go_wrong):
-        if explanation.longest_sentence(text) > explanation.LONGEST_SENTENCE:
-            raise InvalidInput(
-                "Write sentences of at most 20 words; a patient will read them.", code="hard_to_read"
-            )
-    if not what_for.strip() or len(what_for) > 300 or len(who_sees) > 300 or len(what_can_go_wrong) > 2000:
-        raise InvalidInput("Say what the records are for, in at most 300 characters.", code="what_for")
-    if not today <= answer_by < share_until:
-        raise InvalidInput("The answer is due today or later, and before the sharing ends.", code="dates")
-    if not patient.record_id:
-        raise RefusedTransition("This patient has no linked record yet.", code="not_linked")
-    request = ConsentRequest.objects.create(
-        requester=requester,
-        patient=patient,
-        notice=notice,
-        model=model,
-        purpose=purpose,
-        use=sorted(set(use)),
-        kinds=sorted(set(kinds)),
-        sensitive=sorted(set(sensitive)),
-        what_for=what_for.strip(),
-        who_sees=who_sees.strip(),
-        what_can_go_wrong=what_can_go_wrong.strip(),
-        share_until=share_until,
-        answer_by=answer_by,
-    )
-    _record("consent.asked", by or Actor.client(requester.id), request)
-    return request
-
-
-@transaction.atomic
-def withdraw_request(*, request: ConsentRequest, requester: Requester) -> None:
-    """The asker takes the question back while it is open. Raises RefusedTransition."""
-    if request.requester_id != requester.pk:
-        raise RefusedTransition("This question was asked by somebody else.", code="not_yours")
-    _settle(request, ConsentRequest.State.WITHDRAWN)
-    _record("request.withdrawn", Actor.client(requester.pk), request)
-
-
-def expire_requests(*, today: date | None = None) -> int:
-    """Close what was not answered in time: silence is No. Returns how many were closed."""
-    today = today or timezone.localdate()
-    due = ConsentRequest.objects.filter(state=ConsentRequest.State.PENDING, answer_by__lt=today)
-    closed = 0
-    for request in due.select_related("patient", "requester", "notice").order_by("answer_by")[
-        :EXPIRE_AT_ONCE
-    ]:
-        try:
-            with transaction.atomic():
-                _settle(request, ConsentRequest.State.EXPIRED)
-                _record("request.expired", RELAY, request)
-        except RefusedTransition:  # answered or withdrawn a moment ago
-            continue
-        closed += 1
-    return closed
-
 
 # Answering
 
@@ -159,28 +72,37 @@ def grant(
     kinds: Sequence[str],
     duration: str,
     sensitive: Sequence[str] = (),
+    how: How = IN_PORTAL,
 ) -> Consent:
     """The patient says yes to `kinds` (and to each of `sensitive` on its own) for `duration`.
 
+    `how` the answer came: by the patient in the portal, or written down by staff (consent/recorded.py).
     The consent is proposed until the ledger has it. Raises InvalidInput for a choice that was not
     offered, RefusedTransition for an answer that is not allowed (any more).
     """
     _check_answer(request, patient, kinds, sensitive, duration)
-    _settle(request, ConsentRequest.State.ANSWERED)
-    consent = _propose(request, kinds, sensitive, duration)
+    settle(request, ConsentRequest.State.ANSWERED)
+    consent = _propose(request, kinds, sensitive, duration, how=how)
     _send_to_keyholder("GrantConsent", consent)
-    _record("consent.granted", Actor.patient(patient.pseudonym), request, consent=consent.id, code="asked")
+    record_act(
+        "consent.granted",
+        how.actor or Actor.patient(patient.pseudonym),
+        request,
+        consent=consent.id,
+        code="asked",
+        **how.details,
+    )
     return consent
 
 
 @transaction.atomic
-def refuse(*, request: ConsentRequest, patient: Patient) -> Consent:
+def refuse(*, request: ConsentRequest, patient: Patient, how: How = IN_PORTAL) -> Consent:
     """The patient says no. Nothing goes to the ledger: what was not granted does not exist there.
 
     Raises RefusedTransition.
     """
     _check_may_answer(request, patient)
-    _settle(request, ConsentRequest.State.ANSWERED)
+    settle(request, ConsentRequest.State.ANSWERED)
     id, now = random_id(), timezone.now()
     consent = Consent.objects.create(
         id=id,
@@ -188,9 +110,16 @@ def refuse(*, request: ConsentRequest, patient: Patient) -> Consent:
         patient=patient,
         status=Status.REJECTED,
         ledger_state=LedgerState.NONE,
-        fhir=fhir.build_refusal(consent_id=id, request=request, at=now),
+        fhir=fhir.build_refusal(consent_id=id, request=request, at=now, how=how),
+        **how.fields,
     )
-    _record("consent.refused", Actor.patient(patient.pseudonym), request, consent=consent.id)
+    record_act(
+        "consent.refused",
+        how.actor or Actor.patient(patient.pseudonym),
+        request,
+        consent=consent.id,
+        **how.details,
+    )
     return consent
 
 
@@ -216,7 +145,7 @@ def replace(
     _check_choice(locked.request, kinds, sensitive, duration)
     newer = _propose(locked.request, kinds, sensitive, duration, replaces=locked)
     _send_to_keyholder("ReplaceConsent", newer)
-    _record(
+    record_act(
         "consent.replaced",
         Actor.patient(patient.pseudonym),
         newer.request,
@@ -234,7 +163,7 @@ def revoke(*, consent: Consent, patient: Patient, stop_now: Callable[[str], None
     opens nothing more from then on. The ledger follows. Raises RefusedTransition.
     """
     _require_owner(consent.patient_id, patient)
-    return _stop(consent, Actor.patient(patient.pseudonym), stop_now)
+    return stop(consent, Actor.patient(patient.pseudonym), stop_now)
 
 
 def use_up(*, consents: Sequence[str], stop_now: Callable[[str], None]) -> None:
@@ -242,12 +171,13 @@ def use_up(*, consents: Sequence[str], stop_now: Callable[[str], None]) -> None:
     once = Consent.objects.filter(pk__in=consents, duration=Duration.ONCE, stopped_at=None)
     for consent in once.filter(ledger_state=LedgerState.IN_FORCE):
         try:
-            _stop(consent, RELAY, stop_now)
+            stop(consent, RELAY, stop_now)
         except RefusedTransition:  # the patient was quicker
             continue
 
 
-def _stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consent:
+def stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consent:
+    """Stop `consent`, whoever asks: callers say why they may. Raises RefusedTransition (`not_in_force`)."""
     with transaction.atomic():
         now = timezone.now()
         # A replacement on its way would come into force after all: it is stopped with what it replaces. And
@@ -277,7 +207,7 @@ def _begin_stop(consent: Consent, by: Actor, now: datetime) -> None:
     consent.save(update_fields=["stopped_at", "status", "ledger_state"])
     # The outbox keeps the order within one reference: a grant still under way goes first.
     outbox.enqueue(name="RevokeConsent", args={"consent": consent.id}, reference=f"consent/{consent.id}")
-    _record("consent.stopped", by, consent.request, consent=consent.id)
+    record_act("consent.stopped", by, consent.request, consent=consent.id)
 
 
 # What the ledger said. Each may come twice: the conditional update lets the first one through.
@@ -288,7 +218,7 @@ def record_granted(event: Event) -> None:
     """ConsentGranted: the consent is in force, unless it was stopped meanwhile."""
     consent = _of_event(event)
     if consent is not None and _come_into_force(consent, event):
-        _record(
+        record_act(
             "consent.granted", RELAY, consent.request, consent=consent.id, code="committed", **_where(event)
         )
 
@@ -309,7 +239,7 @@ def record_replaced(event: Event) -> None:
     Consent.objects.filter(pk=consent.replaces_id).exclude(ledger_state=LedgerState.REVOKED).update(
         status=Status.INACTIVE, ledger_state=LedgerState.SUPERSEDED
     )
-    _record(
+    record_act(
         "consent.replaced",
         RELAY,
         consent.request,
@@ -326,11 +256,12 @@ def record_revoked(event: Event) -> None:
     consent = _of_event(event)
     if consent is None or consent.ledger_state == LedgerState.REVOKED:
         return
-    consent.status, consent.ledger_state = Status.INACTIVE, LedgerState.REVOKED
+    consent.status = Status.ENTERED_IN_ERROR if consent.invalid_at else Status.INACTIVE
+    consent.ledger_state = LedgerState.REVOKED
     consent.revoked_at = timezone.now()
     consent.stopped_at = consent.stopped_at or consent.revoked_at
     consent.save(update_fields=["status", "ledger_state", "revoked_at", "stopped_at"])
-    _record("consent.revoked", RELAY, consent.request, consent=consent.id, **_where(event))
+    record_act("consent.revoked", RELAY, consent.request, consent=consent.id, **_where(event))
 
 
 @transaction.atomic
@@ -347,7 +278,7 @@ def record_refused(row: LedgerTransaction) -> None:
     ).update(status=Status.ENTERED_IN_ERROR, ledger_state=LedgerState.REFUSED, replaces=None)
     if changed:
         kind = "consent.granted" if row.name == "GrantConsent" else "consent.replaced"
-        _record(kind, RELAY, consent.request, consent=consent.id, code=row.error_code or "refused")
+        record_act(kind, RELAY, consent.request, consent=consent.id, code=row.error_code or "refused")
 
 
 def consent_of(row: LedgerTransaction) -> Consent:
@@ -400,6 +331,7 @@ def _propose(
     duration: str,
     *,
     replaces: Consent | None = None,
+    how: How = IN_PORTAL,
 ) -> Consent:
     id, now = random_id(), timezone.now()
     ends = end_of(Duration(duration), request=request, now=now)
@@ -414,8 +346,9 @@ def _propose(
         sensitive=sorted(set(sensitive)),
         expires_at=ends,
         fhir=fhir.build_consent(
-            consent_id=id, request=request, kinds=kinds, sensitive=sensitive, starts=now, ends=ends
+            consent_id=id, request=request, kinds=kinds, sensitive=sensitive, starts=now, ends=ends, how=how
         ),
+        **how.fields,
     )
 
 
@@ -426,29 +359,6 @@ def _send_to_keyholder(name: str, consent: Consent) -> None:
         reference=f"consent/{consent.id}",
         through=LedgerTransaction.Through.KEYHOLDER,
     )
-
-
-def _settle(request: ConsentRequest, state: ConsentRequest.State) -> None:
-    """Close an open request, once: of two answers at the same moment, one is refused."""
-    pending = ConsentRequest.objects.filter(pk=request.pk, state=ConsentRequest.State.PENDING)
-    if not pending.update(state=state):
-        raise RefusedTransition("This question is no longer open.", code="not_open")
-    request.state = state
-
-
-def _check_question(
-    model: str, purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]
-) -> None:
-    if len(model) != 64 or set(model) - set("0123456789abcdef"):
-        raise InvalidInput("The AI model is named by its SHA-256 digest in lower-case hex.", code="model")
-    if purpose not in explanation.PURPOSES:
-        raise InvalidInput("The purpose is not a v3-ActReason code that we know.", code="purpose")
-    if set(use) - explanation.USES:
-        raise InvalidInput("One of the uses is not a DUO code that we know.", code="use")
-    if not kinds or set(kinds) - explanation.KINDS.keys():
-        raise InvalidInput("Name the kinds of record by FHIR resource types that we know.", code="kinds")
-    if set(sensitive) - explanation.SENSITIVE.keys():
-        raise InvalidInput("One of the sensitive kinds is not a code that we know.", code="sensitive")
 
 
 def _check_answer(
@@ -482,17 +392,3 @@ def _require_owner(owner_id: str, patient: Patient) -> None:
 
 def _lasts(consent: Consent, now: datetime) -> bool:
     return consent.expires_at is None or now < consent.expires_at
-
-
-def _record(kind: str, actor: Actor, request: ConsentRequest, **details: Any) -> None:
-    record(
-        kind=kind,
-        actor=actor,
-        subject=request.patient.pseudonym,
-        request=request.id,
-        requester=str(request.requester_id),
-        purpose=request.purpose,
-        model=request.model,
-        notice=request.notice.digest,
-        **details,
-    )

@@ -28,6 +28,8 @@ class State(StrEnum):
     STOPPED = "stopped"
     EXPIRED = "expired"
     REPLACED = "replaced"
+    IN_REVIEW = "in_review"  # a question that no patient has seen yet
+    MISTAKE = "mistake"  # staff wrote it down by mistake
 
 
 # What can still be stopped.
@@ -45,6 +47,8 @@ def state_of(consent: Consent, now: datetime | None = None) -> State:
         held.SUPERSEDED: State.REPLACED,
         held.REVOKING: State.STOPPING,
     }
+    if consent.invalid_at is not None and consent.ledger_state != held.REVOKING:
+        return State.MISTAKE
     if consent.status == Consent.Status.REJECTED:
         return State.REFUSED
     if consent.ledger_state in over:
@@ -65,6 +69,8 @@ def state_of_request(request: ConsentRequest) -> State | None:
             return State.NOT_ANSWERED
         case ConsentRequest.State.PENDING:
             return State.WAITING if timezone.localdate() <= request.answer_by else State.NOT_ANSWERED
+        case ConsentRequest.State.REVIEW | ConsentRequest.State.SENT_BACK:
+            return State.IN_REVIEW
     return None
 
 

@@ -31,4 +31,20 @@ def production_needs_many(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
         )
     if settings.DEBUG:
         found.append(Error("GATEWAY_DEBUG shows records to strangers.", hint="Unset it.", id="gateway.E003"))
+    if not settings.STAFF_SECOND_FACTOR:
+        found.append(
+            Error(
+                "Members of staff must sign in with a second factor.",
+                hint="Unset GATEWAY_STAFF_SECOND_FACTOR.",
+                id="gateway.E004",
+            )
+        )
+    if settings.AUTO_APPROVE:
+        found.append(
+            Error(
+                "Without a review, any question of an AI provider reaches patients unread.",
+                hint="Unset GATEWAY_AUTO_APPROVE.",
+                id="gateway.E005",
+            )
+        )
     return found

@@ -77,6 +77,7 @@ INSTALLED_APPS = [
     "gateway.records",
     "gateway.analysis",
     "gateway.portal",
+    "gateway.staff",
     "gateway.api",
 ]
 
@@ -183,6 +184,10 @@ AXES_VERBOSE = False
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_SENSITIVE_PARAMETERS = ["login", "username", "email", "password"]
+
+# Staff sign in with a second factor, and read each question before a patient does; a sandbox may leave it.
+STAFF_SECOND_FACTOR = flag("GATEWAY_STAFF_SECOND_FACTOR", True)
+AUTO_APPROVE = flag("GATEWAY_AUTO_APPROVE", False)
 
 # Sessions and browsers
 SESSION_COOKIE_AGE = 60 * 60 * 8

@@ -1,9 +1,28 @@
-"""What members of staff may do in the admin site: one group for each role, made after every migration."""
+"""What members of staff may do: one group for each role, made after every migration.
+
+ACTS is the staff site's table, act by act; ROLES the admin site's, model by model.
+"""
 
 from typing import Any
 
 READ = ("view",)
 WRITE = ("view", "add", "change")
+
+# Act or page of the staff site -> the roles that may. A superuser counts as an administrator, and no more:
+# whoever runs the machine does not decide for the clinic. Nobody has an act that stands in no row.
+ACTS: dict[str, frozenset[str]] = {
+    "see_queue": frozenset({"reviewer", "compliance", "auditor"}),
+    "review": frozenset({"reviewer"}),
+    "see_requesters": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
+    "change_requesters": frozenset({"administrator"}),
+    "test_models": frozenset({"reviewer"}),
+    "see_patients": frozenset({"clinician"}),
+    "record_answers": frozenset({"clinician"}),
+    "see_answers": frozenset({"clinician", "compliance", "auditor"}),
+    "mark_invalid": frozenset({"compliance"}),
+    "see_scans": frozenset({"clinician", "compliance"}),
+}
+STAFF_ROLES = tuple(sorted(frozenset().union(*ACTS.values())))
 
 # role -> model -> permissions. Rows of the ledger and of the audit log can only ever be read.
 ROLES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -11,6 +30,27 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
         "consent.patient": WRITE,
         "consent.consentrequest": READ,
         "consent.consent": READ,
+    },
+    "reviewer": {
+        "consent.consentrequest": READ,
+        "consent.requester": READ,
+        "consent.notice": READ,
+        "analysis.aimodel": READ,
+    },
+    "auditor": {
+        "consent.requester": READ,
+        "consent.notice": READ,
+        "consent.consentrequest": READ,
+        "analysis.aimodel": READ,
+        "ledger.ledgertransaction": READ,
+        "audit.auditrow": READ,
+        "audit.auditbatch": READ,
+    },
+    "administrator": {
+        "consent.requester": WRITE,
+        "consent.notice": READ,
+        "accounts.aiclient": WRITE,
+        "analysis.aimodel": WRITE,
     },
     "compliance": {
         "consent.patient": READ,

@@ -19,6 +19,9 @@ class AIModel(models.Model):
     provider = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="models")
     card = models.JSONField()
     state = models.CharField(max_length=12, choices=State, default=State.REGISTERING)
+    # The hospital's own test: on how many people, and for how many the program was wrong.
+    tested_people = models.PositiveIntegerField(null=True, blank=True)
+    tested_wrong = models.PositiveIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

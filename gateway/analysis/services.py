@@ -34,6 +34,7 @@ __all__ = [
     "client_view",
     "manifest",
     "record_model_registered",
+    "record_test",
     "recover",
     "register_model",
     "request_of",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 MOST_SUBJECTS = 200
+FEWEST_TESTED = 100
 RELAY = Actor.system("relay")
 
 
@@ -85,6 +87,28 @@ def suspend_model(*, model: AIModel, by: Actor) -> None:
     if not changed:
         raise RefusedTransition("Only an approved model can be suspended.", code="model_not_approved")
     _put_on_ledger(model, "suspended", by)
+
+
+@transaction.atomic
+def record_test(*, model: AIModel, people: int, wrong: int, by: Actor) -> None:
+    """What the hospital's own test found: wrong for `wrong` of `people` (100 or more). Raises InvalidInput.
+
+    Patients who are asked from now on read it under "What can go wrong".
+    """
+    if people < FEWEST_TESTED or not 0 <= wrong <= people:
+        raise InvalidInput(
+            "Test on 100 people or more; no more can be wrong than were tested.", code="tested"
+        )
+    model.tested_people, model.tested_wrong = people, wrong
+    model.save(update_fields=["tested_people", "tested_wrong"])
+    record(
+        kind="model.tested",
+        actor=by,
+        model=model.digest,
+        requester=str(model.provider_id),
+        people=people,
+        wrong=wrong,
+    )
 
 
 def _put_on_ledger(model: AIModel, state: str, by: Actor) -> None:
@@ -147,6 +171,8 @@ def submit(
     `idempotency_key` and `body` give the same job. `index_date` (default today) is the day that the
     records are read for. Raises InvalidInput.
     """
+    if requester.suspended_at:
+        raise RefusedTransition("The hospital takes no jobs from you now. Ask it why.", code="suspended")
     wanted = list(dict.fromkeys(subjects))
     today = timezone.localdate()
     index_date = index_date or today

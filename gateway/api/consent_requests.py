@@ -8,7 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from consent import notices, referrals, services
+from consent import notices, referrals, review, services
+from consent.explanation import error_sentence
 from consent.models import Consent, ConsentRequest, Requester
 from gateway.analysis.models import AIModel
 from gateway.api.idempotency import once
@@ -45,12 +46,16 @@ class ConsentRequests(APIView):
         return once(request, lambda requester: self._ask(requester, dict(question.validated_data)))
 
     def _ask(self, requester: Requester, question: dict[str, Any]) -> Response:
-        if not AIModel.objects.filter(
+        model = AIModel.objects.filter(
             digest=question["model"], provider=requester, state=AIModel.State.APPROVED
-        ).exists():
+        ).first()
+        if model is None:
             raise InvalidInput(
                 "This model is not registered and approved for you.", code="model_not_approved"
             )
+        if model.tested_people:
+            tested = error_sentence(people=model.tested_people, wrong=model.tested_wrong or 0)
+            question["what_can_go_wrong"] = f"{tested}\n{question['what_can_go_wrong']}"
         patient = referrals.redeem(code=question.pop("referral_code"), requester=requester)
         if patient is None:
             raise NotAvailable
@@ -78,4 +83,14 @@ def consent_request_body(asked: ConsentRequest) -> dict[str, Any]:
     in_force = asked.consents.filter(
         ledger_state=Consent.LedgerState.IN_FORCE, stopped_at=None, expires_at__gt=timezone.now()
     )
-    return {"id": asked.id, "available": in_force.exists()}
+    return {"id": asked.id, "available": in_force.exists(), "review": _review_of(asked)}
+
+
+def _review_of(asked: ConsentRequest) -> dict[str, Any]:
+    """How the hospital's review stands; what the patient does after it changes nothing here."""
+    if asked.asked_at is not None:
+        return {"state": "passed", "reasons": []}
+    if not asked.send_back_reasons:
+        return {"state": "waiting", "reasons": []}
+    reasons = [{"code": code, "detail": str(review.REASONS[code])} for code in asked.send_back_reasons]
+    return {"state": "sent_back", "reasons": reasons}

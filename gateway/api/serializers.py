@@ -45,11 +45,22 @@ class ConsentRequestIn(Strict):
     answer_by = serializers.DateField()
 
 
+class ReviewReasonOut(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ReviewOut(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(["waiting", "sent_back", "passed"])
+    reasons = ReviewReasonOut(many=True, help_text="why it was sent back; ask again with a new referral code")
+
+
 class ConsentRequestOut(serializers.Serializer[Any]):
     id = serializers.RegexField(DIGEST)
     available = serializers.BooleanField(
         help_text="a consent is in force; false for waiting, refused, ended and stopped alike"
     )
+    review = ReviewOut(help_text="the hospital reads each question before a patient does")
 
 
 class JobIn(Strict):

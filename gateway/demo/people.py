@@ -40,6 +40,7 @@ class Cast:
     resources: int
     patients: list[Patient]
     sign_ins: list[str] = field(default_factory=list)
+    reviewer: User | None = None
 
     @property
     def alice(self) -> Patient:
@@ -52,8 +53,11 @@ def gather(data: Path, *, count: int) -> Cast:
     taken = ingest.ingest([data])
     helix, client_id, client_secret = _helix()
     cast = Cast(helix, client_id, client_secret, taken.resources, [])
-    bob = _staff(cast, "bob", "a clinician, at /admin/", "clinician", "requesters")
-    _staff(cast, "dana", "the compliance officer, at /admin/", "compliance")
+    bob = _staff(cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters")
+    _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
+    cast.reviewer = _staff(cast, "rita", "a reviewer of questions, at /staff/", "reviewer")
+    _staff(cast, "omar", "an auditor, at /staff/", "auditor")
+    _staff(cast, "amal", "an administrator, at /staff/", "administrator")
     for record_id in records:
         patient = Patient.objects.get(record_id=record_id)
         code = consents.invite_again(patient=patient, by=SETUP)

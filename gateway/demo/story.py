@@ -28,7 +28,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from consent import referrals
+from consent import referrals, review
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from gateway.analysis.models import AIModel, Job, JobSubject
 from gateway.demo import people
@@ -79,7 +79,7 @@ class Story:
         self.model = self._model_is_approved(helix)
         self.token = self._token(cast.client_id, cast.client_secret)
 
-        self.say("Helix AI asks Alice, who reads the question and says yes in the portal")
+        self.say("Helix AI asks Alice; a reviewer passes the question on, and she says yes in the portal")
         asked = {patient.pk: self._ask(helix, patient) for patient in cast.patients}
         hers = self._say_yes(alice, asked[alice.pk])
         self.seen.granted = self._in_force_on_ledger(hers)
@@ -154,6 +154,7 @@ class Story:
         )
         if status != 201:
             raise StoryError(f"asking was answered with {status} {answer['code']}")
+        self._pass_review(str(answer["id"]))
         return str(answer["id"])
 
     def _start_job(self, requests: Sequence[str]) -> str:
@@ -173,6 +174,15 @@ class Story:
 
     def _results(self, job: str) -> list[dict[str, Any]]:
         return list(self._call("GET", f"/api/v1/jobs/{job}")[1].get("subjects", []))
+
+    def _pass_review(self, request: str) -> None:
+        """Rita reads the question; only then is the patient asked."""
+        assert self.cast is not None
+        assert self.cast.reviewer is not None
+        review.approve(
+            request=ConsentRequest.objects.select_related("patient", "notice").get(pk=request),
+            by=self.cast.reviewer,
+        )
 
     # What patients do, on the portal's pages
 

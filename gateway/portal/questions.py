@@ -28,7 +28,8 @@ Json = dict[str, Any]
 def find_question(patient: Patient, id: str) -> ConsentRequest:
     """The patient's own question; another's and none look the same. Raises Http404."""
     found = (
-        ConsentRequest.objects.filter(pk=id, patient=patient)
+        ConsentRequest.objects.shown_to(patient)
+        .filter(pk=id)
         .select_related("requester", "notice", "patient")
         .first()
     )
@@ -38,8 +39,11 @@ def find_question(patient: Patient, id: str) -> ConsentRequest:
 
 
 def answer_to(question: ConsentRequest) -> Consent | None:
-    """The latest answer to a question, if there is one; a change that the ledger refused never was."""
-    answers = question.consents.order_by("-decided_at")
+    """The latest answer to a question, if there is one; a change that the ledger refused never was.
+
+    Nor was what staff wrote down by mistake.
+    """
+    answers = question.consents.filter(invalid_at=None).order_by("-decided_at")
     answer = answers.exclude(ledger_state=Consent.LedgerState.REFUSED).first() or answers.first()
     if answer is not None:
         answer.request = question
@@ -50,7 +54,7 @@ def answer_to(question: ConsentRequest) -> Consent | None:
 @require_safe
 @for_patient
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
-    asked = ConsentRequest.objects.filter(patient=patient).select_related("requester").order_by("-created_at")
+    asked = ConsentRequest.objects.shown_to(patient).select_related("requester").order_by("-created_at")
     waiting = [each for each in asked[:200] if state_of_request(each) == State.WAITING]
     closed = [
         {"question": each, "state": state}

@@ -57,7 +57,7 @@ CODES = _are_codes
 
 _CONSENT = {
     "consent": ID, "request": ID, "requester": UUID, "purpose": PURPOSE, "model": ID, "notice": ID,
-    "tx_id": ID, "block": COUNT, "code": CODE,
+    "tx_id": ID, "block": COUNT, "code": CODE, "given_by": CODE, "authority": CODE, "scan": ID,
 }  # fmt: skip
 _JOB = {
     "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,
@@ -85,6 +85,11 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "consent.stopped": _CONSENT,
     "consent.revoked": _CONSENT,
     "consent.replayed": _CONSENT,  # the readable copy was put right from the ledger
+    "consent.withdrawn": _CONSENT,  # stopped by staff, as the patient asked on paper or by phone
+    "consent.entered_in_error": _CONSENT,
+    "request.owned": _CONSENT,
+    "request.approved": _CONSENT,
+    "request.sent_back": {**_CONSENT, "reasons": CODES},
     "request.withdrawn": _CONSENT,
     "request.expired": _CONSENT,
     "model.registered": _MODEL,
@@ -100,6 +105,12 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "patient.proofed": _PATIENT,
     "patient.linked": _PATIENT,
     "referral.issued": {"requester": UUID},
+    "requester.registered": {"requester": UUID},
+    "requester.changed": {"requester": UUID},
+    "requester.suspended": {"requester": UUID},
+    "requester.resumed": {"requester": UUID},
+    "model.tested": {"model": ID, "requester": UUID, "people": COUNT, "wrong": COUNT},
+    "scan.opened": {"scan": ID, "consent": ID},
     "client.registered": {"requester": UUID, "client": CLIENT},
     "client.secret_renewed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},

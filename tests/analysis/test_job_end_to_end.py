@@ -12,7 +12,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from consent import notices
+from consent import notices, review
 from consent import services as consents
 from consent.models import Consent, ConsentRequest, Patient, Requester, random_id
 from gateway.analysis import jobs, runner, sandbox, services, tasks
@@ -35,6 +35,7 @@ from ledger.embedded.client import EmbeddedLedger
 from ledger.errors import AccessDenied, RefusedTransition, SendError
 from tests.analysis.test_pce import condition, measured, patient, smoking
 from tests.faults.house import descendants
+from tests.questions import reviewer
 
 PCE = find("pce")
 KINDS = sorted(PCE.reads - {"Medication"})
@@ -97,7 +98,7 @@ class Play:
 
     def ask(self, asked: Patient, requester: Requester | None = None) -> ConsentRequest:
         today = timezone.localdate()
-        return consents.ask(
+        question = consents.ask(
             requester=requester or self.helix,
             patient=asked,
             notice=self.notice,
@@ -109,6 +110,8 @@ class Play:
             share_until=today + timedelta(days=90),
             answer_by=today + timedelta(days=9),
         )
+        review.approve(request=question, by=reviewer())
+        return question
 
     def yes(self, asked: Patient, kinds: list[str] | None = None, duration: str = "until") -> Consent:
         request = self.ask(asked)

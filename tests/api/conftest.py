@@ -17,6 +17,12 @@ from ledger.audit.log import Actor
 SECRET = "a secret of helix"
 
 
+@pytest.fixture(autouse=True)
+def sandbox(settings: Any) -> None:
+    """Questions reach patients unread, as in a sandbox; tests/staff has the review."""
+    settings.AUTO_APPROVE = True
+
+
 @pytest.fixture
 def application(helix: Requester) -> Any:
     found = Application.objects.create(

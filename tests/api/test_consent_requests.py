@@ -20,7 +20,11 @@ def test_a_patient_is_asked(call: Call, question: dict[str, Any], alice: Patient
     assert answer.status_code == 201
     body = answer.json()
     assert answer["Location"] == f"/api/v1/consent-requests/{body['id']}"
-    assert body == {"id": body["id"], "available": False}
+    assert body == {
+        "id": body["id"],
+        "available": False,
+        "review": {"state": "passed", "reasons": []},
+    }
     asked = ConsentRequest.objects.get()
     assert (asked.patient, asked.requester, asked.state) == (alice, helix, "pending")
 

@@ -26,7 +26,7 @@ def test_a_question_waits_for_its_patient_and_is_logged(alice: Any, helix: Any) 
     question = ask(helix, alice)
     assert state_of_request(question) == State.WAITING
     assert question.kinds == ["Condition", "MedicationRequest", "Observation"]
-    assert kinds_logged(alice) == ["consent.asked"]
+    assert kinds_logged(alice) == ["consent.asked", "request.approved"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_asker_takes_an_open_question_back_once(alice: Any, helix: Any) -> N
         services.withdraw_request(request=question, requester=helix)
     with pytest.raises(RefusedTransition):
         grant(question)
-    assert kinds_logged(alice) == ["consent.asked", "request.withdrawn"]
+    assert kinds_logged(alice) == ["consent.asked", "request.approved", "request.withdrawn"]
 
 
 def test_nobody_takes_back_what_another_asked(alice: Any, helix: Any) -> None:
@@ -90,4 +90,4 @@ def test_silence_is_no_from_the_day_after(alice: Any, helix: Any) -> None:
     assert services.expire_requests(today=question.answer_by + timedelta(days=1)) == 0
     question.refresh_from_db()
     assert state_of_request(question) == State.NOT_ANSWERED
-    assert kinds_logged(alice) == ["consent.asked", "request.expired"]
+    assert kinds_logged(alice) == ["consent.asked", "request.approved", "request.expired"]
