@@ -19,8 +19,8 @@ from ledger.errors import GatewayError
 
 MISSING = (
     "Consents in force on the ledger are not in this database: their patients can neither see nor stop them "
-    "here, and they cannot be made again from what the keyholder keeps. Restore a newer backup; where there is "
-    "none, end them with --stop-missing. That cannot be undone."
+    "here, and they cannot be made again from what the keyholder keeps. Restore a newer backup; where there "
+    "is none, end them with --stop-missing. That cannot be undone."
 )
 
 
