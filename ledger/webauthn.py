@@ -72,6 +72,13 @@ class Assertion:
         }
 
 
+def origin_of(url: str) -> str:
+    """The origin of a URL as a browser writes it: scheme, host, and the port unless it is the scheme's own."""
+    parts = urlsplit(url.lower())
+    port = parts.port if parts.port != {"http": 80, "https": 443}.get(parts.scheme) else None
+    return f"{parts.scheme}://{parts.hostname or ''}" + (f":{port}" if port else "")
+
+
 def relying_party(origin: str) -> str:
     """The RP id of an origin: its host, which is what our pages ask passkeys for."""
     return urlsplit(origin).hostname or ""

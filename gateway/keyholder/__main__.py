@@ -19,6 +19,7 @@ from gateway.keyholder.service import Service
 from gateway.keyholder.store import Store
 from ledger.client import connect, trust
 from ledger.errors import GatewayError
+from ledger.webauthn import origin_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="ROLE=ACCOUNT",
         default=(environment("KEYHOLDER_ALLOW") or "").split(),
-        help="worker, web, relay or ingest, and the account that may make its calls (KEYHOLDER_ALLOW)",
+        help="worker, web, relay, ingest or copier, and the account that may make its calls (KEYHOLDER_ALLOW)",
+    )
+    parser.add_argument(
+        "--origin",
+        default=environment("GATEWAY_URL", "http://localhost:8000"),
+        metavar="URL",
+        help="where the portal is: only what patients sign there counts (GATEWAY_URL)",
     )
     parser.add_argument(
         "--allow-accesses",
         action="store_true",
-        help="let the keyholder's own account ask for emergency and subject accesses, which need no consent",
+        help="let the keyholder's own account ask for and open accesses, emergencies too, which need no consent",
     )
     parser.add_argument(
         "--accept-clock",
@@ -64,7 +71,9 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
         if options.accept_clock:
             store.put_latest(int(time.time()))
         ledger = connect(ledger_url, identity="keyholder")
-        service = Service(store, ledger, trust(ledger_url), lease=options.lease)
+        service = Service(
+            store, ledger, trust(ledger_url), lease=options.lease, origin=origin_of(options.origin)
+        )
         server = start(
             service,
             options.socket or folder / "keyholder.sock",

@@ -63,6 +63,28 @@ class KeptOpening(TypedDict):
     stopped: bool
 
 
+class Signers(TypedDict):
+    """Passkeys by credential id (hex): those known, those that sign now; and until when none may (0: now)."""
+
+    known: list[str]
+    signing: list[str]
+    quiet_until: int
+
+
+class Draft(Signers):
+    """`commitment` (hex) is what the patient signs."""
+
+    commitment: str
+
+
+class SignedConsent(TypedDict):
+    """`signature` with the key that checks it; `evidence` of the block that granted it, if there is one."""
+
+    commitment: str
+    signature: Json
+    evidence: Json | None
+
+
 class SubjectOfPart(TypedDict):
     subject: str
     patient: str
@@ -184,13 +206,59 @@ class Keyholder:
 
     # Consents
 
-    def grant(self, *, consent: str, patient: str, fhir: Json, replaces: str | None = None) -> Submitted:
+    def draft(self, *, consent: str, patient: str, fhir: Json) -> Draft:
+        """What a patient is to sign for this consent; nothing is submitted. Repeat it freely."""
+        params = {"consent": consent, "patient": patient, "fhir": fhir}
+        return self._call("draft", params)  # type: ignore[return-value]
+
+    def signers(self, *, patient: str) -> Signers:
+        return self._call("signers", {"patient": patient})  # type: ignore[return-value]
+
+    def enrol_passkey(
+        self, *, patient: str, credential: str, public_key: bytes, voucher: Json | None = None
+    ) -> int:
+        """Know a passkey (DER SubjectPublicKeyInfo); since when it signs. Every passkey after the first needs
+        the `voucher` of one that signs: an assertion of `ledger.webauthn.passkey_challenge`."""
+        params = {
+            "patient": patient,
+            "credential": credential,
+            "public_key_b64": to_b64(public_key),
+            "voucher": voucher,
+        }
+        return int(self._call("enrol_passkey", params)["since"])
+
+    def drop_passkeys(self, *, patient: str) -> int:
+        """None of the patient's passkeys signs any more; until when nobody says yes for her."""
+        return int(self._call("drop_passkeys", {"patient": patient})["until"])
+
+    def signed_consent(self, *, consent: str, patient: str) -> SignedConsent:
+        """What shows others that the patient signed. Raises RefusedTransition (`not_signed`)."""
+        params = {"consent": consent, "patient": patient}
+        return self._call("signed_consent", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def grant(
+        self,
+        *,
+        consent: str,
+        patient: str,
+        fhir: Json,
+        replaces: str | None = None,
+        signature: Json | None = None,
+        signature_required: bool = False,
+    ) -> Submitted:
         """Keep the opening and put its commitment on the ledger; repeat it freely."""
-        params = {"consent": consent, "patient": patient, "fhir": fhir, "replaces": replaces}
+        params = {
+            "consent": consent,
+            "patient": patient,
+            "fhir": fhir,
+            "replaces": replaces,
+            "signature": signature,
+            "signature_required": signature_required,
+        }
         return self._call("grant", params, LEDGER_SECONDS)  # type: ignore[return-value]
 
     def grant_many(self, *, grants: Sequence[Json]) -> dict[str, Submitted]:
-        """`grant` for each of `{"consent", "patient", "fhir"}`, in one transaction; answers by consent."""
+        """`grant` for each of its arguments but `replaces`, in one transaction; answers by consent."""
         found: dict[str, Submitted] = self._call("grant_many", {"grants": list(grants)}, LEDGER_SECONDS)[
             "answers"
         ]
@@ -267,6 +335,13 @@ class Keyholder:
     def open_access(self, *, access: str, after: str | None = None, limit: int = 1) -> OpenChunks:
         """The next chunks of the patient that the access names, with their keys. Raises AccessDenied."""
         found = self._call("open_access", {"access": access, "after": after, "limit": limit}, LEDGER_SECONDS)
+        for chunk in found["chunks"]:
+            chunk["key"] = bytes.fromhex(chunk["key"])
+        return found  # type: ignore[return-value]
+
+    def open_copy(self, *, access: str, after: str | None = None, limit: int = 1) -> OpenChunks:
+        """As `open_access`, for the patient's own copy and nothing else."""
+        found = self._call("open_copy", {"access": access, "after": after, "limit": limit}, LEDGER_SECONDS)
         for chunk in found["chunks"]:
             chunk["key"] = bytes.fromhex(chunk["key"])
         return found  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from gateway.keyholder.denials import denied_patients, denies
 from gateway.keyholder.envelope import new_key, read_public_key
 from gateway.keyholder.log import opened_subjects
 from gateway.keyholder.reading import Reader, is_over, standing
+from gateway.keyholder.signing import Signing
 from gateway.keyholder.store import Opening, Release, Store
 from gateway.keyholder.submit import Draft, finish, submit
 from ledger.client import Ledger
@@ -38,8 +39,11 @@ class _Speaking:
 class Doors:
     """Release and deliver of one keyholder."""
 
-    def __init__(self, store: Store, ledger: Ledger, reader: Reader, *, clock: Callable[[], int]) -> None:
-        self._store, self._ledger, self._reader, self._clock = store, ledger, reader, clock
+    def __init__(
+        self, store: Store, ledger: Ledger, reader: Reader, *, signing: Signing, clock: Callable[[], int]
+    ) -> None:
+        self._store, self._ledger, self._reader = store, ledger, reader
+        self._signing, self._clock = signing, clock
 
     # Release
 
@@ -175,6 +179,7 @@ class Doors:
         over: list[Opening] = []
         expired = False
         stopped: list[Opening] = []
+        forged: list[Opening] = []
         for one in openings:
             found = stands[one.consent]
             if found in ("consent_revoked", "consent_superseded"):
@@ -183,7 +188,13 @@ class Doors:
                 stopped.append(one)
             elif found == "consent_expired":
                 expired = True
-            elif found != "consent_unknown":
+            elif found == "consent_unknown":
+                continue
+            elif not self._signing.holds(one) and not denies(
+                one.canonical, Asking(request), exceptions=True, at=now
+            ):
+                forged.append(one)  # it speaks for nothing; what it denies it denies all the same
+            else:
                 current.append(one)  # where it is malformed or a mark is missing, the contract denies
         verdict = decide([one.canonical for one in current], request, at=now)
         if verdict.decision == "permit":
@@ -198,6 +209,8 @@ class Doors:
         reasons = verdict.reasons
         if any(_permits(one, request, now) for one in stopped):
             reasons = ("consent_stopped",)
+        elif any(_permits(one, request, now) for one in forged):
+            reasons = ("signature_wrong",)
         elif any(one in over for one in evidence):
             reasons = ("consent_revoked",)
         elif expired and reasons == ("no_consent",):
@@ -209,7 +222,8 @@ class Doors:
     def deliver(self, *, job: str, attempt: int, outputs: Sequence[Json]) -> Json:
         """Pass the second door with `[{subjects, digest}]`.
 
-        What rests on a stopped consent is withheld here, and so is what another consent denies by now.
+        What rests on a stopped consent is withheld here, and so is what another consent denies by now, and
+        what rests on a signature that does not hold.
 
         Raises RefusedTransition (`attempt_superseded`, `output_not_opened`, `deliver_differs`), Refused,
         LedgerError.
@@ -219,7 +233,11 @@ class Doors:
         if attempt != self._store.last_attempt(job):
             raise RefusedTransition("This is not the job's last attempt.", code="attempt_superseded")
         asked = self._outputs(job, attempt, outputs)
-        left = [one for one in asked if not self._store.is_denied(_union(one["consents"]))]
+        left = [
+            one
+            for one in asked
+            if not self._store.is_denied(named := _union(one["consents"])) and self._signatures_hold(named)
+        ]
         kept = self._store.delivery(job)
         if kept is not None and kept[0] == attempt and self._store.tx_id(purpose):
             # Nothing is added to what went out; what was stopped meanwhile is withheld when it is opened.
@@ -238,6 +256,10 @@ class Doors:
             "delivered": sorted(delivered),
             "withheld": [one["digest"] for one in asked if one["digest"] not in delivered],
         }
+
+    def _signatures_hold(self, consents: Sequence[str]) -> bool:
+        openings = [self._store.opening(consent) for consent in consents]
+        return all(one is not None and self._signing.holds(one) for one in openings)
 
     def _outputs(self, job: str, attempt: int, outputs: Sequence[Json]) -> list[Json]:
         """The outputs with the consents of each of their subjects, all of whose records were opened."""

@@ -18,6 +18,7 @@ from gateway.keyholder.envelope import PartWrapper, open_sealed_output
 from gateway.keyholder.log import Entry, append
 from gateway.keyholder.parts import Part, Parts, job_keys
 from gateway.keyholder.reading import Look, Reader, in_force
+from gateway.keyholder.signing import Signing
 from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
 from ledger.client import Ledger, Trust
@@ -59,11 +60,15 @@ class DeliveredOutput:
 
 @dataclass(frozen=True)
 class PersonalAccess:
-    """A person's access to one patient's records: an emergency, or the patient's own copy."""
+    """A person's access to one patient's records: an emergency, or the patient's own copy.
+
+    With a `kind` an access of the other kind is as unknown as one that nobody recorded.
+    """
 
     access: str
     after: str | None = None
     limit: int = 1
+    kind: str | None = None
 
 
 Ground = JobRelease | DeliveredOutput | PersonalAccess
@@ -121,12 +126,13 @@ class Opener:
         ledger: Ledger,
         trust: Trust,
         *,
+        signing: Signing,
         clock: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
         delta: float = DELTA_SECONDS,
         lease: int = LEASE_SECONDS,
     ) -> None:
-        self._store, self._clock, self._monotonic = store, clock, monotonic
+        self._store, self._signing, self._clock, self._monotonic = store, signing, clock, monotonic
         self._delta, self._lease = delta, lease
         self.reader = Reader(store, ledger, trust, monotonic=monotonic)
         self._parts = Parts(store, self.reader, seconds=SHARED * delta, monotonic=monotonic)
@@ -149,8 +155,9 @@ class Opener:
         now = self._clock()
         # (3) the door stands committed as we asked for it, by enough witnesses, and is the last one
         look = self._check_door(ground, claim, look, now)
-        # (4) every consent is in force by every witness of the door and ended by no answer, and its opening
-        # is the one committed to; (5) the decision, once more, by our own clock
+        # (4) every consent is in force by every witness of the door and ended by no answer, its opening is
+        # the one committed to, and the patient's signature of it holds; (5) the decision, once more, by our
+        # own clock
         rules = [self._decide_again(claim, look, group, now) for group in claim.consents]
         self._check_nothing_denies(ground, claim, now)
         # (6) the chunks, selected here and nowhere else
@@ -220,7 +227,7 @@ class Opener:
 
     def _claim_access(self, ground: PersonalAccess) -> _Claim:
         kept = self._store.access(ground.access)
-        if kept is None:
+        if kept is None or ground.kind not in (None, kept.kind):
             _refuse("access_unknown", "No such access was recorded.")
         purpose = f"access/{ground.access}"
         return _Claim(
@@ -351,6 +358,7 @@ class Opener:
             _refuse("opening_unknown", "The opening of this consent is not kept here.")
         if value.get("commitment") != commitment(opening.key, canonical.dumps(opening.canonical)):
             _refuse("commitment_differs", "The consent on the ledger is not the one kept here.")
+        self._signing.check_kept(opening)
         return opening
 
     # (6)

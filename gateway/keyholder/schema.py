@@ -12,6 +12,14 @@ CREATE INDEX chunks_of_patient ON chunks (patient, chunk);
 CREATE TABLE consents (
     consent TEXT PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients, opening BLOB NOT NULL) STRICT;
 CREATE INDEX consents_of_patient ON consents (patient);
+-- What a patient is to sign, before it is a consent, and the passkeys that sign for her.
+CREATE TABLE drafts (
+    consent TEXT PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients, draft BLOB NOT NULL,
+    at INTEGER NOT NULL) STRICT;
+CREATE TABLE passkeys (
+    id INTEGER PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients, passkey BLOB NOT NULL,
+    dropped INTEGER) STRICT;
+CREATE INDEX passkeys_of_patient ON passkeys (patient);
 CREATE TABLE denied (consent TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
 -- An invalid transaction never takes effect: only it makes room for another with the same purpose.
 CREATE TABLE submissions (
@@ -39,12 +47,20 @@ CREATE TABLE opened (
     reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
     PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
 """
-FORMAT = b"3"
-# From an older format to the next one.
+FORMAT = b"4"
+# From an older format to the next one, by these statements.
 UPGRADES = {
     b"2": (
         b"3",
         "CREATE TABLE batches ("
         " consent TEXT NOT NULL, purpose TEXT NOT NULL, PRIMARY KEY (consent, purpose)) STRICT",
+    ),
+    b"3": (
+        b"4",
+        "CREATE TABLE drafts (consent TEXT PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients,"
+        " draft BLOB NOT NULL, at INTEGER NOT NULL) STRICT;"
+        "CREATE TABLE passkeys (id INTEGER PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients,"
+        " passkey BLOB NOT NULL, dropped INTEGER) STRICT;"
+        "CREATE INDEX passkeys_of_patient ON passkeys (patient)",
     ),
 }

@@ -17,23 +17,38 @@ from gateway.keyholder.store import Header
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, InvalidInput
 from ledger.rpc import Method, Server, from_b64, serve, to_b64
+from ledger.webauthn import Assertion
 
 PR_SET_DUMPABLE = 4
 
 # What an account of each role may call. `status` is everybody's.
 ROLES: Mapping[str, frozenset[str]] = {
     "worker": frozenset({"output_key", "release", "open_chunks", "deliver"}),
-    "web": frozenset({"index", "stop", "open_output"}),
+    "web": frozenset(
+        {
+            "index",
+            "stop",
+            "open_output",
+            "draft",
+            "enrol_passkey",
+            "drop_passkeys",
+            "signers",
+            "signed_consent",
+        }
+    ),
     "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings"}),
     "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
+    # The patient's own copy: her access alone, never an emergency's.
+    "copier": frozenset({"subject_access", "open_copy"}),
 }
-# They open a patient's records without a consent, so no role has them: no page asks for them yet. The
-# keyholder's own account may make them, and only where it was started to.
-ACCESSES = frozenset({"emergency_access", "subject_access", "open_access"})
+# They open a patient's records for somebody else without a consent, so no role has them: no page asks for them
+# yet. The keyholder's own account may make them, and only where it was started to.
+ACCESSES = frozenset({"emergency_access", "open_access"})
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_HEX = re.compile(r"(?:[0-9a-f]{2}){1,1024}")
 
 
 def harden() -> None:
@@ -130,6 +145,21 @@ class Params:
     def json(self, name: str) -> Json:
         return dict(self._take(name, lambda value: isinstance(value, dict)))
 
+    def optional_json(self, name: str) -> Json | None:
+        return None if self._values.get(name) is None else self.json(name)
+
+    def flag(self, name: str) -> bool:
+        """Absent means false."""
+        return (
+            bool(self._take(name, lambda value: isinstance(value, bool))) if name in self._values else False
+        )
+
+    def hex(self, name: str) -> str:
+        """Bytes of any length up to 1024, in hex."""
+        return str(
+            self._take(name, lambda value: isinstance(value, str) and _HEX.fullmatch(value) is not None)
+        )
+
     def each(self, name: str) -> list["Params"]:
         rows = self._take(
             name, lambda value: isinstance(value, list) and all(isinstance(row, dict) for row in value)
@@ -181,17 +211,48 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             patient=params.id("patient"),
             fhir=params.json("fhir"),
             replaces=params.optional_id("replaces"),
+            signature=params.optional_json("signature"),
+            signature_required=params.flag("signature_required"),
         )
 
     def grant_many(params: Params) -> Json:
         return {
             "answers": service.grant_many(
                 grants=[
-                    {"consent": row.id("consent"), "patient": row.id("patient"), "fhir": row.json("fhir")}
+                    {
+                        "consent": row.id("consent"),
+                        "patient": row.id("patient"),
+                        "fhir": row.json("fhir"),
+                        "signature": row.optional_json("signature"),
+                        "signature_required": row.flag("signature_required"),
+                    }
                     for row in params.each("grants")
                 ]
             )
         }
+
+    def draft(params: Params) -> Json:
+        return service.signing.draft(
+            consent=params.id("consent"), patient=params.id("patient"), fhir=params.json("fhir")
+        )
+
+    def enrol_passkey(params: Params) -> Json:
+        voucher = params.optional_json("voucher")
+        return service.signing.enrol_passkey(
+            patient=params.id("patient"),
+            credential=params.hex("credential"),
+            public_key=params.blob("public_key"),
+            voucher=None if voucher is None else Assertion.from_json(voucher),
+        )
+
+    def drop_passkeys(params: Params) -> Json:
+        return service.signing.drop_passkeys(patient=params.id("patient"))
+
+    def signers(params: Params) -> Json:
+        return service.signing.signers(params.id("patient"))
+
+    def signed_consent(params: Params) -> Json:
+        return service.signed_consent(consent=params.id("consent"), patient=params.id("patient"))
 
     def stop(params: Params) -> Json:
         service.stop(consent=params.id("consent"))
@@ -251,16 +312,20 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             expires=params.number("expires"),
         )
 
-    def open_access(params: Params) -> Json:
-        opened = service.open_access(
-            PersonalAccess(
-                access=params.id("access"),
-                after=params.optional_id("after"),
-                limit=params.number("limit", least=1),
+    def open_access(kind: str | None) -> Callable[[Params], Json]:
+        def call(params: Params) -> Json:
+            opened = service.open_access(
+                PersonalAccess(
+                    access=params.id("access"),
+                    after=params.optional_id("after"),
+                    limit=params.number("limit", least=1),
+                    kind=kind,
+                )
             )
-        )
-        chunks = [{**_described(one), "key": key.hex()} for one, key in _pairs(opened)]
-        return {"chunks": chunks, "more": opened.more}
+            chunks = [{**_described(one), "key": key.hex()} for one, key in _pairs(opened)]
+            return {"chunks": chunks, "more": opened.more}
+
+        return call
 
     return {
         "enrol": enrol,
@@ -269,6 +334,11 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "index": index,
         "grant": grant,
         "grant_many": grant_many,
+        "draft": draft,
+        "enrol_passkey": enrol_passkey,
+        "drop_passkeys": drop_passkeys,
+        "signers": signers,
+        "signed_consent": signed_consent,
         "stop": stop,
         "kept_openings": kept_openings,
         "output_key": output_key,
@@ -278,7 +348,8 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "open_output": open_output,
         "emergency_access": access("emergency"),
         "subject_access": access("subject"),
-        "open_access": open_access,
+        "open_access": open_access(None),
+        "open_copy": open_access("subject"),
     }
 
 

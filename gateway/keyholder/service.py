@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.doors import Doors, openings_json
-from gateway.keyholder.envelope import new_key
 from gateway.keyholder.opening import (
     DELTA_SECONDS,
     LEASE_SECONDS,
@@ -20,18 +19,19 @@ from gateway.keyholder.opening import (
     Opener,
     PersonalAccess,
 )
+from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
 from ledger.client import Ledger, Trust
 from ledger.contract import canonical, times
-from ledger.contract.consents import commitment, compile_consent
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, OutcomeUnknown, RefusedTransition, SendError
 
 
 class Service:
-    """One keyholder at work. `clock` gives seconds since 1970 UTC; see Opener for the rest."""
+    """One keyholder at work. `clock` gives seconds since 1970 UTC; `origin` is where patients sign; see
+    Opener for the rest."""
 
     def __init__(
         self,
@@ -43,13 +43,22 @@ class Service:
         monotonic: Callable[[], float] = time.monotonic,
         delta: float = DELTA_SECONDS,
         lease: int = LEASE_SECONDS,
+        origin: str = "",
     ) -> None:
         self._store, self._ledger, self._clock = store, ledger, clock
         kept_clock = KeptClock(store, clock)
+        self.signing = Signing(store, origin=origin, clock=kept_clock)
         self._opener = Opener(
-            store, ledger, trust, clock=kept_clock, monotonic=monotonic, delta=delta, lease=lease
+            store,
+            ledger,
+            trust,
+            signing=self.signing,
+            clock=kept_clock,
+            monotonic=monotonic,
+            delta=delta,
+            lease=lease,
         )
-        self._doors = Doors(store, ledger, self._opener.reader, clock=kept_clock)
+        self._doors = Doors(store, ledger, self._opener.reader, signing=self.signing, clock=kept_clock)
 
     # Records
 
@@ -76,13 +85,23 @@ class Service:
 
     # Consents
 
-    def grant(self, *, consent: str, patient: str, fhir: Json, replaces: str | None = None) -> Json:
+    def grant(
+        self,
+        *,
+        consent: str,
+        patient: str,
+        fhir: Json,
+        replaces: str | None = None,
+        signature: Json | None = None,
+        signature_required: bool = False,
+    ) -> Json:
         """Keep the opening, then put its commitment on the ledger; a repeat goes on where it stopped.
 
-        Raises PrepareError (nothing was sent), RefusedTransition.
+        `signature` is the patient's, of the draft's commitment. Raises PrepareError (nothing was sent),
+        RefusedTransition.
         """
         try:
-            opening = self._keep_opening(consent, patient, fhir)
+            opening = self._keep_opening(consent, patient, fhir, signature, signature_required)
         except Refused as error:  # a consent that cannot be read
             return _refused(error.code)
         draft = Draft(
@@ -96,7 +115,7 @@ class Service:
         return answer
 
     def grant_many(self, *, grants: Sequence[Json]) -> dict[str, Json]:
-        """`grant` for each of `{"consent", "patient", "fhir"}`, the new ones in one transaction.
+        """`grant` for each of its arguments but `replaces`, the new ones in one transaction.
 
         The answers by consent. Where the contract refuses them together they go one by one, so that each gets
         its own answer. Raises PrepareError (nothing was sent).
@@ -108,7 +127,15 @@ class Service:
                 answers[one["consent"]] = self._grant_one(one)
                 continue
             try:
-                fresh.append(self._keep_opening(one["consent"], one["patient"], one["fhir"]))
+                fresh.append(
+                    self._keep_opening(
+                        one["consent"],
+                        one["patient"],
+                        one["fhir"],
+                        one.get("signature"),
+                        one.get("signature_required", False),
+                    )
+                )
             except (Refused, RefusedTransition) as error:
                 answers[one["consent"]] = _refused(error.code)
         fresh.sort(key=lambda opening: opening.consent)
@@ -147,20 +174,19 @@ class Service:
             return _sent(self._store.tx_id(purpose), error.code)
         return None if done is None else _committed(done)
 
-    def _keep_opening(self, consent: str, patient: str, fhir: Json) -> Opening:
+    def _keep_opening(
+        self, consent: str, patient: str, fhir: Json, signature: Json | None, required: bool
+    ) -> Opening:
         if self._store.opening(consent) is None:
-            compiled = compile_consent(fhir, consent=consent, patient=new_key().hex())
-            self._store.add_opening(Opening(consent, patient, compiled, new_key()))
+            self._store.add_opening(
+                self.signing.opening_of(
+                    consent=consent, patient=patient, fhir=fhir, signature=signature, required=required
+                )
+            )
         # What is kept counts, whoever was first: a consent says one thing.
         kept = self._store.opening(consent)
-        if (
-            kept is None
-            or kept.patient != patient
-            or kept.canonical != compile_consent(fhir, consent=consent, patient=kept.canonical["patient"])
-        ):
-            raise RefusedTransition(
-                "This consent was kept before, and it said something else.", code="consent_differs"
-            )
+        if kept is None or not says(kept, patient, fhir):
+            raise differs()
         return kept
 
     def _submitted(self, purpose: str, draft: Draft) -> Json:
@@ -184,21 +210,37 @@ class Service:
         """
         return {
             consent: {
-                "opening": self._fit(consent, committed),
+                "opening": self._fit(consent, commitment),
                 "stopped": self._store.is_denied([consent]),
             }
-            for consent, committed in commitments.items()
+            for consent, commitment in commitments.items()
         }
 
-    def _fit(self, consent: str, committed: str) -> str:
+    def _fit(self, consent: str, commitment: str) -> str:
         try:
             kept = self._store.opening(consent)
         except EnvelopeError:  # what does not open fits nothing
             return "differs"
         if kept is None:
             return "missing"
-        own = commitment(kept.key, canonical.dumps(kept.canonical))
-        return "fits" if hmac.compare_digest(own, committed) else "differs"
+        return "fits" if hmac.compare_digest(committed(kept), commitment) else "differs"
+
+    def signed_consent(self, *, consent: str, patient: str) -> Json:
+        """What shows a third party that the patient signed what is on the ledger, without what it says.
+
+        `{"commitment", "evidence", "signature"}`: `evidence` is of the block that granted it, null as long as
+        there is none. Raises RefusedTransition (`not_signed`; another's and unknown look the same),
+        LedgerError.
+        """
+        kept = self._store.opening(consent)
+        if kept is None or kept.patient != patient or kept.signature is None:
+            raise RefusedTransition("This choice was not signed with a passkey.", code="not_signed")
+        tx_id = self._store.tx_id(self._store.batch_of(consent) or f"grant/{consent}")
+        return {
+            "commitment": committed(kept),
+            "evidence": self._ledger.evidence(tx_id) if tx_id else None,
+            "signature": self.signing.shown(kept),
+        }
 
     # Jobs
 
@@ -266,7 +308,7 @@ def _grant_args(opening: Opening) -> Json:
     expires = opening.canonical["expires"]
     return {
         "consent": opening.consent,
-        "commitment": commitment(opening.key, canonical.dumps(opening.canonical)),
+        "commitment": committed(opening),
         "expires": None if expires is None else times.day_after(expires),
     }
 

@@ -42,12 +42,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Opening:
-    """One consent's opening: its canonical bytes' parsed form, and the key `k` of its commitment."""
+    """One consent's opening: its canonical bytes' parsed form, and the key `k` of its commitment.
+
+    `signature` is the patient's, with where (`origin`) and when (`at`) it was taken; see signing.py.
+    """
 
     consent: str
     patient: str
     canonical: Json
     key: bytes
+    signature: Json | None = None
+    signature_required: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,10 @@ class Store:
 
     def _check_format(self) -> None:
         while (upgrade := UPGRADES.get(self._meta("format"))) is not None:
-            format, statement = upgrade
+            format, statements = upgrade
             with self.transaction() as db:
-                db.execute(statement)
+                for statement in statements.split(";"):
+                    db.execute(statement)
                 db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (format,))
         if self._meta("format") != FORMAT:
             raise EnvelopeError(
@@ -286,7 +292,14 @@ class Store:
 
     def add_opening(self, opening: Opening) -> None:
         """Keep the opening; the first one kept of a consent stays."""
-        body = orjson.dumps({"canonical": opening.canonical, "key": opening.key.hex()})
+        body = orjson.dumps(
+            {
+                "canonical": opening.canonical,
+                "key": opening.key.hex(),
+                "signature": opening.signature,
+                "signature_required": opening.signature_required,
+            }
+        )
         key = self.patient_key(opening.patient)
         sealed = seal(key, body, _opening_aad(opening.patient, opening.consent))
         with self.transaction() as db:
@@ -301,7 +314,14 @@ class Store:
             return None
         patient, sealed = row
         body = orjson.loads(unseal(self.patient_key(patient), sealed, _opening_aad(patient, consent)))
-        return Opening(consent, patient, body["canonical"], bytes.fromhex(body["key"]))
+        return Opening(
+            consent,
+            patient,
+            body["canonical"],
+            bytes.fromhex(body["key"]),
+            body.get("signature"),  # openings of before signatures have none
+            body.get("signature_required", False),
+        )
 
     def openings_of(self, patient: str, *, without: Collection[str] = ()) -> list[Opening]:
         """Every opening of the patient `without` these, whatever became of its grant."""

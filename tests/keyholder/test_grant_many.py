@@ -119,9 +119,10 @@ def test_one_of_them_is_stopped_right_after(house: House) -> None:
     assert found.value.code in ("subject_not_released", "consent_revoked")
 
 
-def test_a_store_of_the_format_before_is_taken_over(house: House) -> None:
+def test_a_store_of_a_format_before_is_taken_over(house: House) -> None:
     with house.store.transaction() as db:
-        db.execute("DROP TABLE batches")
+        for table in ("batches", "drafts", "passkeys"):
+            db.execute(f"DROP TABLE {table}")
         db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (b"2",))
     house.store.close()
     house.start_keyholder()
