@@ -73,7 +73,7 @@ class Assertion:
 
 
 def origin_of(url: str) -> str:
-    """The origin of a URL as a browser writes it: scheme, host, and the port unless it is the scheme's own."""
+    """The origin of a URL as a browser writes it: scheme, host, and the port if not the scheme's own."""
     parts = urlsplit(url.lower())
     port = parts.port if parts.port != {"http": 80, "https": 443}.get(parts.scheme) else None
     return f"{parts.scheme}://{parts.hostname or ''}" + (f":{port}" if port else "")

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="ROLE=ACCOUNT",
         default=(environment("KEYHOLDER_ALLOW") or "").split(),
-        help="worker, web, relay, ingest or copier, and the account that may make its calls (KEYHOLDER_ALLOW)",
+        help="worker, web, relay or ingest, and the account that may make its calls (KEYHOLDER_ALLOW)",
     )
     parser.add_argument(
         "--origin",
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-accesses",
         action="store_true",
-        help="let the keyholder's own account ask for and open accesses, emergencies too, which need no consent",
+        help="let the keyholder's own account ask for and open accesses, which need no consent",
     )
     parser.add_argument(
         "--accept-clock",

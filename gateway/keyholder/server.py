@@ -38,12 +38,10 @@ ROLES: Mapping[str, frozenset[str]] = {
     ),
     "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings"}),
     "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
-    # The patient's own copy: her access alone, never an emergency's.
-    "copier": frozenset({"subject_access", "open_copy"}),
 }
-# They open a patient's records for somebody else without a consent, so no role has them: no page asks for them
-# yet. The keyholder's own account may make them, and only where it was started to.
-ACCESSES = frozenset({"emergency_access", "open_access"})
+# They open a patient's records without a consent, so no role has them: no page asks for them yet. The
+# keyholder's own account may make them, and only where it was started to.
+ACCESSES = frozenset({"emergency_access", "subject_access", "open_access", "open_copy"})
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
 
