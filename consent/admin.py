@@ -13,6 +13,7 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
 from consent import notices, referrals, services
+from consent.channels import known_channels
 from consent.models import Consent, ConsentRequest, Notice, Patient, Requester
 from consent.patients import PROOFS
 from ledger.admin import KeptAdmin, ReadOnlyAdmin, show_once
@@ -27,6 +28,12 @@ class PatientForm(forms.ModelForm):  # type: ignore[type-arg]
         choices=[("", "---------"), *((method, method.replace("_", " ")) for method in sorted(PROOFS))],
         required=False,
         help_text="How you checked who this person is.",
+    )
+
+    channel = forms.ChoiceField(
+        choices=lambda: [(name, name) for name in known_channels()],
+        initial=lambda: settings.PATIENT_CHANNEL,
+        help_text="The ledger that all consents of this person will be on. It cannot be changed later.",
     )
 
     class Meta:
@@ -50,19 +57,23 @@ class PatientAdmin(KeptAdmin):
     actions = ("send_new_invitation",)
 
     def get_fields(self, request: Any, obj: Any = None) -> Any:
-        return (
-            ("name", "birth_date")
-            if obj is None
-            else ("name", "birth_date", "record_id", "identified", "proofed_at")
-        )
+        several = ("channel",) if settings.LEDGER_CHANNELS else ()
+        if obj is None:
+            return ("name", "birth_date", *several)
+        return ("name", "birth_date", "record_id", "identified", "proofed_at", *several)
 
     def get_readonly_fields(self, request: Any, obj: Any = None) -> Any:
-        return ("proofed_at",)
+        return ("proofed_at",) if obj is None else ("proofed_at", "channel")
 
     def save_model(self, request: Any, obj: Patient, form: Any, change: bool) -> None:
         by = Actor.staff(request.user.pk)
         if not change:
-            invited, code = services.invite(name=obj.name, birth_date=obj.birth_date, by=by)
+            invited, code = services.invite(
+                name=obj.name,
+                birth_date=obj.birth_date,
+                by=by,
+                channel=form.cleaned_data.get("channel"),
+            )
             obj.__dict__.update(invited.__dict__)
             request.invitations = {obj.name: _link(code)}
             return

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import models
 
 from ledger.audit.log import pseudonym
+from ledger.client import HOME
 from ledger.errors import InvalidInput
 
 
@@ -35,6 +36,8 @@ class Patient(models.Model):
     birth_date = models.DateField(null=True, blank=True)
     # The record that the clinic linked: the id of the FHIR Patient resource, unique within this custodian.
     record_id = models.CharField(max_length=64, unique=True, null=True, blank=True)
+    # Where all her consents are, for ever; chosen when the row is made (consent/channels.py).
+    channel = models.CharField(max_length=40, default=HOME, editable=False)
     invitation_digest = models.CharField(max_length=64, blank=True, db_index=True)
     invitation_expires = models.DateTimeField(null=True, blank=True)
     proofed_at = models.DateTimeField(null=True, blank=True)
@@ -225,6 +228,7 @@ class Consent(models.Model):
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     request = models.ForeignKey(ConsentRequest, on_delete=models.PROTECT, related_name="consents")
     patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="consents")
+    channel = models.CharField(max_length=40, default=HOME, editable=False, help_text="the patient's")
     replaces = models.OneToOneField(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="replaced_by"
     )

@@ -12,6 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
 
+from consent.channels import channel_for, check_channel
 from consent.models import Patient
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
@@ -28,11 +29,18 @@ def digest_of(code: str) -> str:
 
 
 @transaction.atomic
-def invite(*, name: str, by: Actor, birth_date: date | None = None) -> tuple[Patient, str]:
-    """A new patient and the code that only this person gets. Raises InvalidInput."""
+def invite(
+    *, name: str, by: Actor, birth_date: date | None = None, channel: str | None = None
+) -> tuple[Patient, str]:
+    """A new patient and the code that only this person gets.
+
+    `channel` is where all her consents will be; None: where the installation puts new patients.
+    Raises InvalidInput.
+    """
     if not name.strip():
         raise InvalidInput("Give the name of the person to invite.", code="name")
-    patient = Patient(name=name.strip(), birth_date=birth_date)
+    place = channel_for() if channel is None else check_channel(channel)
+    patient = Patient(name=name.strip(), birth_date=birth_date, channel=place)
     return patient, _new_code(patient, by)
 
 

@@ -7,7 +7,7 @@ last asked for: a stop that the ledger does not have is sent to it again.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.utils import timezone
 from consent.models import Consent
 from ledger import outbox
 from ledger.audit.log import Actor, record
-from ledger.client import Event, Ledger
+from ledger.client import HOME, Event, Ledger
 from ledger.contract.in_force import consent_key, consent_of, mark_key, mark_of
 from ledger.contract.state import Json
 from ledger.contract.times import day_after
@@ -56,13 +56,14 @@ class Difference:
 
     Codes: `state_differs`, `version_differs`, `expiry_differs`, `missing_here`, `missing_on_ledger`,
     `stop_lost` (asked for, and on its way no more), `ledger_disagrees` (with itself), `opening_missing`,
-    `opening_differs`.
+    `opening_differs`, `channel_differs` (another channel's consent stands on this one too).
     """
 
     consent: str
     code: str
     here: str = ""
     ledger: str = ""
+    channel: str = HOME
 
     def as_json(self) -> Json:
         return asdict(self)
@@ -162,10 +163,21 @@ def _evaluate(ledger: Ledger, keys: Sequence[str]) -> list[bytes | None]:
 # Held against each other
 
 
-def compare(on_ledger: Mapping[str, OnLedger], ask_keyholder: AskKeyholder | None = None) -> list[Difference]:
-    """What differs between the ledger, the database and the keyholder's openings, by consent."""
+def compare(
+    on_ledger: Mapping[str, OnLedger], ask_keyholder: AskKeyholder | None = None, *, channel: str = HOME
+) -> list[Difference]:
+    """What differs between one channel's ledger, the database and the keyholder's openings, by consent."""
+    foreign = set(Consent.objects.exclude(channel=channel).values_list("pk", flat=True)) & on_ledger.keys()
+    found = [Difference(id, "channel_differs", ledger=on_ledger[id].state) for id in sorted(foreign)]
+    own = {id: truth for id, truth in on_ledger.items() if id not in foreign}
+    return [replace(one, channel=channel) for one in (*found, *_compare(own, ask_keyholder, channel))]
+
+
+def _compare(
+    on_ledger: Mapping[str, OnLedger], ask_keyholder: AskKeyholder | None, channel: str
+) -> list[Difference]:
     kept = {} if ask_keyholder is None else _ask(ask_keyholder, on_ledger)
-    here = {consent.pk: consent for consent in Consent.objects.all()}
+    here = {consent.pk: consent for consent in Consent.objects.filter(channel=channel)}
     moving = _moving()
     versions = _versions(here)
     found: list[Difference] = []
@@ -283,12 +295,12 @@ def stop_missing(differences: Sequence[Difference], stop: Callable[[str], None])
     the patient read, or the FHIR Consent. `stop(consent)` has the keyholder refuse it at once; the ledger
     follows. It cannot be undone: a newer backup is better. The number of stops; each is recorded.
     """
-    missing = [one.consent for one in differences if is_missing(one)]
-    for consent in missing:
-        stop(consent)
+    missing = [one for one in differences if is_missing(one)]
+    for one in missing:
+        stop(one.consent)
         with transaction.atomic():
-            outbox.enqueue(name="RevokeConsent", args={"consent": consent}, reference=f"consent/{consent}")
-            record(kind="consent.replayed", actor=REPLAY, consent=consent, code="stopped_missing")
+            _revoke(one.consent, one.channel)
+            record(kind="consent.replayed", actor=REPLAY, consent=one.consent, code="stopped_missing")
     return len(missing)
 
 
@@ -312,7 +324,13 @@ def _stop_again(row: Consent) -> None:
     row.stopped_at, row.revoked_at = row.stopped_at or timezone.now(), None
     row.status, row.ledger_state = Status.INACTIVE, LedgerState.REVOKING
     row.save(update_fields=["ledger_state", "status", "revoked_at", "stopped_at"])
-    outbox.enqueue(name="RevokeConsent", args={"consent": row.pk}, reference=f"consent/{row.pk}")
+    _revoke(row.pk, row.channel)
+
+
+def _revoke(consent: str, channel: str) -> None:
+    outbox.enqueue(
+        name="RevokeConsent", args={"consent": consent}, reference=f"consent/{consent}", channel=channel
+    )
 
 
 def _record(row: Consent) -> None:

@@ -29,6 +29,7 @@ from consent.patients import (
 from consent.state import end_of
 from ledger import outbox
 from ledger.audit.log import Actor
+from ledger.channels import told
 from ledger.client import Event
 from ledger.errors import InvalidInput, RefusedTransition
 from ledger.models import LedgerTransaction
@@ -108,6 +109,7 @@ def refuse(*, request: ConsentRequest, patient: Patient, how: How = IN_PORTAL) -
         id=id,
         request=request,
         patient=patient,
+        channel=patient.channel,
         status=Status.REJECTED,
         ledger_state=LedgerState.NONE,
         fhir=fhir.build_refusal(consent_id=id, request=request, at=now, how=how),
@@ -206,7 +208,12 @@ def _begin_stop(consent: Consent, by: Actor, now: datetime) -> None:
     consent.stopped_at, consent.status, consent.ledger_state = now, Status.INACTIVE, LedgerState.REVOKING
     consent.save(update_fields=["stopped_at", "status", "ledger_state"])
     # The outbox keeps the order within one reference: a grant still under way goes first.
-    outbox.enqueue(name="RevokeConsent", args={"consent": consent.id}, reference=f"consent/{consent.id}")
+    outbox.enqueue(
+        name="RevokeConsent",
+        args={"consent": consent.id},
+        reference=f"consent/{consent.id}",
+        channel=consent.channel,
+    )
     record_act("consent.stopped", by, consent.request, consent=consent.id)
 
 
@@ -308,17 +315,18 @@ def _come_into_force(consent: Consent, event: Event) -> bool:
 
 
 def _of_event(event: Event) -> Consent | None:
-    """The consent that an event is about; None where it is not of this installation."""
+    """The consent that an event is about; None where it is not of this installation, or of another channel:
+    what its members write there under this id says nothing here."""
     return (
         Consent.objects.select_for_update(of=("self",))
         .select_related("request__requester", "request__notice", "request__patient")
-        .filter(pk=event.payload.get("consent"))
+        .filter(pk=event.payload.get("consent"), channel=event.channel)
         .first()
     )
 
 
 def _where(event: Event) -> dict[str, Any]:
-    return {"tx_id": event.tx_id, "block": event.block}
+    return {"tx_id": event.tx_id, "block": event.block, "channel": told(event.channel)}
 
 
 # Steps that the acts share
@@ -339,6 +347,7 @@ def _propose(
         id=id,
         request=request,
         patient_id=request.patient_id,
+        channel=request.patient.channel,
         replaces=replaces,
         ledger_state=LedgerState.GRANTING,
         duration=duration,
@@ -358,6 +367,7 @@ def _send_to_keyholder(name: str, consent: Consent) -> None:
         args={"consent": consent.id},
         reference=f"consent/{consent.id}",
         through=LedgerTransaction.Through.KEYHOLDER,
+        channel=consent.channel,
     )
 
 

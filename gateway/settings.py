@@ -11,6 +11,8 @@ from typing import Any
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from ledger.channels import pairs
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("GATEWAY_HOME", BASE_DIR / "var")).resolve()
 
@@ -26,6 +28,14 @@ def secret(name: str) -> str | None:
         except OSError as error:
             raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}") from None
     return os.environ.get(name)
+
+
+def mapping(name: str) -> dict[str, str]:
+    """`one=this two=that`."""
+    try:
+        return pairs(os.environ.get(name, ""))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}") from None
 
 
 PRODUCTION = flag("GATEWAY_PRODUCTION", False)
@@ -49,6 +59,10 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 # The ledger, the keyholder and the broker: where they are, never what they hold.
 LEDGER_URL = os.environ.get("LEDGER_URL", f"embedded://{HOME / 'ledger'}")
+# Other channels than home, and whose patients are on which: by Patient.managingOrganization.
+LEDGER_CHANNELS = mapping("LEDGER_CHANNELS")
+PATIENT_CHANNELS = mapping("GATEWAY_PATIENT_CHANNELS")
+PATIENT_CHANNEL = os.environ.get("GATEWAY_PATIENT_CHANNEL", "home")
 KEYHOLDER_SOCKET = os.environ.get("KEYHOLDER_SOCKET", str(HOME / "keyholder" / "keyholder.sock"))
 CUSTODIAN = os.environ.get("GATEWAY_CUSTODIAN", "Riverside Hospital")
 HELP_PHONE = os.environ.get("GATEWAY_HELP_PHONE", "0800 555 0100")

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 from ledger.contract.state import Json
 
+# The channel of LEDGER_URL, and of all that was written before there were several (ledger/channels.py).
+HOME = "home"
+
 VALID = "VALID"
 MVCC_READ_CONFLICT = "MVCC_READ_CONFLICT"
 ENDORSEMENT_POLICY_FAILURE = "ENDORSEMENT_POLICY_FAILURE"
@@ -62,13 +65,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Event:
-    """An event of a *valid* transaction. `(block, index)` orders events and is the checkpoint."""
+    """An event of a *valid* transaction. `(block, index)` orders events and is the checkpoint.
+
+    `channel` is the name of the channel that it was heard on.
+    """
 
     block: int
     index: int
     tx_id: str
     name: str
     payload: Json
+    channel: str = HOME
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,13 @@ class Reading:
 
 
 class Trust(Protocol):
-    """Whom we believe. Pinned at installation; needs no connection."""
+    """Whom we believe. Pinned at installation; needs no connection.
+
+    `identity` names the ledger that is meant, in words that stay the same as long as it is that one.
+    """
 
     needed: int
+    identity: str
 
     def check(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> list[Reading]:
         """The verified readings of at least `needed` distinct organisations.

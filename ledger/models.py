@@ -6,6 +6,8 @@ ledger is the truth; these rows are how we reach it.
 
 from django.db import models
 
+from ledger.client import HOME
+
 
 class LedgerTransaction(models.Model):
     """One transaction that we want on the ledger, from intent to outcome."""
@@ -24,6 +26,7 @@ class LedgerTransaction(models.Model):
     args = models.JSONField(default=dict)
     # What the row is about ("consent/<id>"), so that its owner finds it again.
     reference = models.CharField(max_length=160, db_index=True)
+    channel = models.CharField(max_length=40, default=HOME)
     through = models.CharField(max_length=10, choices=Through, default=Through.GATEWAY)
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
     tx_id = models.CharField(max_length=64, blank=True, db_index=True)
@@ -44,13 +47,15 @@ class LedgerTransaction(models.Model):
 
 
 class EventCursor(models.Model):
-    """The durable checkpoint of one listener: everything up to `(block, index)` has been handled.
+    """The durable checkpoint of one listener on one channel: everything up to `(block, index)` is handled.
+
+    The name of a listener on another channel than home ends with it: `gateway/north`.
 
     `height` and `caught_up_at` say when it last stood at the ledger's end, and how many blocks that had: a
     database that comes back from a backup says by them how old it is.
     """
 
-    listener = models.CharField(max_length=40, primary_key=True)
+    listener = models.CharField(max_length=90, primary_key=True)
     block = models.BigIntegerField(default=-1)
     index = models.BigIntegerField(default=-1)
     height = models.BigIntegerField(default=0)

@@ -6,6 +6,7 @@ lease (`not_before`) and a fencing number (`attempts`): only the last claim may 
 two relays do no harm. Rows about the same thing (`reference`) go one after another.
 """
 
+import dataclasses
 import logging
 import random
 import time
@@ -20,6 +21,7 @@ from django.utils import timezone
 
 from ledger.client import (
     ENDORSEMENT_POLICY_FAILURE,
+    HOME,
     Envelope,
     Event,
     Ledger,
@@ -65,22 +67,24 @@ OnRefused = Callable[[LedgerTransaction], None]
 log = logging.getLogger(__name__)
 
 
-def enqueue(*, name: str, args: Json, reference: str, through: str = Through.GATEWAY) -> LedgerTransaction:
+def enqueue(
+    *, name: str, args: Json, reference: str, through: str = Through.GATEWAY, channel: str = HOME
+) -> LedgerTransaction:
     """Intend a transaction, in the caller's database transaction, which must be open.
 
-    `reference` is what it is about ("consent/<id>"). Raises RuntimeError outside a transaction: the
-    intent would not stand or fall with what it carries out.
+    `reference` is what it is about ("consent/<id>"), `channel` where it is to stand. Raises RuntimeError
+    outside a transaction: the intent would not stand or fall with what it carries out.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("An intent is enqueued in the database transaction of what it carries out.")
     return LedgerTransaction.objects.create(
-        name=name, args=args, reference=reference, through=Through(through)
+        name=name, args=args, reference=reference, through=Through(through), channel=channel
     )
 
 
-def due() -> models.QuerySet[LedgerTransaction]:
-    """Unsettled rows whose time has come and that wait for no earlier row of the same reference."""
-    unsettled = LedgerTransaction.objects.filter(state__in=[State.PENDING, State.SENT])
+def due(channel: str = HOME) -> models.QuerySet[LedgerTransaction]:
+    """The channel's unsettled rows whose time has come, and that wait for no earlier one of a reference."""
+    unsettled = LedgerTransaction.objects.filter(channel=channel, state__in=[State.PENDING, State.SENT])
     earlier = unsettled.filter(reference=OuterRef("reference"), pk__lt=OuterRef("pk"))
     return unsettled.filter(
         ~Exists(earlier), Q(not_before=None) | Q(not_before__lte=timezone.now())
@@ -94,15 +98,17 @@ def send_pending(
     grants_through_keyholder: GrantsThroughKeyholder | None = None,
     refused: OnRefused | None = None,
     limit: int = GRANTS_AT_ONCE,
+    channel: str = HOME,
 ) -> int:
-    """Carry what is due to the ledger; the number of rows settled. A failed row waits, the others go on.
+    """Carry what is due to the channel's ledger; the number of rows settled. A failed row waits, the others
+    go on.
 
     `through_keyholder(row)` submits a row that carries openings: {"tx_id", "state", "code"}, state being
     "committed", "sent" or "refused"; without it such rows stay. `grants_through_keyholder(rows)` does so for
     several grants at once and answers in their order; it is asked when more than one is due. `refused(row)`
     is called within the database transaction that refuses the row.
     """
-    rows = due() if through_keyholder else due().exclude(through=Through.KEYHOLDER)
+    rows = due(channel) if through_keyholder else due(channel).exclude(through=Through.KEYHOLDER)
     claims = [_Claim(row, refused) for row in rows[:limit] if _claim(row)]
     grants = [one for one in claims if one.row.name == GRANT and one.row.through == Through.KEYHOLDER]
     together = grants if grants_through_keyholder and len(grants) > 1 else []
@@ -286,13 +292,15 @@ def follow(
     listener: str,
     handlers: Mapping[str, Callable[[Event], None]],
     wait: float = 5.0,
+    channel: str = HOME,
 ) -> int:
-    """Handle the ledger's events after the listener's cursor; the number handled.
+    """Handle the events of the channel's ledger after the listener's cursor; the number handled.
 
     Handler and cursor are one database transaction, so each event takes effect once, whoever else
     follows. Returns when none came for `wait` seconds, or after FOLLOW_EVENTS. Raises LedgerError
     (`ledger_went_back`) when the cursor lies beyond the ledger: an old ledger was restored.
     """
+    listener = _listener_on(channel, listener)
     cursor, _ = EventCursor.objects.get_or_create(listener=listener)
     height = ledger.height()
     if cursor.block >= height:
@@ -307,7 +315,7 @@ def follow(
             if (event.block, event.index) <= (cursor.block, cursor.index):
                 continue
             if handler := handlers.get(event.name):
-                handler(event)
+                handler(dataclasses.replace(event, channel=channel))
                 handled += 1
             EventCursor.objects.filter(listener=listener).update(block=event.block, index=event.index)
         if handled >= FOLLOW_EVENTS:
@@ -320,12 +328,19 @@ def follow(
     return handled
 
 
+def _listener_on(channel: str, listener: str) -> str:
+    """The name of the listener's cursor on this channel."""
+    return listener if channel == HOME else f"{listener}/{channel}"
+
+
 def _mark_caught_up(listener: str, height: int) -> None:
     EventCursor.objects.filter(listener=listener).update(height=height, caught_up_at=timezone.now())
 
 
-def is_caught_up(listener: str, *, height: int, within: timedelta) -> bool:
+def is_caught_up(listener: str, *, height: int, within: timedelta, channel: str = HOME) -> bool:
     """Whether the listener has handled all of the first `height` blocks, and stood at the end lately."""
     return EventCursor.objects.filter(
-        listener=listener, height__gte=height, caught_up_at__gte=timezone.now() - within
+        listener=_listener_on(channel, listener),
+        height__gte=height,
+        caught_up_at__gte=timezone.now() - within,
     ).exists()

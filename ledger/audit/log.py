@@ -58,11 +58,12 @@ CODES = _are_codes
 _CONSENT = {
     "consent": ID, "request": ID, "requester": UUID, "purpose": PURPOSE, "model": ID, "notice": ID,
     "tx_id": ID, "block": COUNT, "code": CODE, "given_by": CODE, "authority": CODE, "scan": ID,
+    "channel": CODE,
 }  # fmt: skip
 _JOB = {
     "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,
     "consent": ID, "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT,
-    "reasons": CODES, "tx_id": ID, "block": COUNT, "code": CODE,
+    "reasons": CODES, "tx_id": ID, "block": COUNT, "code": CODE, "channel": CODE,
 }  # fmt: skip
 _MODEL = {
     "model": ID,
@@ -72,6 +73,7 @@ _MODEL = {
     "tx_id": ID,
     "block": COUNT,
     "code": CODE,
+    "channel": CODE,
 }
 _PATIENT = {"code": CODE, "method": CODE}
 _ACCESS = {"access": ID, "digest": ID, "chunks": COUNT, "tx_id": ID, "block": COUNT, "code": CODE}

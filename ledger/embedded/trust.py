@@ -17,6 +17,7 @@ class EmbeddedTrust:
 
     def __init__(self, key: str) -> None:
         self._key = key
+        self.identity = f"embedded {key}"
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "EmbeddedTrust":

@@ -86,6 +86,7 @@ class FabricTrust:
         self.needed = profile.needed
         self._channel = profile.channel
         self._chaincode = profile.chaincode
+        self.identity = f"fabric {profile.channel} {profile.chaincode}"
         self._roots: Mapping[str, tuple[bytes, ...]] = {
             name: organisation.roots for name, organisation in profile.organisations.items()
         }

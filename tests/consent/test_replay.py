@@ -247,4 +247,4 @@ def test_the_keyholder_is_told_the_ledgers_commitments(house: House, row: Consen
 
 def test_a_difference_says_where(row: Consent) -> None:
     one = Difference(secrets.token_hex(32), "state_differs", "in_force", "revoked")
-    assert set(one.as_json()) == {"code", "consent", "here", "ledger"}
+    assert set(one.as_json()) == {"channel", "code", "consent", "here", "ledger"}
