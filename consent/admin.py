@@ -53,7 +53,7 @@ class PatientAdmin(KeptAdmin):
     form = PatientForm
     list_display = ("name", "birth_date", "user", "proofed_at")
     list_select_related = ("user",)
-    search_fields = ("name", "=record_id")
+    # No search here: it would put a name into a URL. The staff site finds patients by POST.
     actions = ("send_new_invitation",)
 
     def get_fields(self, request: Any, obj: Any = None) -> Any:

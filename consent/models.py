@@ -244,7 +244,7 @@ class Consent(models.Model):
     recorded_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
-    scan = models.ForeignKey(Scan, null=True, blank=True, on_delete=models.PROTECT, related_name="consents")
+    scan = models.ForeignKey(Scan, null=True, blank=True, on_delete=models.RESTRICT, related_name="consents")
     # Written down by mistake: it never was an answer, and the question is open again.
     invalid_at = models.DateTimeField(null=True, blank=True)
     decided_at = models.DateTimeField(auto_now_add=True)

@@ -15,6 +15,7 @@ urlpatterns = [
     path("accounts/", include("allauth.account.urls")),
     path("accounts/2fa/", include("allauth.mfa.urls")),
     path("admin/", admin.site.urls),
+    path("staff/", include("gateway.staff.urls")),
     path("", include("gateway.api.urls")),
 ]
 

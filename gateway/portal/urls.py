@@ -3,7 +3,7 @@
 from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.portal import access, choices, front, questions
+from gateway.portal import access, choices, front, questions, written_down
 
 urlpatterns = [
     path("", front.start, name="start"),
@@ -22,5 +22,6 @@ urlpatterns = [
     path("choices/<hex64:id>/change", choices.change, name="change"),
     path("choices/<hex64:id>/change/check", choices.check_change, name="check_change"),
     path("choices/<hex64:id>/stop", choices.stop, name="stop"),
+    path("choices/<hex64:id>/undo", written_down.undo, name="undo"),
     path("access", access.access, name="access"),
 ]

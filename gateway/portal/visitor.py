@@ -22,7 +22,7 @@ def for_patient(view: View) -> View:
         if patient is not None:
             return view(request, patient, *args, **kwargs)
         if request.user.is_staff:
-            return redirect("admin:index")
+            return redirect("staff")
         return render(request, "portal/no_records.html", status=403)
 
     return login_required(inner)

@@ -51,7 +51,7 @@ def test_anothers_choice_is_no_choice(stranger: Client, question: ConsentRequest
 
 def test_staff_without_records_go_to_their_own_site(client: Client, bob: Any) -> None:
     client.force_login(bob, backend="django.contrib.auth.backends.ModelBackend")
-    assert client.get("/home")["Location"] == reverse("admin:index")
+    assert client.get("/home")["Location"] == reverse("staff")
 
 
 def test_an_account_without_records_is_told_so(client: Client, user: Any) -> None:

@@ -66,6 +66,8 @@ class Command(BaseCommand):
             **os.environ,
             "GATEWAY_HOME": str(home),
             "GATEWAY_DEMO_HOME": str(home),
+            # The people of a demonstration have no phones; it is said where they are listed.
+            "GATEWAY_STAFF_SECOND_FACTOR": "0",
             "GATEWAY_LOG_LEVEL": os.environ.get("GATEWAY_LOG_LEVEL", "WARNING"),
         }
         if options["ledger"] == "fabric":
@@ -108,6 +110,7 @@ class Command(BaseCommand):
         self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Who can sign in:")
         for who in cast.sign_ins if cast else ():
             self.stdout.write(f"  {who}")
+        self.stdout.write("Staff sign in without a second step here; an installation asks them for one.")
         if cast:
             self.stdout.write(f"Helix AI's client for the API (docs/api.md): {cast.client_id}")
             self.stdout.write(f"  secret: {cast.client_secret}")

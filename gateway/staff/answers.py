@@ -1,0 +1,154 @@
+"""`/staff/consents`: answers that staff wrote down. To withdraw and to mark as a mistake are two acts."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from consent import recorded, scans
+from consent.explanation import KINDS, SENSITIVE
+from consent.models import Consent
+from consent.state import OPEN, state_of
+from gateway.accounts.models import User
+from gateway.portal.choices import stop_now
+from gateway.staff.forms import WithdrawForm
+from gateway.staff.visitor import for_staff, page, refused
+from ledger.audit.log import Actor, record
+from ledger.errors import GatewayError, InvalidInput
+
+PAGE = 25
+SECTION = "staff_answers"
+
+
+def find_answer(id: str) -> Consent:
+    found = (
+        Consent.objects.filter(pk=id)
+        .select_related(
+            "request__requester", "request__notice", "request__patient", "patient", "recorded_by", "scan"
+        )
+        .first()
+    )
+    if found is None:
+        raise Http404
+    return found
+
+
+@require_safe
+@for_staff("see_answers")
+def index(request: HttpRequest) -> HttpResponse:
+    """Latest first. Who the patients are is not on this page."""
+    found = (
+        Consent.objects.filter(given_by__in=recorded.RECORDED)
+        .select_related("request__requester", "recorded_by")
+        .order_by("-decided_at", "-id")
+    )
+    moment, _comma, id = request.GET.get("after", "").partition(",")
+    try:
+        at = datetime.fromisoformat(moment) if moment else None
+    except ValueError:
+        at = None
+    if at is not None and at.tzinfo is not None:
+        found = found.filter(Q(decided_at__lt=at) | Q(decided_at=at, id__lt=id))
+    listed = list(found[: PAGE + 1])
+    last = listed[PAGE - 1] if len(listed) > PAGE else None
+    return page(
+        request,
+        "staff/answers.html",
+        SECTION,
+        rows=[{"answer": each, "state": state_of(each)} for each in listed[:PAGE]],
+        after=f"{last.decided_at.isoformat()},{last.id}" if last else None,
+    )
+
+
+@require_safe
+@for_staff("see_answers")
+def answer(request: HttpRequest, id: str) -> HttpResponse:
+    found = find_answer(id)
+    state = state_of(found)
+    return page(
+        request,
+        "staff/answer.html",
+        SECTION,
+        answer=found,
+        state=state,
+        kinds=[KINDS[kind].name for kind in found.kinds] + [SENSITIVE[code].name for code in found.sensitive],
+        can_withdraw=state in OPEN,
+        can_mark=found.given_by in recorded.RECORDED and found.invalid_at is None,
+    )
+
+
+@require_POST
+@for_staff("record_answers")
+def withdraw(request: HttpRequest, id: str) -> HttpResponse:
+    """The patient said stop, on paper or by phone."""
+    found, form = find_answer(id), WithdrawForm(request.POST)
+    if not form.is_valid():
+        return refused(request, SECTION, InvalidInput(_("Say how the patient told you.")), _at(found))
+    return _act(
+        request,
+        found,
+        lambda by: recorded.withdraw(
+            consent=found, by=by, given_by=form.cleaned_data["given_by"], stop_now=stop_now
+        ),
+        _("Stopped. Nothing more is opened."),
+    )
+
+
+@require_POST
+@for_staff("mark_invalid")
+def mark_invalid(request: HttpRequest, id: str) -> HttpResponse:
+    """It was written down by mistake: it never was an answer."""
+    found = find_answer(id)
+    return _act(
+        request,
+        found,
+        lambda by: recorded.mark_invalid(consent=found, actor=Actor.staff(by.pk), stop_now=stop_now),
+        _("Marked as a mistake. Nothing is shared under it."),
+    )
+
+
+@require_safe
+@for_staff("see_scans")
+def scan(request: HttpRequest, id: str) -> HttpResponse:
+    """The paper, as a file to keep: never shown inline. Each opening is written down."""
+    found = find_answer(id)
+    if found.scan is None:
+        raise Http404
+    content = scans.read(found.scan)
+    with transaction.atomic():
+        record(
+            kind="scan.opened",
+            actor=Actor.staff(request.user.pk),
+            subject=found.patient.pseudonym,
+            scan=found.scan.digest,
+            consent=found.pk,
+        )
+    response = HttpResponse(content, content_type="application/octet-stream")
+    response["Content-Disposition"] = f'attachment; filename="scan.{scans.ENDINGS[found.scan.media_type]}"'
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _act(request: HttpRequest, found: Consent, act: Callable[[User], Any], done: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    try:
+        act(request.user)
+    except GatewayError as error:
+        if error.code not in ("not_in_force", "invalid_already"):  # else the same POST came twice
+            return refused(request, SECTION, error, _at(found))
+    else:
+        messages.success(request, done)
+    return redirect("staff_answer", id=found.pk)
+
+
+def _at(found: Consent) -> str:
+    return reverse("staff_answer", args=[found.pk])

@@ -1,0 +1,184 @@
+"""`/staff/patients`: find, invite, identify, link. A search is a POST: no name ever stands in a URL."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from consent import referrals, services
+from consent.models import Patient, Requester
+from consent.patients import PROOFS
+from consent.state import state_of
+from gateway.accounts.models import User
+from gateway.staff.visitor import for_staff, page, refused
+from ledger.audit.log import Actor
+from ledger.errors import GatewayError
+
+SECTION = "staff_patients"
+MOST = 20
+METHODS = {
+    "in_person": gettext_lazy("They came with a photo ID"),
+    "id_document": gettext_lazy("A document that I checked"),
+    "video": gettext_lazy("A video call with a photo ID"),
+    "known_to_staff": gettext_lazy("I know them"),
+}
+assert METHODS.keys() == PROOFS
+
+
+class FindForm(forms.Form):
+    wanted = forms.CharField(
+        max_length=200, label=gettext_lazy("Name or record number"), min_length=2, strip=True
+    )
+
+
+class InviteForm(forms.Form):
+    name = forms.CharField(max_length=200, label=gettext_lazy("Name"))
+    birth_date = forms.DateField(
+        label=gettext_lazy("Date of birth"),
+        help_text=gettext_lazy("Year, month, day: 1960-12-31."),
+        input_formats=["%Y-%m-%d"],
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff("see_patients")
+def index(request: HttpRequest) -> HttpResponse:
+    form = FindForm(request.POST if request.method == "POST" else None)
+    rows, more = None, False
+    if form.is_valid():
+        wanted = form.cleaned_data["wanted"]
+        found = Patient.objects.filter(Q(name__icontains=wanted) | Q(record_id=wanted)).order_by("name", "pk")
+        rows = list(found[: MOST + 1])
+        more, rows = len(rows) > MOST, rows[:MOST]
+    return page(request, "staff/patients.html", SECTION, form=form, rows=rows, more=more)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff("see_patients")
+def new(request: HttpRequest) -> HttpResponse:
+    """Invite somebody. The link is shown once, in the answer to this POST."""
+    form = InviteForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        try:
+            patient, code = services.invite(**form.cleaned_data, by=_me(request))
+        except GatewayError as error:
+            form.add_error(None, error.message)
+        else:
+            return _shown_once(request, patient, _("Invitation"), _link(code))
+    return page(
+        request, "staff/form.html", SECTION, form=form, title=_("Invite a patient"), button=_("Invite")
+    )
+
+
+@require_safe
+@for_staff("see_patients")
+def patient(request: HttpRequest, id: str) -> HttpResponse:
+    found = find_patient(id)
+    answers = found.consents.select_related("request__requester").order_by("-decided_at")[:MOST]
+    return page(
+        request,
+        "staff/patient.html",
+        SECTION,
+        patient=found,
+        methods=list(METHODS.items()),
+        requesters=Requester.objects.filter(suspended_at=None).order_by("name")[:200],
+        answers=[{"answer": each, "state": state_of(each)} for each in answers],
+    )
+
+
+@require_POST
+@for_staff("see_patients")
+def invite_again(request: HttpRequest, id: str) -> HttpResponse:
+    found = find_patient(id)
+    try:
+        code = services.invite_again(patient=found, by=_me(request))
+    except GatewayError as error:
+        return refused(request, SECTION, error, _at(found))
+    return _shown_once(request, found, _("Invitation"), _link(code))
+
+
+@require_POST
+@for_staff("see_patients")
+def proof(request: HttpRequest, id: str) -> HttpResponse:
+    """Who this person is was checked; by somebody else than themselves."""
+    found = find_patient(id)
+    assert isinstance(request.user, User)
+    by, method = request.user, request.POST.get("method", "")
+    return _act(
+        request, found, lambda: services.proof_identity(patient=found, by=by, method=method), _("Saved.")
+    )
+
+
+@require_POST
+@for_staff("see_patients")
+def link(request: HttpRequest, id: str) -> HttpResponse:
+    found = find_patient(id)
+    record_id = request.POST.get("record_id", "").strip()
+    return _act(
+        request,
+        found,
+        lambda: services.link_record(patient=found, record_id=record_id, by=_me(request)),
+        _("Linked. It cannot be linked to another record later."),
+    )
+
+
+@require_POST
+@for_staff("see_patients")
+def referral(request: HttpRequest, id: str) -> HttpResponse:
+    """A code with which one provider may ask this patient once."""
+    found = find_patient(id)
+    wanted = request.POST.get("requester", "")
+    requester = next((each for each in Requester.objects.all() if str(each.pk) == wanted), None)
+    if requester is None:
+        raise Http404
+    try:
+        code = referrals.issue(patient=found, requester=requester, by=_me(request))
+    except GatewayError as error:
+        return refused(request, SECTION, error, _at(found))
+    return _shown_once(request, found, _("Referral code for %(who)s") % {"who": requester.name}, code)
+
+
+def find_patient(id: str) -> Patient:
+    found = Patient.objects.filter(pk=id).select_related("user", "proofed_by").first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _act(request: HttpRequest, found: Patient, act: Callable[[], Any], done: str) -> HttpResponse:
+    try:
+        act()
+    except GatewayError as error:
+        return refused(request, SECTION, error, _at(found))
+    messages.success(request, done)
+    return redirect("staff_patient", id=found.pk)
+
+
+def _shown_once(request: HttpRequest, found: Patient, title: str, secret: str) -> HttpResponse:
+    """It passes through no session, no cookie and no URL."""
+    response = page(
+        request, "staff/shown_once.html", SECTION, patient=found, title=title, secret=secret, back=_at(found)
+    )
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _link(code: str) -> str:
+    return settings.PUBLIC_URL.rstrip("/") + reverse("invitation", args=[code])
+
+
+def _me(request: HttpRequest) -> Actor:
+    return Actor.staff(request.user.pk)
+
+
+def _at(found: Patient) -> str:
+    return reverse("staff_patient", args=[found.pk])

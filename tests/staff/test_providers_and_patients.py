@@ -1,0 +1,94 @@
+"""/staff/requesters and /staff/patients: what the services did, and what was refused."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from consent import referrals, services
+from consent.models import Patient, Requester
+from gateway.analysis.models import AIModel
+from ledger.audit.models import AuditRow
+from ledger.models import LedgerTransaction
+
+pytestmark = pytest.mark.django_db
+
+Member = Callable[..., Client]
+
+
+def test_a_provider_is_registered_once(member: Member) -> None:
+    amal, fields = (
+        member("administrator"),
+        {"name": "Helix AI", "contact": "a@b.example", "purposes": ["TREAT"]},
+    )
+    answer = amal.post(reverse("staff_new_requester"), fields)
+    made = Requester.objects.get()
+    assert answer["Location"] == reverse("staff_requester", args=[made.pk])
+    assert "already" in amal.post(reverse("staff_new_requester"), fields).content.decode()
+    assert Requester.objects.count() == 1
+    assert "To care for you" in amal.get(answer["Location"]).content.decode()
+
+
+def test_suspending_a_provider_suspends_its_models_on_the_ledger(
+    member: Member, helix: Any, model: AIModel
+) -> None:
+    amal, url = member("administrator"), reverse("staff_suspend_requester", args=[helix.pk])
+    assert amal.post(url).status_code == 302
+    assert amal.post(url).status_code == 409
+    model.refresh_from_db()
+    assert model.state == "suspended"
+    assert LedgerTransaction.objects.get().args["state"] == "suspended"
+    assert AuditRow.objects.filter(kind="requester.suspended").count() == 1
+    amal.post(reverse("staff_resume_requester", args=[helix.pk]))
+    helix.refresh_from_db()
+    assert helix.suspended_at is None
+
+
+def test_a_test_is_recorded_by_a_reviewer_only(member: Member, helix: Any, model: AIModel) -> None:
+    url, prefix = reverse("staff_test_model", args=[helix.pk, model.digest]), model.digest[:8]
+    fields = {f"{prefix}-people": "200", f"{prefix}-wrong": "15"}
+    assert member("administrator").post(url, fields).status_code == 403
+    rita = member("reviewer")
+    assert rita.post(url, {**fields, f"{prefix}-wrong": "201"}).status_code == 400
+    assert rita.post(url, {f"{prefix}-people": "5", f"{prefix}-wrong": "1"}).status_code == 400
+    assert rita.post(url, fields).status_code == 302
+    model.refresh_from_db()
+    assert (model.tested_people, model.tested_wrong) == (200, 15)
+
+
+def test_finding_inviting_identifying_and_linking(member: Member) -> None:
+    bob = member("clinician")
+    answer = bob.post(reverse("staff_new_patient"), {"name": "Ada Byron", "birth_date": "1960-12-10"})
+    code = re.search(r"/invitation/([\w-]+)", answer.content.decode())
+    ada = Patient.objects.get()
+    assert code is not None
+    assert services.find_invitation(code[1]) == ada
+    assert "no-store" in answer["Cache-Control"]
+    found = bob.post(reverse("staff_patients"), {"wanted": "byron"})
+    assert reverse("staff_patient", args=[ada.pk]) in found.content.decode()
+    assert found.wsgi_request.get_full_path() == "/staff/patients"
+    for _ in range(2):
+        assert bob.post(reverse("staff_proof", args=[ada.pk]), {"method": "in_person"}).status_code == 302
+        assert bob.post(reverse("staff_link", args=[ada.pk]), {"record_id": "ada-1"}).status_code == 302
+    assert bob.post(reverse("staff_proof", args=[ada.pk]), {"method": "x"}).status_code == 400
+    assert bob.post(reverse("staff_link", args=[ada.pk]), {"record_id": "ada-2"}).status_code == 409
+    ada.refresh_from_db()
+    assert (ada.record_id, ada.proofed_by.username) == ("ada-1", "clinician")
+    assert AuditRow.objects.filter(kind="patient.proofed").count() == 1
+
+
+def test_a_referral_code_works_for_that_provider(member: Member, alice: Any, helix: Any) -> None:
+    bob = member("clinician")
+    answer = bob.post(reverse("staff_referral", args=[alice.pk]), {"requester": str(helix.pk)})
+    code = re.search(r"<code[^>]*>([0-9a-f]{26})</code>", answer.content.decode())
+    assert code is not None
+    assert referrals.redeem(code=code[1], requester=helix) == alice
+    assert bob.post(reverse("staff_referral", args=[alice.pk]), {"requester": "x"}).status_code == 404
+
+
+def test_the_admin_site_puts_no_name_into_a_url() -> None:
+    assert not admin.site._registry[Patient].search_fields
