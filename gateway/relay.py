@@ -9,10 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from django.db import close_old_connections
 
 from consent import services as consents
+from consent.models import Consent
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
 from gateway.keyholder.client import Keyholder
@@ -92,19 +94,12 @@ class Relay:
     def _through_keyholder(self, row: LedgerTransaction) -> Mapping[str, object]:
         """Grants carry an opening, so the keyholder submits them."""
         consent = consents.consent_of(row)
-        return self.keyholder.grant(
-            consent=consent.id,
-            patient=consent.patient_id,
-            fhir=consent.fhir,
-            replaces=consent.replaces_id,
-        )
+        return self.keyholder.grant(**_grant(consent), replaces=consent.replaces_id)
 
     def _grants_through_keyholder(self, rows: Sequence[LedgerTransaction]) -> list[Mapping[str, object]]:
         """As many grants as are due, in one transaction where they can be."""
         granting = consents.consents_of(rows)
-        answers = self.keyholder.grant_many(
-            grants=[{"consent": one.id, "patient": one.patient_id, "fhir": one.fhir} for one in granting]
-        )
+        answers = self.keyholder.grant_many(grants=[_grant(one) for one in granting])
         return [answers[one.id] for one in granting]
 
     def _listen(self, ledger: Ledger) -> None:
@@ -121,6 +116,11 @@ class Relay:
     def _recover(self, ledger: Ledger) -> None:
         jobs.recover()
         consents.expire_requests()
+
+
+def _grant(consent: Consent) -> dict[str, Any]:
+    """What the keyholder is to grant."""
+    return {"consent": consent.id, "patient": consent.patient_id, "fhir": consent.fhir}
 
 
 def settle(seconds: float, is_settled: Callable[[], bool]) -> bool:

@@ -110,20 +110,17 @@ def send_pending(
     """
     rows = due(channel) if through_keyholder else due(channel).exclude(through=Through.KEYHOLDER)
     claims = [_Claim(row, refused) for row in rows[:limit] if _claim(row)]
-    grants = [one for one in claims if one.row.name == GRANT and one.row.through == Through.KEYHOLDER]
-    together = grants if grants_through_keyholder and len(grants) > 1 else []
+    together, alone = _apart(claims) if grants_through_keyholder else ([], claims)
     # All are sent before any is awaited, so that they share a block.
-    for claim in claims:
-        if claim in together:
-            continue
+    for claim in alone:
         if claim.row.through == Through.KEYHOLDER and through_keyholder:
             claim.guarded(partial(claim.hand_over, through_keyholder))
         else:
             claim.guarded(partial(claim.submit, ledger))
-    for claim in claims:
+    for claim in alone:
         if claim.is_sent:
             claim.guarded(partial(claim.await_outcome, ledger))
-    if together and grants_through_keyholder:
+    if together and grants_through_keyholder and through_keyholder:
         _hand_over_together(together, grants_through_keyholder, through_keyholder)
     return sum(claim.is_settled for claim in claims)
 
@@ -137,8 +134,16 @@ def _claim(row: LedgerTransaction) -> bool:
     return taken == 1
 
 
+def _apart(claims: Sequence["_Claim"]) -> tuple[Sequence["_Claim"], Sequence["_Claim"]]:
+    """The grants that go as one transaction, where there is more than one, and the other rows."""
+    grants = [one for one in claims if one.row.name == GRANT and one.row.through == Through.KEYHOLDER]
+    if len(grants) < 2:
+        return [], claims
+    return grants, [one for one in claims if one not in grants]
+
+
 def _hand_over_together(
-    claims: Sequence["_Claim"], many: GrantsThroughKeyholder, single: ThroughKeyholder | None
+    claims: Sequence["_Claim"], many: GrantsThroughKeyholder, single: ThroughKeyholder
 ) -> None:
     """Several grants through the keyholder at once; one by one where the call fails for a row's sake."""
     try:
@@ -150,8 +155,7 @@ def _hand_over_together(
     except Exception as error:
         log.error("%s together: %s", GRANT, type(error).__name__)
         for claim in claims:
-            if single is not None:
-                claim.guarded(partial(claim.hand_over, single))
+            claim.guarded(partial(claim.hand_over, single))
         return
     for claim, answer in zip(claims, answers, strict=True):
         claim.guarded(partial(claim.take_answer, answer))

@@ -15,10 +15,9 @@ import zstandard
 
 from gateway.drills.history import Acknowledged, History, Key, Opening, Result, Seen, Write
 from gateway.keyholder.kek import FileKEK
+from gateway.keyholder.signing import committed
 from gateway.keyholder.store import Store
 from ledger.client import Answer, Proof, Trust
-from ledger.contract import canonical
-from ledger.contract.consents import commitment
 from ledger.contract.state import Json
 from ledger.errors import GatewayError
 from ledger.rpc import from_b64
@@ -123,7 +122,7 @@ def commitments_of(store: Store) -> dict[str, str]:
     with store.transaction() as db:
         consents = [consent for (consent,) in db.execute("SELECT consent FROM consents")]
     kept = [opening for consent in consents if (opening := store.opening(consent)) is not None]
-    return {one.consent: commitment(one.key, canonical.dumps(one.canonical)) for one in kept}
+    return {one.consent: committed(one) for one in kept}
 
 
 def noted(notes: Iterable[Json]) -> tuple[list[Key], list[Result]]:

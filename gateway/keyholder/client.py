@@ -339,13 +339,6 @@ class Keyholder:
             chunk["key"] = bytes.fromhex(chunk["key"])
         return found  # type: ignore[return-value]
 
-    def open_copy(self, *, access: str, after: str | None = None, limit: int = 1) -> OpenChunks:
-        """As `open_access`, for the patient's own copy and nothing else."""
-        found = self._call("open_copy", {"access": access, "after": after, "limit": limit}, LEDGER_SECONDS)
-        for chunk in found["chunks"]:
-            chunk["key"] = bytes.fromhex(chunk["key"])
-        return found  # type: ignore[return-value]
-
     def status(self) -> Status:
         """Heights, counts, and what is enforced on this machine."""
         return self._call("status", {})  # type: ignore[return-value]

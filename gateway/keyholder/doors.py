@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.keyholder.denials import denied_patients, denies
 from gateway.keyholder.envelope import new_key, read_public_key
 from gateway.keyholder.log import opened_subjects
-from gateway.keyholder.reading import Reader, is_over, standing
+from gateway.keyholder.reading import OVER, Reader, is_over, standing
 from gateway.keyholder.signing import Signing
 from gateway.keyholder.store import Opening, Release, Store
 from gateway.keyholder.submit import Draft, finish, submit
@@ -164,12 +164,15 @@ class Doors:
             batch = openings[first : first + Reader.AT_ONCE]
             look = self._reader.look([], [one.consent for one in batch])
             for one in batch:
-                found[one.consent] = standing(look, one.consent, at=now)
+                stands = standing(look, one.consent, at=now)
                 # A deny counts until every answer shows its end: one organisation alone cannot take it away.
-                if denies(one.canonical, asking, exceptions=True, at=now) and not is_over(
-                    look, one.consent, at=now
+                if (
+                    stands in OVER
+                    and not is_over(look, one.consent, at=now)
+                    and denies(one.canonical, asking, exceptions=True, at=now)
                 ):
-                    found[one.consent] = "deny_not_over"
+                    stands = "deny_not_over"
+                found[one.consent] = stands
         return found
 
     def _speaking_of(

@@ -18,12 +18,11 @@ from gateway.keyholder.envelope import PartWrapper, open_sealed_output
 from gateway.keyholder.log import Entry, append
 from gateway.keyholder.parts import Part, Parts, job_keys
 from gateway.keyholder.reading import Look, Reader, in_force
-from gateway.keyholder.signing import Signing
+from gateway.keyholder.signing import Signing, committed
 from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
 from ledger.client import Ledger, Trust
 from ledger.contract import canonical
-from ledger.contract.consents import commitment
 from ledger.contract.decision import decide
 from ledger.contract.rules import CompiledRules
 from ledger.contract.state import Json
@@ -60,15 +59,11 @@ class DeliveredOutput:
 
 @dataclass(frozen=True)
 class PersonalAccess:
-    """A person's access to one patient's records: an emergency, or the patient's own copy.
-
-    With a `kind` an access of the other kind is as unknown as one that nobody recorded.
-    """
+    """A person's access to one patient's records: an emergency, or the patient's own copy."""
 
     access: str
     after: str | None = None
     limit: int = 1
-    kind: str | None = None
 
 
 Ground = JobRelease | DeliveredOutput | PersonalAccess
@@ -227,7 +222,7 @@ class Opener:
 
     def _claim_access(self, ground: PersonalAccess) -> _Claim:
         kept = self._store.access(ground.access)
-        if kept is None or ground.kind not in (None, kept.kind):
+        if kept is None:
             _refuse("access_unknown", "No such access was recorded.")
         purpose = f"access/{ground.access}"
         return _Claim(
@@ -356,7 +351,7 @@ class Opener:
         opening = self._store.opening(consent)
         if opening is None:
             _refuse("opening_unknown", "The opening of this consent is not kept here.")
-        if value.get("commitment") != commitment(opening.key, canonical.dumps(opening.canonical)):
+        if value.get("commitment") != committed(opening):
             _refuse("commitment_differs", "The consent on the ledger is not the one kept here.")
         self._signing.check_kept(opening)
         return opening

@@ -41,7 +41,7 @@ ROLES: Mapping[str, frozenset[str]] = {
 }
 # They open a patient's records without a consent, so no role has them: no page asks for them yet. The
 # keyholder's own account may make them, and only where it was started to.
-ACCESSES = frozenset({"emergency_access", "subject_access", "open_access", "open_copy"})
+ACCESSES = frozenset({"emergency_access", "subject_access", "open_access"})
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
 
@@ -204,30 +204,10 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {"index": service.index(patient=params.id("patient"))}
 
     def grant(params: Params) -> Json:
-        return service.grant(
-            consent=params.id("consent"),
-            patient=params.id("patient"),
-            fhir=params.json("fhir"),
-            replaces=params.optional_id("replaces"),
-            signature=params.optional_json("signature"),
-            signature_required=params.flag("signature_required"),
-        )
+        return service.grant(**_grant(params), replaces=params.optional_id("replaces"))
 
     def grant_many(params: Params) -> Json:
-        return {
-            "answers": service.grant_many(
-                grants=[
-                    {
-                        "consent": row.id("consent"),
-                        "patient": row.id("patient"),
-                        "fhir": row.json("fhir"),
-                        "signature": row.optional_json("signature"),
-                        "signature_required": row.flag("signature_required"),
-                    }
-                    for row in params.each("grants")
-                ]
-            )
-        }
+        return {"answers": service.grant_many(grants=[_grant(row) for row in params.each("grants")])}
 
     def draft(params: Params) -> Json:
         return service.signing.draft(
@@ -310,20 +290,16 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             expires=params.number("expires"),
         )
 
-    def open_access(kind: str | None) -> Callable[[Params], Json]:
-        def call(params: Params) -> Json:
-            opened = service.open_access(
-                PersonalAccess(
-                    access=params.id("access"),
-                    after=params.optional_id("after"),
-                    limit=params.number("limit", least=1),
-                    kind=kind,
-                )
+    def open_access(params: Params) -> Json:
+        opened = service.open_access(
+            PersonalAccess(
+                access=params.id("access"),
+                after=params.optional_id("after"),
+                limit=params.number("limit", least=1),
             )
-            chunks = [{**_described(one), "key": key.hex()} for one, key in _pairs(opened)]
-            return {"chunks": chunks, "more": opened.more}
-
-        return call
+        )
+        chunks = [{**_described(one), "key": key.hex()} for one, key in _pairs(opened)]
+        return {"chunks": chunks, "more": opened.more}
 
     return {
         "enrol": enrol,
@@ -346,8 +322,18 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "open_output": open_output,
         "emergency_access": access("emergency"),
         "subject_access": access("subject"),
-        "open_access": open_access(None),
-        "open_copy": open_access("subject"),
+        "open_access": open_access,
+    }
+
+
+def _grant(params: Params) -> Json:
+    """What is granted, as `Service.grant` takes it."""
+    return {
+        "consent": params.id("consent"),
+        "patient": params.id("patient"),
+        "fhir": params.json("fhir"),
+        "signature": params.optional_json("signature"),
+        "signature_required": params.flag("signature_required"),
     }
 
 

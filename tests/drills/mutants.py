@@ -312,7 +312,7 @@ def commitment_unchecked(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
         def __ne__(self, other: object) -> bool:
             return False
 
-    patch.setattr(opening, "commitment", lambda *_: Whatever())
+    patch.setattr(opening, "committed", lambda *_: Whatever())
 
 
 def expired_accepted(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
