@@ -4,11 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from django.contrib import messages
 from django.db import transaction
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -20,25 +19,19 @@ from consent.state import OPEN, state_of
 from gateway.accounts.models import User
 from gateway.portal.choices import stop_now
 from gateway.staff.forms import WithdrawForm
-from gateway.staff.visitor import for_staff, page, refused
+from gateway.staff.visitor import actor, for_staff, page, perform, refused
 from ledger.audit.log import Actor, record
-from ledger.errors import GatewayError, InvalidInput
+from ledger.errors import InvalidInput
 
 PAGE = 25
 SECTION = "staff_answers"
 
 
 def find_answer(id: str) -> Consent:
-    found = (
-        Consent.objects.filter(pk=id)
-        .select_related(
-            "request__requester", "request__notice", "request__patient", "patient", "recorded_by", "scan"
-        )
-        .first()
+    whole = Consent.objects.select_related(
+        "request__requester", "request__notice", "request__patient", "patient", "recorded_by", "scan"
     )
-    if found is None:
-        raise Http404
-    return found
+    return get_object_or_404(whole, pk=id)
 
 
 @require_safe
@@ -126,7 +119,7 @@ def scan(request: HttpRequest, id: str) -> HttpResponse:
     with transaction.atomic():
         record(
             kind="scan.opened",
-            actor=Actor.staff(request.user.pk),
+            actor=actor(request),
             subject=found.patient.pseudonym,
             scan=found.scan.digest,
             consent=found.pk,
@@ -140,14 +133,15 @@ def scan(request: HttpRequest, id: str) -> HttpResponse:
 
 def _act(request: HttpRequest, found: Consent, act: Callable[[User], Any], done: str) -> HttpResponse:
     assert isinstance(request.user, User)
-    try:
-        act(request.user)
-    except GatewayError as error:
-        if error.code not in ("not_in_force", "invalid_already"):  # else the same POST came twice
-            return refused(request, SECTION, error, _at(found))
-    else:
-        messages.success(request, done)
-    return redirect("staff_answer", id=found.pk)
+    by = request.user
+    return perform(
+        request,
+        SECTION,
+        lambda: act(by),
+        back=_at(found),
+        done=done,
+        settled={"not_in_force", "invalid_already"},
+    )
 
 
 def _at(found: Consent) -> str:

@@ -1,14 +1,13 @@
 """`/staff/patients`: find, invite, identify, link. A search is a POST: no name ever stands in a URL."""
 
 from collections.abc import Callable
-from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.conf import settings
-from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -19,8 +18,7 @@ from consent.models import Patient, Requester
 from consent.patients import PROOFS
 from consent.state import state_of
 from gateway.accounts.models import User
-from gateway.staff.visitor import for_staff, page, refused
-from ledger.audit.log import Actor
+from gateway.staff.visitor import actor, for_staff, page, perform, refused
 from ledger.errors import GatewayError
 
 SECTION = "staff_patients"
@@ -69,7 +67,7 @@ def new(request: HttpRequest) -> HttpResponse:
     form = InviteForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
-            patient, code = services.invite(**form.cleaned_data, by=_me(request))
+            patient, code = services.invite(**form.cleaned_data, by=actor(request))
         except GatewayError as error:
             form.add_error(None, error.message)
         else:
@@ -100,7 +98,7 @@ def patient(request: HttpRequest, id: str) -> HttpResponse:
 def invite_again(request: HttpRequest, id: str) -> HttpResponse:
     found = find_patient(id)
     try:
-        code = services.invite_again(patient=found, by=_me(request))
+        code = services.invite_again(patient=found, by=actor(request))
     except GatewayError as error:
         return refused(request, SECTION, error, _at(found))
     return _shown_once(request, found, _("Invitation"), _link(code))
@@ -126,7 +124,7 @@ def link(request: HttpRequest, id: str) -> HttpResponse:
     return _act(
         request,
         found,
-        lambda: services.link_record(patient=found, record_id=record_id, by=_me(request)),
+        lambda: services.link_record(patient=found, record_id=record_id, by=actor(request)),
         _("Linked. It cannot be linked to another record later."),
     )
 
@@ -136,31 +134,23 @@ def link(request: HttpRequest, id: str) -> HttpResponse:
 def referral(request: HttpRequest, id: str) -> HttpResponse:
     """A code with which one provider may ask this patient once."""
     found = find_patient(id)
-    wanted = request.POST.get("requester", "")
-    requester = next((each for each in Requester.objects.all() if str(each.pk) == wanted), None)
-    if requester is None:
-        raise Http404
     try:
-        code = referrals.issue(patient=found, requester=requester, by=_me(request))
+        requester = get_object_or_404(Requester, pk=UUID(request.POST.get("requester", "")))
+    except ValueError:
+        raise Http404 from None
+    try:
+        code = referrals.issue(patient=found, requester=requester, by=actor(request))
     except GatewayError as error:
         return refused(request, SECTION, error, _at(found))
     return _shown_once(request, found, _("Referral code for %(who)s") % {"who": requester.name}, code)
 
 
 def find_patient(id: str) -> Patient:
-    found = Patient.objects.filter(pk=id).select_related("user", "proofed_by").first()
-    if found is None:
-        raise Http404
-    return found
+    return get_object_or_404(Patient.objects.select_related("user", "proofed_by"), pk=id)
 
 
-def _act(request: HttpRequest, found: Patient, act: Callable[[], Any], done: str) -> HttpResponse:
-    try:
-        act()
-    except GatewayError as error:
-        return refused(request, SECTION, error, _at(found))
-    messages.success(request, done)
-    return redirect("staff_patient", id=found.pk)
+def _act(request: HttpRequest, found: Patient, act: Callable[[], object], done: str) -> HttpResponse:
+    return perform(request, SECTION, act, back=_at(found), done=done)
 
 
 def _shown_once(request: HttpRequest, found: Patient, title: str, secret: str) -> HttpResponse:
@@ -174,10 +164,6 @@ def _shown_once(request: HttpRequest, found: Patient, title: str, secret: str) -
 
 def _link(code: str) -> str:
     return settings.PUBLIC_URL.rstrip("/") + reverse("invitation", args=[code])
-
-
-def _me(request: HttpRequest) -> Actor:
-    return Actor.staff(request.user.pk)
 
 
 def _at(found: Patient) -> str:

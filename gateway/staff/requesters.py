@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import messages
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,7 +17,7 @@ from consent.explanation import PURPOSES
 from consent.models import Requester
 from gateway.analysis import catalogue, services
 from gateway.analysis.models import AIModel
-from gateway.staff.visitor import for_staff, page, refused
+from gateway.staff.visitor import actor, for_staff, page, perform
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
@@ -60,7 +59,7 @@ def register(request: HttpRequest) -> HttpResponse:
     form = RequesterForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
-            made = requesters.register(**form.cleaned_data, by=_me(request))
+            made = requesters.register(**form.cleaned_data, by=actor(request))
         except GatewayError as error:
             form.add_error(None, error.message)
         else:
@@ -184,30 +183,15 @@ def record_test(request: HttpRequest, id: Any, digest: str) -> HttpResponse:
 
 
 def find_requester(id: Any) -> Requester:
-    found = Requester.objects.filter(pk=id).first()
-    if found is None:
-        raise Http404
-    return found
+    return get_object_or_404(Requester, pk=id)
 
 
 def _find_model(of: Requester, digest: str) -> AIModel:
-    found = of.models.filter(pk=digest).select_related("provider").first()
-    if found is None:
-        raise Http404
-    return found
+    return get_object_or_404(of.models.select_related("provider"), pk=digest)
 
 
-def _act(request: HttpRequest, of: Requester, act: Callable[[Actor], Any], done: str) -> HttpResponse:
-    try:
-        act(_me(request))
-    except GatewayError as error:
-        return refused(request, SECTION, error, _at(of))
-    messages.success(request, done)
-    return redirect("staff_requester", id=of.pk)
-
-
-def _me(request: HttpRequest) -> Actor:
-    return Actor.staff(request.user.pk)
+def _act(request: HttpRequest, of: Requester, act: Callable[[Actor], object], done: str) -> HttpResponse:
+    return perform(request, SECTION, lambda: act(actor(request)), back=_at(of), done=done)
 
 
 def _at(of: Requester) -> str:

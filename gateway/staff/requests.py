@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -15,21 +14,15 @@ from consent.explanation import PURPOSES
 from consent.models import ConsentRequest
 from gateway.accounts.models import User
 from gateway.staff import minimum
-from gateway.staff.visitor import for_staff, page, refused
-from ledger.errors import GatewayError, InvalidInput
+from gateway.staff.visitor import for_staff, page, perform, refused
+from ledger.errors import InvalidInput
 
 State = ConsentRequest.State
 
 
 def find_request(id: str) -> ConsentRequest:
-    found = (
-        ConsentRequest.objects.filter(pk=id)
-        .select_related("requester", "notice", "patient", "owner", "reviewed_by")
-        .first()
-    )
-    if found is None:
-        raise Http404
-    return found
+    whole = ConsentRequest.objects.select_related("requester", "notice", "patient", "owner", "reviewed_by")
+    return get_object_or_404(whole, pk=id)
 
 
 @require_safe
@@ -97,15 +90,7 @@ def send_back(request: HttpRequest, id: str) -> HttpResponse:
 def _act(
     request: HttpRequest, asked: ConsentRequest, act: Callable[[], None], done: str = ""
 ) -> HttpResponse:
-    try:
-        act()
-    except GatewayError as error:
-        if error.code != "not_open":  # else the same POST came twice, or a colleague was quicker
-            return refused(request, "staff_queue", error, _at(asked))
-    else:
-        if done:
-            messages.success(request, done)
-    return redirect("staff_request", id=asked.id)
+    return perform(request, "staff_queue", act, back=_at(asked), done=done, settled={"not_open"})
 
 
 def _show(request: HttpRequest, asked: ConsentRequest, problem: str = "", status: int = 200) -> HttpResponse:

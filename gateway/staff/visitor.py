@@ -4,22 +4,24 @@ What each role may do stands in one table, gateway/accounts/roles.py. Without th
 before anything is looked up, so that what is there and what is not look alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 
 from gateway.accounts.roles import ACTS, STAFF_ROLES
+from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
 View = Callable[..., HttpResponse]
@@ -64,7 +66,7 @@ def for_staff(act: str) -> Callable[[View], View]:
                 return render(request, "staff/second_factor.html", status=403)
             return view(request, *args, **kwargs)
 
-        inner.act = act  # type: ignore[attr-defined]  # tests/test_routes.py reads it
+        inner.act = act  # type: ignore[attr-defined]  # tests/staff/test_roles.py reads it
         return never_cache(login_required(inner))
 
     return decorate
@@ -108,6 +110,35 @@ def page(
     return render(
         request, template, {"staff_menu": menu, "section": section, "acts": acts, **context}, status=status
     )
+
+
+def perform(
+    request: HttpRequest,
+    section: str,
+    act: Callable[[], object],
+    *,
+    back: str,
+    done: str = "",
+    settled: Collection[str] = (),
+) -> HttpResponse:
+    """Do it, say `done`, and go to the page `back`; a refusal changes nothing and has a page of its own.
+
+    An error whose code is among `settled` is passed over: the same POST came twice, or somebody was quicker.
+    """
+    try:
+        act()
+    except GatewayError as error:
+        if error.code not in settled:
+            return refused(request, section, error, back)
+    else:
+        if done:
+            messages.success(request, done)
+    return HttpResponseRedirect(back)
+
+
+def actor(request: HttpRequest) -> Actor:
+    """This member of staff, for the audit log."""
+    return Actor.staff(request.user.pk)
 
 
 def refused(request: HttpRequest, section: str, error: GatewayError, back: str) -> HttpResponse:
