@@ -152,6 +152,23 @@ def helix(db: None) -> Any:
 
 
 @pytest.fixture
+def pce(helix: Any) -> Any:
+    """The risk model, approved for helix, as the catalogue has it."""
+    from gateway.analysis.catalogue import find
+    from gateway.analysis.models import AIModel
+
+    model = find("pce")
+    return AIModel.objects.create(
+        digest=model.digest(),
+        name=model.name,
+        version=model.version,
+        provider=helix,
+        card=model.describe(),
+        state=AIModel.State.APPROVED,
+    )
+
+
+@pytest.fixture
 def dana(user: Callable[..., Any]) -> Any:
     """The compliance officer."""
     return user("dana", is_staff=True)

@@ -10,7 +10,6 @@ from oauth2_provider.models import Application
 
 from consent.models import Patient, Requester
 from gateway.accounts.models import AIClient
-from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
 from ledger.audit.log import Actor
 
@@ -73,20 +72,6 @@ def _json(body: Any) -> bytes:
     import json
 
     return json.dumps(body).encode()
-
-
-@pytest.fixture
-def pce(helix: Requester) -> AIModel:
-    """The risk model, approved for helix."""
-    model = find("pce")
-    return AIModel.objects.create(
-        digest=model.digest(),
-        name=model.name,
-        version=model.version,
-        provider=helix,
-        card=model.describe(),
-        state=AIModel.State.APPROVED,
-    )
 
 
 @pytest.fixture

@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,6 +46,30 @@ REQUEST: dict[str, Any] = {
     "use": [],
     "version": 1,
 }
+
+
+DIES = """
+import json, os, signal, sys
+from pathlib import Path
+from gateway.keyholder.kek import FileKEK
+from gateway.keyholder.service import Service
+from gateway.keyholder.store import Store
+from ledger.embedded.client import EmbeddedLedger
+from ledger.embedded.trust import EmbeddedTrust
+
+home, when, call, arguments = Path(sys.argv[1]), *sys.argv[2:]
+
+class Dying(EmbeddedLedger):
+    def send(self, envelope):
+        if when == "after":
+            super().send(envelope)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = Store(home / "keyholder", FileKEK(home / "keyholder" / "kek"))
+ledger = Dying(home / "ledger", identity="keyholder")
+service = Service(store, ledger, EmbeddedTrust.from_folder(home / "ledger"))
+getattr(service, call)(**json.loads(arguments))
+"""
 
 
 class Clock:
@@ -136,6 +164,14 @@ class House:
         self.service = Service(
             self.store, ledger, self.trust, clock=self.clock, monotonic=self.monotonic, **options
         )
+
+    def killed_around_sending(self, when: str, call: str, **arguments: Any) -> None:
+        """Another keyholder on this store makes the call, and dies before or after it sends (`when`)."""
+        self.store.close()
+        words = [str(self.home), when, call, json.dumps(arguments)]
+        done = subprocess.run([sys.executable, "-c", DIES, *words], cwd=os.getcwd(), check=False)
+        assert done.returncode == -signal.SIGKILL
+        self.start_keyholder()
 
     def later(self) -> None:
         """So much later that no reading from before is rested on."""

@@ -1,9 +1,5 @@
 """Several consents in one transaction: each gets its own answer, and each is granted once."""
 
-import os
-import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -11,32 +7,6 @@ import pytest
 from ledger.contract import canonical
 from ledger.errors import AccessDenied
 from tests.keyholder.house import House, fhir_consent, new_id
-
-DIES = """
-import os, signal, sys
-from pathlib import Path
-from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.service import Service
-from gateway.keyholder.store import Store
-from ledger.embedded.client import EmbeddedLedger
-from ledger.embedded.trust import EmbeddedTrust
-from ledger.errors import AccessDenied
-from tests.keyholder.house import fhir_consent
-
-class Dying(EmbeddedLedger):
-    def send(self, envelope):
-        if sys.argv[2] == "after":
-            super().send(envelope)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-home = Path(sys.argv[1])
-store = Store(home / "keyholder", FileKEK(home / "keyholder" / "kek"))
-ledger = Dying(home / "ledger", identity="keyholder")
-service = Service(store, ledger, EmbeddedTrust.from_folder(home / "ledger"))
-named = zip(sys.argv[3::2], sys.argv[4::2])
-grants = [{"consent": consent, "patient": patient, "fhir": fhir_consent()} for consent, patient in named]
-service.grant_many(grants=grants)
-"""
 
 
 def grants_of(house: House, count: int) -> list[dict[str, Any]]:
@@ -89,13 +59,7 @@ def test_one_that_cannot_be_granted_does_not_hold_up_the_others(house: House) ->
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_around_sending_the_same_envelope_goes_out_again(house: House, when: str) -> None:
     grants = grants_of(house, 3)
-    house.store.close()
-    named = [word for one in grants for word in (one["consent"], one["patient"])]
-    done = subprocess.run(
-        [sys.executable, "-c", DIES, str(house.home), when, *named], cwd=os.getcwd(), check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    house.start_keyholder()
+    house.killed_around_sending(when, "grant_many", grants=grants)
     purpose = f"grants/{canonical.digest(sorted(one['consent'] for one in grants))}"
     kept = house.store.submission(purpose)
     assert kept is not None

@@ -1,9 +1,5 @@
 """Getting a transaction onto the ledger once, whatever happens in between."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,39 +13,11 @@ from ledger.embedded.client import EmbeddedLedger
 from ledger.errors import OutcomeUnknown, RefusedTransition, SendError
 from tests.keyholder.house import REQUEST, Child, House, fhir_consent, new_id
 
-DIES = """
-import os, signal, sys
-from pathlib import Path
-from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.service import Service
-from gateway.keyholder.store import Store
-from ledger.embedded.client import EmbeddedLedger
-from ledger.embedded.trust import EmbeddedTrust
-from tests.keyholder.house import fhir_consent
-
-class Dying(EmbeddedLedger):
-    def send(self, envelope):
-        if sys.argv[4] == "after":
-            super().send(envelope)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-home, consent, patient = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-store = Store(home / "keyholder", FileKEK(home / "keyholder" / "kek"))
-ledger = Dying(home / "ledger", identity="keyholder")
-service = Service(store, ledger, EmbeddedTrust.from_folder(home / "ledger"))
-service.grant(consent=consent, patient=patient, fhir=fhir_consent())
-"""
-
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_around_sending_it_sends_the_same_envelope_again(house: House, when: str) -> None:
     alice, consent = house.patient(), new_id()
-    house.store.close()
-    done = subprocess.run(
-        [sys.executable, "-c", DIES, str(house.home), consent, alice, when], cwd=os.getcwd(), check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    house.start_keyholder()
+    house.killed_around_sending(when, "grant", consent=consent, patient=alice, fhir=fhir_consent())
     kept = house.store.submission(f"grant/{consent}")
     assert kept is not None
     assert kept.state == "prepared"

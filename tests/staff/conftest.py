@@ -11,7 +11,6 @@ from consent.explanation import KINDS
 from consent.models import ConsentRequest
 from gateway.accounts.models import User
 from gateway.accounts.roles import make_groups
-from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
 from tests.questions import ask_unread
 
@@ -45,17 +44,9 @@ def member(user: Any) -> Callable[..., Client]:
 
 
 @pytest.fixture
-def model(helix: Any) -> AIModel:
-    """Helix' approved model, as the catalogue has it."""
-    pce = find("pce")
-    return AIModel.objects.create(
-        digest=pce.digest(),
-        name=pce.name,
-        version=pce.version,
-        provider=helix,
-        card=pce.describe(),
-        state=AIModel.State.APPROVED,
-    )
+def model(pce: AIModel) -> AIModel:
+    """Helix' approved model."""
+    return pce
 
 
 @pytest.fixture
