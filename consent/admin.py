@@ -41,6 +41,11 @@ class PatientForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("name", "birth_date", "record_id")
         help_texts = {"record_id": "The id of the FHIR Patient resource. It cannot be changed later."}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not settings.LEDGER_CHANNELS:  # there is nothing to choose
+            self.fields.pop("channel", None)
+
 
 class ReferralForm(forms.Form):
     """Who may ask with the code."""

@@ -225,7 +225,7 @@ def _database(home: Path) -> Iterator[None]:
     before = connections["default"]
     connections["default"] = ConnectionHandler({"default": new})["default"]
     try:
-        call_command("migrate", verbosity=0, interactive=False)
+        call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
         yield
     finally:
         connections["default"].close()

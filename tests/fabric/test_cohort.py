@@ -16,7 +16,7 @@ CONSENTS = int(os.environ.get("COHORT", "1000"))
 def test_a_thousand_consents_in_one_release(two: Network, capsys: pytest.CaptureFixture[str]) -> None:
     """Committed whole; not one opening is in any file of any peer or orderer."""
     keyholder, admin = two.ledger("keyholder"), two.ledger("admin")
-    model = {"model": release_args()["model"], "card": new_id(), "provider": "Helix", "state": "approved"}
+    model = {"model": release_args()["model"], "card": new_id(), "provider": "Helix AI", "state": "approved"}
     assert submit(admin, "RegisterModel", model).is_valid
     consents = [Given() for _ in range(CONSENTS)]
 

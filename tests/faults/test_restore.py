@@ -70,7 +70,13 @@ def test_a_stop_survives_an_old_database(house: House, tmp_path: Path, way: str)
     status, found = replay(house)
     assert status == 1
     assert found["differences"] == [
-        {"code": "state_differs", "consent": consent, "here": "in_force", "ledger": "revoked"}
+        {
+            "channel": "home",
+            "code": "state_differs",
+            "consent": consent,
+            "here": "in_force",
+            "ledger": "revoked",
+        }
     ]
 
     # 3. The page becomes true: by the relay, whose cursor came back with the database, or by the command.
