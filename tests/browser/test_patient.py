@@ -1,13 +1,8 @@
 """The whole way of a patient in a real browser: sign in, choose, agree, look, stop.
 
-At two widths, with JavaScript and without. On every page: no axe violation, no breach of the content
-policy, no request to another host, nothing wider than the screen, no target too small to hit.
+At two widths, with JavaScript and without. What no page may do: tests/browser/visit.py.
 """
 
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,100 +11,14 @@ from django.db import transaction
 from django.urls import reverse
 
 from ledger.audit.log import Actor, record
+from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
 from tests.questions import ask, commit
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-# Where pictures of every page go, for people to look at.
-PICTURES = os.environ.get("SCREENSHOTS")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
-]
-
-TOO_SMALL = """() => [...document.querySelectorAll('a[href], button, input, select, summary')]
-  .filter(e => e.checkVisibility() && !e.classList.contains('govuk-skip-link'))
-  .map(e => [e, e.getBoundingClientRect()])
-  .filter(([e, box]) => box.width && box.height < (e.matches('button') ? 44 : 24))
-  .filter(([e]) => !e.closest('p, li, dd, dt'))
-  .map(([e, box]) => e.outerHTML.slice(0, 80) + ' ' + box.height)"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    # Playwright keeps an event loop in this thread, which Django would take for an async view.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-
-
-class Visit:
-    """One browser window, and everything that it must never do."""
-
-    def __init__(self, chromium: Any, url: str, width: int, scripts: bool) -> None:
-        self.url, self.width, self.scripts = url, width, scripts
-        self.problems: list[str] = []
-        self.expected = ""
-        context = chromium.new_context(viewport={"width": width, "height": 800}, java_script_enabled=scripts)
-        self.page = context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.page.on("request", self._on_request)
-        self.page.on("console", lambda message: self._on_console(message.type, message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
-
-    def _on_request(self, request: Any) -> None:
-        if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
-            self.problems.append(f"request to another host: {urlsplit(request.url).netloc}")
-
-    def _on_console(self, kind: str, text: str) -> None:
-        if self.expected and self.expected in text:
-            self.expected = ""
-        elif kind == "error" or "Content Security Policy" in text:
-            self.problems.append(text)
-
-    def open(self, path: str) -> None:
-        self.page.goto(self.url + path)
-
-    def refused(self, path: str, status: int) -> None:
-        """Open a page that answers with this status, which the browser reports as a problem."""
-        self.expect_status(status)
-        answer = self.page.goto(self.url + path)
-        assert answer.status == status
-
-    def expect_status(self, status: int) -> None:
-        self.expected = f"status of {status}"
-
-    def press(self, name: str) -> None:
-        self.page.get_by_role("button", name=name).first.click()
-
-    def look(self, name: str) -> None:
-        """Check the page that is open, whatever it is."""
-        if PICTURES:
-            how = "js" if self.scripts else "nojs"
-            self.page.screenshot(path=Path(PICTURES) / f"{name}-{self.width}-{how}.png", full_page=True)
-        assert self.problems == []
-        if not self.scripts:
-            return
-        from axe_playwright_python.sync_playwright import Axe
-
-        found = Axe().run(self.page)
-        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= self.width, f"{name} is too wide"
-        assert self.page.evaluate(TOO_SMALL) == [], name
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_from_signing_in_to_stop(
     chromium: Any, live_server: Any, alice: Any, helix: Any, width: int, scripts: bool
 ) -> None:
@@ -195,7 +104,7 @@ def test_from_signing_in_to_stop(
     assert urlsplit(page.url).path == "/"
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_from_the_invitation_to_a_passkey_and_spare_codes(
     chromium: Any, live_server: Any, width: int
 ) -> None:
@@ -261,28 +170,23 @@ def test_from_the_invitation_to_a_passkey_and_spare_codes(
     page.get_by_text("You have no passkey").wait_for()
     visit.look("passkey-removed")
     # Who signed in before opens an invitation that was used.
-    visit.refused(reverse("invitation", args=[code]), 409)
+    visit.open(reverse("invitation", args=[code]), 409)
     visit.look("invitation-used")
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_pages_that_say_no(chromium: Any, live_server: Any, user: Any, width: int) -> None:
-    from django.test import Client
-
-    client = Client()
-    client.force_login(user("eve"), backend="django.contrib.auth.backends.ModelBackend")
-    visit = Visit(chromium, live_server.url, width, True)
-    visit.refused("/no-such-page", 404)
+    visit = Visit(chromium, live_server.url, width)
+    visit.open("/no-such-page", 404)
     visit.look("404")
-    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}
-    visit.page.context.add_cookies([cookie])
-    visit.refused("/home", 403)
+    visit.sign_in(user("eve"))
+    visit.open("/home", 403)
     visit.look("403-no-records")
-    visit.refused(reverse("mfa_download_recovery_codes"), 404)
+    visit.open(reverse("mfa_download_recovery_codes"), 404)
     visit.look("404-signed-in")
     # A form that was open too long: its token is not ours any more.
     visit.open(reverse("account_logout"))
-    visit.page.context.clear_cookies()
+    visit.context.clear_cookies()
     visit.expect_status(403)
     visit.press("Sign out")
     visit.page.get_by_role("heading", name="open too long").wait_for()
@@ -290,14 +194,5 @@ def test_pages_that_say_no(chromium: Any, live_server: Any, user: Any, width: in
 
 
 def test_the_first_view_is_light(chromium: Any, live_server: Any) -> None:
-    """At most 60 KB, as a server that compresses static files sends it."""
-    import gzip
-
-    answers: list[Any] = []
-    visit = Visit(chromium, live_server.url, 320, True)
-    # Playwright marks its handlers, and a method of a list cannot be marked.
-    visit.page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108
-    visit.open("/")
-    visit.page.wait_for_load_state("networkidle")
-    assert {".css", ".js"} <= {Path(urlsplit(answer.url).path).suffix for answer in answers}
-    assert sum(len(gzip.compress(answer.body())) for answer in answers) <= 60_000
+    visit = Visit(chromium, live_server.url, 320)
+    assert visit.weigh("/") <= FIRST_VIEW

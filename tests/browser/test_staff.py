@@ -5,29 +5,21 @@ from datetime import date
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user
 from django.test import Client
 from django.urls import reverse
 
 from consent import recorded, review
 from consent.models import Patient
-from tests.portal.test_browser import CHROMIUM, Visit, chromium  # noqa: F401 (a fixture)
+from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
 from tests.questions import ask, ask_unread, reviewer
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
-]
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 
-def sign_in(visit: Visit, client: Client) -> None:
-    value = client.cookies["sessionid"].value
-    visit.page.context.add_cookies([{"name": "sessionid", "value": value, "url": visit.url}])
-
-
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_every_page(
-    chromium: Any,  # noqa: F811
+    chromium: Any,
     live_server: Any,
     member: Callable[..., Client],
     alice: Any,
@@ -52,8 +44,8 @@ def test_every_page(
     )
 
     def visit_as(client: Client) -> Visit:
-        visit = Visit(chromium, live_server.url, width, True)
-        sign_in(visit, client)
+        visit = Visit(chromium, live_server.url, width)
+        visit.sign_in(get_user(client))
         return visit
 
     visit = visit_as(rita)
