@@ -1,6 +1,7 @@
 """How an answer came: in the portal, on paper or by phone; by whose authority; written down by whom."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from consent.models import Consent, Scan
@@ -11,12 +12,16 @@ GivenBy, Authority = Consent.GivenBy, Consent.Authority
 
 @dataclass(frozen=True)
 class How:
-    """`staff` is the id of the account that wrote the answer down; None where the patient gave it herself."""
+    """`staff` is the id of the account that wrote the answer down; None where the patient gave it herself.
+
+    `teach_back` says how often each teach-back question was asked until it was answered right.
+    """
 
     given_by: str = GivenBy.PORTAL
     authority: str = Authority.PATIENT
     staff: int | None = None
     scan: Scan | None = None
+    teach_back: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def actor(self) -> Actor | None:
@@ -31,13 +36,14 @@ class How:
             "authority": self.authority,
             "recorded_by_id": self.staff,
             "scan": self.scan,
+            "teach_back": dict(self.teach_back),
         }
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the audit row says besides; nothing for an answer in the portal."""
+        """What the audit row says besides: how well it was understood, or how it came to be written down."""
         if self.staff is None:
-            return {}
+            return {"teach_back": sum(self.teach_back.values()) or None}
         return {
             "given_by": str(self.given_by),
             "authority": str(self.authority),

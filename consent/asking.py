@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from consent import explanation
-from consent.models import ConsentRequest, Notice, Patient, Requester
+from consent.models import ConsentRequest, Notice, Patient, Progress, Requester
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -132,6 +132,8 @@ def settle(
         raise RefusedTransition("This question is no longer open.", code="not_open")
     for name, value in {"state": state, **changes}.items():
         setattr(request, name, value)
+    if state != State.PENDING:
+        Progress.objects.filter(request=request).delete()
 
 
 def _check_question(

@@ -7,12 +7,15 @@ pages show, and the intents that the outbox carries to the ledger.
 import hashlib
 import secrets
 import uuid
+from datetime import date
+from typing import Any
 
 from django.conf import settings
 from django.db import models
 
 from ledger.audit.log import pseudonym
 from ledger.client import HOME
+from ledger.contract.canonical import dumps
 from ledger.errors import InvalidInput
 
 
@@ -175,6 +178,34 @@ class ConsentRequest(models.Model):
         return f"request of {self.requester}"
 
 
+class Progress(models.Model):
+    """How far an account is with a question that is not answered yet (consent/progress.py)."""
+
+    request = models.ForeignKey(ConsentRequest, on_delete=models.CASCADE, related_name="progress")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    chosen = models.JSONField(default=dict, help_text="what was ticked: as services.grant takes it")
+    asked = models.JSONField(default=dict, help_text="teach-back question: how often it was asked")
+    understood = models.JSONField(default=list, help_text="teach-back questions that were answered right")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["request", "user"], name="one_progress")]
+
+    def __str__(self) -> str:
+        return "progress"
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What was ticked, as `services.grant` and `services.replace` take it."""
+        until = self.chosen["until"]
+        return {**self.chosen, "until": date.fromisoformat(until) if until else None}
+
+    @property
+    def shown(self) -> str:
+        """SHA-256 of what was ticked, in hex: a page that shows something else is out of date."""
+        return hashlib.sha256(dumps(self.chosen)).hexdigest()
+
+
 class Scan(models.Model):
     """The paper behind an answer, encrypted at rest (consent/scans.py). Only its hash is anchored."""
 
@@ -244,6 +275,7 @@ class Consent(models.Model):
     recorded_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
+    teach_back = models.JSONField(default=dict, help_text="teach-back question: how often it was asked")
     scan = models.ForeignKey(Scan, null=True, blank=True, on_delete=models.RESTRICT, related_name="consents")
     # Written down by mistake: it never was an answer, and the question is open again.
     invalid_at = models.DateTimeField(null=True, blank=True)

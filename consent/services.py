@@ -7,7 +7,7 @@ called twice with the same event. What is not allowed raises RefusedTransition a
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from django.db import transaction
@@ -17,7 +17,7 @@ from django.utils import timezone
 from consent import fhir
 from consent.answers import IN_PORTAL, How
 from consent.asking import ask, expire_requests, record_act, settle, withdraw_request
-from consent.models import Consent, ConsentRequest, Patient, random_id
+from consent.models import Consent, ConsentRequest, Patient, Progress, random_id
 from consent.patients import (
     accept_invitation,
     find_invitation,
@@ -73,17 +73,22 @@ def grant(
     kinds: Sequence[str],
     duration: str,
     sensitive: Sequence[str] = (),
+    until: date | None = None,
     how: How = IN_PORTAL,
 ) -> Consent:
     """The patient says yes to `kinds` (and to each of `sensitive` on its own) for `duration`.
 
-    `how` the answer came: by the patient in the portal, or written down by staff (consent/recorded.py).
-    The consent is proposed until the ledger has it. Raises InvalidInput for a choice that was not
-    offered, RefusedTransition for an answer that is not allowed (any more).
+    `until` is the last day, where the patient chose one that is sooner than the question's; `how` the
+    answer came: by the patient in the portal, or written down by staff (consent/recorded.py). The consent
+    is proposed until the ledger has it. Raises InvalidInput for a choice that was not offered,
+    RefusedTransition for an answer that is not allowed (any more).
     """
-    _check_answer(request, patient, kinds, sensitive, duration)
+    _check_may_answer(request, patient)
+    if patient.proofed_at is None or not patient.record_id:
+        raise RefusedTransition("The clinic has to check who you are first.", code="not_proofed")
+    check_choice(request, kinds, sensitive, duration, until)
     settle(request, ConsentRequest.State.ANSWERED)
-    consent = _propose(request, kinds, sensitive, duration, how=how)
+    consent = _propose(request, kinds, sensitive, duration, until, how=how)
     _send_to_keyholder("GrantConsent", consent)
     record_act(
         "consent.granted",
@@ -133,6 +138,7 @@ def replace(
     kinds: Sequence[str],
     duration: str,
     sensitive: Sequence[str] = (),
+    until: date | None = None,
 ) -> Consent:
     """The patient changes what they gave: a new consent takes the place of `consent`, which stays as it is
     until the ledger has the new one. Raises InvalidInput, RefusedTransition.
@@ -144,8 +150,9 @@ def replace(
         raise RefusedTransition("This choice was already replaced by a newer one.", code="replaced")
     if locked.ledger_state != LedgerState.IN_FORCE or locked.stopped_at or not _lasts(locked, now):
         raise RefusedTransition("Only a choice that is in force can be changed.", code="not_in_force")
-    _check_choice(locked.request, kinds, sensitive, duration)
-    newer = _propose(locked.request, kinds, sensitive, duration, replaces=locked)
+    check_choice(locked.request, kinds, sensitive, duration, until)
+    newer = _propose(locked.request, kinds, sensitive, duration, until, replaces=locked)
+    Progress.objects.filter(request=locked.request).delete()
     _send_to_keyholder("ReplaceConsent", newer)
     record_act(
         "consent.replaced",
@@ -337,12 +344,13 @@ def _propose(
     kinds: Sequence[str],
     sensitive: Sequence[str],
     duration: str,
+    until: date | None,
     *,
     replaces: Consent | None = None,
     how: How = IN_PORTAL,
 ) -> Consent:
     id, now = random_id(), timezone.now()
-    ends = end_of(Duration(duration), request=request, now=now)
+    ends = end_of(Duration(duration), request=request, now=now, until=until)
     return Consent.objects.create(
         id=id,
         request=request,
@@ -371,28 +379,28 @@ def _send_to_keyholder(name: str, consent: Consent) -> None:
     )
 
 
-def _check_answer(
-    request: ConsentRequest, patient: Patient, kinds: Sequence[str], sensitive: Sequence[str], duration: str
-) -> None:
-    _check_may_answer(request, patient)
-    if patient.proofed_at is None or not patient.record_id:
-        raise RefusedTransition("The clinic has to check who you are first.", code="not_proofed")
-    _check_choice(request, kinds, sensitive, duration)
-
-
 def _check_may_answer(request: ConsentRequest, patient: Patient) -> None:
     _require_owner(request.patient_id, patient)
     if request.state == ConsentRequest.State.EXPIRED or request.answer_by < timezone.localdate():
         raise RefusedTransition("The time to answer is over.", code="too_late")
 
 
-def _check_choice(
-    request: ConsentRequest, kinds: Sequence[str], sensitive: Sequence[str], duration: str
+def check_choice(
+    request: ConsentRequest,
+    kinds: Sequence[str],
+    sensitive: Sequence[str],
+    duration: str,
+    until: date | None = None,
 ) -> None:
+    """Whether this was offered. Raises InvalidInput."""
     if not kinds or set(kinds) - set(request.kinds) or set(sensitive) - set(request.sensitive):
         raise InvalidInput("Choose from the kinds of record that were asked for.", code="kinds")
     if duration not in Duration.values:
         raise InvalidInput("Choose how long they can use them.", code="duration")
+    if until is not None and not (
+        duration == Duration.UNTIL and timezone.localdate() <= until <= request.share_until
+    ):
+        raise InvalidInput("Choose a day from today on, and not after the last day.", code="until")
 
 
 def _require_owner(owner_id: str, patient: Patient) -> None:

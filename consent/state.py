@@ -3,7 +3,7 @@
 The ledger decides what may be opened; this says what the readable copies say, in one word.
 """
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 from django.utils import timezone
@@ -80,12 +80,16 @@ def gives_all(consent: Consent) -> bool:
     return set(consent.kinds) >= set(asked.kinds) and set(consent.sensitive) >= set(asked.sensitive)
 
 
-def end_of(duration: Consent.Duration, *, request: ConsentRequest, now: datetime) -> datetime:
+def end_of(
+    duration: Consent.Duration, *, request: ConsentRequest, now: datetime, until: date | None = None
+) -> datetime:
     """When a consent given now for `duration` ends: never after the day that the question names.
 
-    One time only ends with the first result, or after 90 days where none came.
+    One time only ends with the first result, or after 90 days where none came. `until` is a day that the
+    patient chose, the last on which it holds.
     """
-    last = datetime.combine(request.share_until, time(23, 59, 59), tzinfo=timezone.get_current_timezone())
+    day = min(request.share_until, until or request.share_until)
+    last = datetime.combine(day, time(23, 59, 59), tzinfo=timezone.get_current_timezone())
     last = last.astimezone(UTC)
     if duration == Consent.Duration.UNTIL:
         return last

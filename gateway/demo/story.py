@@ -32,6 +32,7 @@ from consent import referrals, review
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from gateway.analysis.models import AIModel, Job, JobSubject
 from gateway.demo import people
+from gateway.demo.pages import say_yes
 from gateway.processes import Processes
 from ledger.client import connect
 from ledger.contract.canonical import loads
@@ -196,8 +197,7 @@ class Story:
     def _say_yes(self, patient: Patient, request: str) -> str:
         asked = ConsentRequest.objects.get(pk=request)
         with self._portal(patient) as browser:
-            browser.post(reverse("choose", args=[request]), {"kinds": asked.kinds, "duration": "until"})
-            browser.post(reverse("check", args=[request]))
+            say_yes(browser, request, {"kinds": asked.kinds, "duration": "until"})
         consent = Consent.objects.filter(request=asked).first()
         if consent is None:
             raise StoryError("the portal did not take the yes")

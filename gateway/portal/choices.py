@@ -104,7 +104,7 @@ def check_change(request: HttpRequest, patient: Patient, id: str) -> HttpRespons
     return check_page(
         request,
         Choosing.again(consent),
-        lambda chosen: services.replace(consent=consent, patient=patient, **chosen),
+        lambda way: services.replace(consent=consent, patient=patient, **way.choice),
     )
 
 

@@ -1,24 +1,28 @@
-"""Pages of one question: read it, choose, check, say yes or no.
+"""Pages of one question: read it, choose, understand (understand.py), check, say yes or no.
 
-What was chosen waits in the session between two pages, so that no kind of record stands in a URL.
+What was chosen waits in the database between two pages (consent/progress.py): no kind of record stands in
+a URL, and a session that ends in the middle loses nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from consent import services
+from consent import progress, services
+from consent.answers import How
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
-from consent.models import Consent, ConsentRequest, Patient
+from consent.models import Consent, ConsentRequest, Patient, Progress
 from consent.state import State, gives_all, state_of, state_of_request
+from consent.teach_back import ITEMS
 from gateway.portal.counts import Counts, count_items
-from gateway.portal.forms import ChoiceForm, durations
+from gateway.portal.forms import SOONER, ChoiceForm, initial_of, length_of
 from gateway.portal.visitor import for_patient
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -72,7 +76,7 @@ def index(request: HttpRequest, patient: Patient) -> HttpResponse:
 def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
     answer = answer_to(asked)
-    return _page(
+    return question_page(
         request,
         "portal/question.html",
         asked,
@@ -103,7 +107,9 @@ def check(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     return check_page(
         request,
         Choosing.first(asked),
-        lambda chosen: services.grant(request=asked, patient=patient, **chosen),
+        lambda way: services.grant(
+            request=asked, patient=patient, how=How(teach_back=way.asked), **way.choice
+        ),
     )
 
 
@@ -121,7 +127,6 @@ def refuse(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         answer = answer_to(asked)
         if answer is None:
             return _refused(request, Choosing.first(asked), error)
-    request.session.pop(_session_key(id), None)
     return redirect("done", id=id)
 
 
@@ -133,7 +138,7 @@ def done(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     answer = answer_to(asked)
     if answer is None:
         return redirect("question", id=id)
-    return _page(
+    return question_page(
         request,
         "portal/done.html",
         asked,
@@ -153,7 +158,6 @@ class Choosing:
     """What is chosen, on which pages; `consent` is the choice that is changed, if it is one."""
 
     question: ConsentRequest
-    key: str  # of the session, where what was chosen waits
     back: str
     choose: str
     check: str
@@ -162,13 +166,21 @@ class Choosing:
     @classmethod
     def first(cls, asked: ConsentRequest) -> "Choosing":
         back, choose, check = (reverse(name, args=[asked.id]) for name in ("question", "choose", "check"))
-        return cls(asked, _session_key(asked.id), back, choose, check)
+        return cls(asked, back, choose, check)
 
     @classmethod
     def again(cls, consent: Consent) -> "Choosing":
         names = ("choice", "change", "check_change")
         back, choose, check = (reverse(name, args=[consent.id]) for name in names)
-        return cls(consent.request, f"change {consent.id}", back, choose, check, consent)
+        return cls(consent.request, back, choose, check, consent)
+
+    def before_check(self, way: Progress) -> str | None:
+        """Where to go first: something has to be chosen, and understood where this is the first yes."""
+        if not way.chosen:
+            return self.back
+        if self.consent is None and not ITEMS.keys() <= {*way.understood}:
+            return reverse("understand", args=[self.question.id])
+        return None
 
     @property
     def given(self) -> Json | None:
@@ -178,54 +190,71 @@ class Choosing:
         return {"kinds": self.consent.kinds, "sensitive": self.consent.sensitive}
 
 
+def way_of(request: HttpRequest, asked: ConsentRequest) -> Progress:
+    """How far whoever is signed in is with this question."""
+    return progress.progress_of(request=asked, user_id=cast(int, request.user.pk))
+
+
 def choose_page(request: HttpRequest, choosing: Choosing) -> HttpResponse:
     asked = choosing.question
+    way = way_of(request, asked)
     if request.method == "POST":
         form = ChoiceForm(request.POST, question=asked)
         if form.is_valid():
-            request.session[choosing.key] = form.cleaned_data
+            user_id = cast(int, request.user.pk)
+            progress.choose(request=asked, user_id=user_id, **form.cleaned_data)
             return redirect(choosing.check)
     else:
-        form = ChoiceForm(question=asked, initial=request.session.get(choosing.key, choosing.given))
+        form = ChoiceForm(question=asked, initial=initial_of(way.choice) if way.chosen else choosing.given)
     counts = count_items(asked.patient, asked)
-    return _page(
+    return question_page(
         request,
         "portal/choose.html",
         asked,
         choosing=choosing,
+        kept=bool(way.chosen),
         form=form,
         counts=counts,
-        kinds=_boxes(form, "kinds", lambda kind: KINDS[kind].about, counts, counts.kinds),
-        sensitive=_boxes(form, "sensitive", lambda code: SENSITIVE[code].about, counts, counts.sensitive),
-        durations=_boxes(form, "duration"),
+        kinds=boxes(form, "kinds", lambda kind: KINDS[kind].about, counts, counts.kinds),
+        sensitive=boxes(form, "sensitive", lambda code: SENSITIVE[code].about, counts, counts.sensitive),
+        durations=boxes(form, "duration", more={SOONER: "portal/day.html"}),
     )
 
 
-def check_page(request: HttpRequest, choosing: Choosing, agree: Callable[[Json], Consent]) -> HttpResponse:
+def check_page(
+    request: HttpRequest, choosing: Choosing, agree: Callable[[Progress], Consent]
+) -> HttpResponse:
     asked = choosing.question
-    chosen = request.session.get(choosing.key)
-    if chosen is None:
-        return redirect(choosing.back)
-    if request.method == "POST":
+    way = way_of(request, asked)
+    if first := choosing.before_check(way):
+        return redirect(first)
+    # What is agreed to is what this page showed, whatever was chosen in another window meanwhile.
+    changed = request.method == "POST" and request.POST.get("shown") != way.shown
+    if request.method == "POST" and not changed:
         try:
-            agree(chosen)
+            agree(way)
         except (InvalidInput, RefusedTransition) as error:
             return _refused(request, choosing, error)
-        del request.session[choosing.key]
         return redirect("done", id=asked.id)
-    return _page(
+    choice = way.choice
+    return question_page(
         request,
         "portal/check.html",
         asked,
+        status=409 if changed else 200,
+        changed=changed,
         choosing=choosing,
-        kinds=[KINDS[kind].name for kind in chosen["kinds"]],
-        sensitive=[SENSITIVE[code].name for code in chosen["sensitive"]],
-        duration=dict(durations(asked)).get(chosen["duration"]),
+        shown=way.shown,
+        kinds=[KINDS[kind].name for kind in choice["kinds"]],
+        sensitive=[SENSITIVE[code].name for code in choice["sensitive"]],
+        duration=length_of(asked, choice),
     )
 
 
-def _page(request: HttpRequest, template: str, asked: ConsentRequest, **context: Any) -> HttpResponse:
-    return render(request, template, {"section": "requests", "question": asked, **context})
+def question_page(
+    request: HttpRequest, template: str, asked: ConsentRequest, status: int = 200, **context: Any
+) -> HttpResponse:
+    return render(request, template, {"section": "requests", "question": asked, **context}, status=status)
 
 
 def _refused(
@@ -240,22 +269,23 @@ def _refused(
     return render(request, "portal/refused.html", context, status=error.status)
 
 
-def _session_key(id: str) -> str:
-    return f"choice {id}"
-
-
-def _boxes(
-    form: ChoiceForm,
+def boxes(
+    form: Form,
     name: str,
     about: Callable[[str], Any] | None = None,
     counts: Counts | None = None,
     found: Any = None,
+    *,
+    more: Mapping[str, str] | None = None,
 ) -> list[Json]:
-    """The boxes of one field as the template draws them, each with its hint and its count."""
-    boxes = []
+    """The boxes of one field as the template draws them, each with its hint and its count.
+
+    `more`: a box's value -> the template of what it asks besides.
+    """
+    drawn = []
     chosen = form[name].value() or []
     for number, (value, label) in enumerate(form.fields[name].choices):  # type: ignore[attr-defined]
-        boxes.append(
+        drawn.append(
             {
                 "id": f"id_{name}_{number}",
                 "value": value,
@@ -263,6 +293,7 @@ def _boxes(
                 "checked": value in chosen if isinstance(chosen, list) else value == chosen,
                 "about": about(value) if about else "",
                 "count": found[value] if counts and counts.known else None,
+                "more": more.get(value) if more else None,
             }
         )
-    return boxes
+    return drawn

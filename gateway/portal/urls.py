@@ -3,7 +3,7 @@
 from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.portal import access, choices, front, questions, written_down
+from gateway.portal import access, choices, front, questions, understand, written_down
 
 urlpatterns = [
     path("", front.start, name="start"),
@@ -14,6 +14,8 @@ urlpatterns = [
     path("requests", questions.index, name="requests"),
     path("requests/<hex64:id>", questions.question, name="question"),
     path("requests/<hex64:id>/choose", questions.choose, name="choose"),
+    path("requests/<hex64:id>/understand", understand.first, name="understand"),
+    path("requests/<hex64:id>/understand/<int:number>", understand.one, name="understand_one"),
     path("requests/<hex64:id>/check", questions.check, name="check"),
     path("requests/<hex64:id>/no", questions.refuse, name="refuse"),
     path("requests/<hex64:id>/done", questions.done, name="done"),

@@ -58,7 +58,7 @@ CODES = _are_codes
 _CONSENT = {
     "consent": ID, "request": ID, "requester": UUID, "purpose": PURPOSE, "model": ID, "notice": ID,
     "tx_id": ID, "block": COUNT, "code": CODE, "given_by": CODE, "authority": CODE, "scan": ID,
-    "channel": CODE,
+    "channel": CODE, "teach_back": COUNT,
 }  # fmt: skip
 _JOB = {
     "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,

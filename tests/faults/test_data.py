@@ -5,18 +5,20 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from consent.models import Consent, ConsentRequest, Patient
+from consent.models import Consent, ConsentRequest, Patient, Progress
 from gateway.analysis.models import Job, JobSubject
+from gateway.demo.pages import to_check
 from ledger.models import LedgerTransaction
 from tests.faults.house import PATIENTS, House
 
@@ -48,11 +50,16 @@ def signed_in(patient: Patient) -> Client:
     return browser
 
 
-def press(house: House, browser: Client, page: str) -> int:
+def press(house: House, browser: Client, page: str, form: Mapping[str, str] | None = None) -> int:
     """The button of a page, pressed in that browser, over HTTP."""
     secret = "x" * 32
     cookie = f"csrftoken={secret}; sessionid={browser.cookies['sessionid'].value}"
-    return house.post(page, b"", {"Cookie": cookie, "X-CSRFToken": secret})[0]
+    headers = {
+        "Cookie": cookie,
+        "X-CSRFToken": secret,
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    return house.post(page, urlencode(form or {}).encode(), headers)[0]
 
 
 def job_body(house: House) -> dict[str, Any]:
@@ -74,9 +81,10 @@ def test_the_same_yes_and_the_same_stop_sent_at_once_are_one(house: House) -> No
     request = house.ask(patient)
     browser = signed_in(patient)
     kinds = ConsentRequest.objects.get(pk=request).kinds
-    browser.post(reverse("choose", args=[request]), {"kinds": kinds, "duration": "until"})
+    to_check(browser, request, {"kinds": kinds, "duration": "until"})
+    shown = {"shown": Progress.objects.get(request=request).shown}
     check = reverse("check", args=[request])
-    assert set(at_once(8, lambda: press(house, browser, check))) == {302}
+    assert set(at_once(8, lambda: press(house, browser, check, shown))) == {302}
     consent = Consent.objects.get(request=request).pk
     sent = LedgerTransaction.objects.filter(reference=f"consent/{consent}").order_by("pk")
     assert [row.name for row in sent] == ["GrantConsent"]

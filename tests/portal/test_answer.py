@@ -8,8 +8,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from consent.models import Consent, ConsentRequest
+from consent.models import Consent, ConsentRequest, Progress
 from consent.state import State, state_of
+from gateway.demo.pages import agree, say_yes, to_check
 from gateway.keyholder.client import Keyholder
 from ledger.contract.consents import compile_consent
 from ledger.contract.decision import decide, permits_chunk
@@ -28,11 +29,12 @@ def at(name: str, question: ConsentRequest) -> str:
 def test_yes(browser: Client, question: ConsentRequest) -> None:
     assert "Can Helix AI use your records?" in browser.get(at("question", question)).content.decode()
     assert browser.post(at("choose", question), CHOICE)["Location"] == at("check", question)
+    to_check(browser, question.id, CHOICE)
     page = browser.get(at("check", question)).content.decode()
     assert "Test results" in page
     assert "Agree and share" in page
     assert not Consent.objects.exists()
-    assert browser.post(at("check", question))["Location"] == at("done", question)
+    assert agree(browser, at("check", question))["Location"] == at("done", question)
     consent = Consent.objects.get()
     assert (consent.kinds, consent.sensitive, consent.duration) == (
         ["Condition", "Observation"],
@@ -48,8 +50,7 @@ def test_yes(browser: Client, question: ConsentRequest) -> None:
 def test_what_was_ticked_is_what_the_contract_permits(
     browser: Client, question: ConsentRequest, ticked: list[str]
 ) -> None:
-    browser.post(at("choose", question), {**CHOICE, "sensitive": ticked})
-    browser.post(at("check", question))
+    say_yes(browser, question.id, {**CHOICE, "sensitive": ticked})
     consent = Consent.objects.get()
     request = {
         "action": "use",
@@ -104,7 +105,7 @@ def test_problems_are_named_and_what_was_ticked_stays(
     assert "There is a problem" in page
     assert problem in page
     assert ('value="Observation" checked' in page) == ("Observation" in choice.get("kinds", []))
-    assert "choice" not in " ".join(browser.session.keys())
+    assert not Progress.objects.exists()
 
 
 def test_counts_are_the_keyholders(
@@ -132,9 +133,10 @@ def test_without_the_keyholder_there_are_no_counts_and_the_page_says_so(
 
 
 def test_the_same_post_twice_is_harmless(browser: Client, question: ConsentRequest) -> None:
-    browser.post(at("choose", question), CHOICE)
+    to_check(browser, question.id, CHOICE)
+    shown = {"shown": Progress.objects.get().shown}
     for _ in range(2):
-        assert browser.post(at("check", question))["Location"] == at("done", question)
+        assert browser.post(at("check", question), shown)["Location"] == at("done", question)
     assert Consent.objects.count() == LedgerTransaction.objects.count() == 1
     # A No that comes after the Yes changes nothing; the receipt says what holds.
     assert browser.post(at("refuse", question))["Location"] == at("done", question)
@@ -168,8 +170,7 @@ def test_who_was_not_proofed_is_told_what_to_do(
 ) -> None:
     alice.proofed_at = None
     alice.save()
-    browser.post(at("choose", question), CHOICE)
-    page = browser.post(at("check", question))
+    page = say_yes(browser, question.id, CHOICE)
     assert page.status_code == 409
     assert "check who you are" in page.content.decode()
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from consent import services
 from consent.models import Consent, ConsentRequest
+from gateway.demo.pages import agree
 from gateway.keyholder.client import Keyholder
 from ledger.errors import KeyholderUnavailable
 from ledger.models import LedgerTransaction
@@ -112,7 +113,7 @@ def test_a_choice_is_changed_through_the_pages_that_made_it(
     checked = browser.get(to_check).content.decode()
     assert "holds until this is sealed" in checked
     assert to_change + "#id_kinds_0" in checked
-    assert browser.post(to_check)["Location"] == reverse("done", args=[question.id])
+    assert agree(browser, to_check)["Location"] == reverse("done", args=[question.id])
     newer = Consent.objects.get(replaces=consent)
     assert (newer.kinds, newer.sensitive, newer.duration) == (["Condition"], [], "until")
     assert "what you chose before holds" in browser.get(reverse("done", args=[question.id])).content.decode()
@@ -130,7 +131,7 @@ def test_a_change_that_the_ledger_refused_leaves_the_choice_as_it_was(
 ) -> None:
     consent = in_force(question)
     browser.post(reverse("change", args=[consent.id]), CHANGED)
-    browser.post(reverse("check_change", args=[consent.id]))
+    agree(browser, reverse("check_change", args=[consent.id]))
     newer = Consent.objects.get(replaces=consent)
     services.record_refused(LedgerTransaction.objects.get(name="ReplaceConsent"))
     assert consent.id in page(browser, newer)

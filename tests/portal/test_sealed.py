@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from consent.models import Consent, ConsentRequest
 from consent.state import State, state_of
+from gateway.demo.pages import say_yes
 from gateway.keyholder.client import Keyholder
 from gateway.relay import HANDLERS, Relay
 from ledger import outbox
@@ -40,8 +41,7 @@ def on_ledger(ledger: Ledger, key: str) -> Any:
 
 def test_yes_then_stop(browser: Client, question: ConsentRequest, ledger: Ledger) -> None:
     choice = {"kinds": ["Observation"], "sensitive": ["PSY"], "duration": "90_days"}
-    browser.post(reverse("choose", args=[question.id]), choice)
-    browser.post(reverse("check", args=[question.id]))
+    say_yes(browser, question.id, choice)
     consent = Consent.objects.get()
     assert on_ledger(ledger, f"consent/{consent.id}") is None
 
@@ -64,8 +64,7 @@ def test_yes_then_stop(browser: Client, question: ConsentRequest, ledger: Ledger
 def test_stopped_before_it_was_sealed_is_never_in_force(
     browser: Client, question: ConsentRequest, ledger: Ledger
 ) -> None:
-    browser.post(reverse("choose", args=[question.id]), {"kinds": ["Observation"], "duration": "until"})
-    browser.post(reverse("check", args=[question.id]))
+    say_yes(browser, question.id, {"kinds": ["Observation"], "duration": "until"})
     consent = Consent.objects.get()
     browser.post(reverse("stop", args=[consent.id]))
     relay(ledger)
