@@ -16,3 +16,12 @@ class Hex64:
 
 
 register_converter(Hex64, "hex64")
+
+
+class Use(Hex64):
+    """A use of somebody's records: what its steps share, or the number of its only step."""
+
+    regex = "[0-9a-f]{64}|[1-9][0-9]{0,17}"
+
+
+register_converter(Use, "use")

@@ -2,11 +2,12 @@
 
     python verify.py EXPORT --trust WHOM [--needed M] [--json]
 
-EXPORT is the folder or the .zip. WHOM you hold from elsewhere. For an embedded ledger it is the ledger's
-public key: a file (PEM, or 64 hex digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes
-in hex. For a Fabric channel it is the root certificates of its organisations: a folder with a PEM file for
-each, or one PEM file in which each certificate stands for one. A file `orderers.pem` in the folder holds the
-orderers' roots: then an orderer must have signed the block as well.
+EXPORT is the folder or the .zip; or the proof of single rows, the .json file that a patient downloads.
+WHOM you hold from elsewhere. For an embedded ledger it is the ledger's public key: a file (PEM, or 64 hex
+digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes in hex. For a Fabric channel it is
+the root certificates of its organisations: a folder with a PEM file for each, or one PEM file in which each
+certificate stands for one. A file `orderers.pem` in the folder holds the orderers' roots: then an orderer
+must have signed the block as well.
 Exit status: 0 verified, 1 tampered, 2 cannot tell. Nothing is written, unpacked or fetched.
 
 Every byte counts, but for what nobody signs in a Fabric block's metadata. The ledger's signatures cover the
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 FORMAT = "consent-gateway audit export 1"
+PROOF_FORMAT = "consent-gateway proof of rows 1"
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
 DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
@@ -950,10 +952,48 @@ def fill(tree: Tree, end: int, siblings: Iterator[bytes]) -> None:
         tree.append(level, unhex(line.decode("latin-1")))
 
 
+def verify_rows(data: bytes, trust: Trust) -> Report:
+    """Check a proof of single rows: the ledger signed a root, and each row's path leads to it."""
+    report = Report()
+    found: Json = {}
+
+    def signatures(check: Check) -> None:
+        proof = parse_canonical(data, "The proof")
+        if proof.get("format") != PROOF_FORMAT:
+            raise CannotTell("The proof is of a format that this program does not know.")
+        only(proof, "checkpoint", "format", "rows")
+        only(proof["checkpoint"], "evidence", "root", "size")
+        signed = check_evidence(proof["checkpoint"], trust)
+        found.update(proof)
+        check.says.append(f"{signed.signers} signed, in block {signed.block}, a log of {signed.size} rows.")
+
+    def inclusion(check: Check) -> None:
+        if not found:
+            raise CannotTell("The proof could not be read.")
+        size, root, last = found["checkpoint"]["size"], hash_of(found["checkpoint"], "root"), -1
+        for row in field_of(found, "rows", list):
+            only(row, "leaf", "line", "path")
+            at, line = field_of(row, "leaf", int), field_of(row, "line", str).encode()
+            path = [unhex(node) for node in field_of(row, "path", list)]
+            if not last < at < size or path_root(at, size, sha256(b"\x00" + line), path) != root:
+                raise Tampered("A row does not lead to the root that the ledger holds: it was changed.")
+            last = at
+        if last < 0:
+            raise CannotTell("The proof is of no row.")
+        check.says.append(f"{len(found['rows'])} row(s) are in that log, each unchanged, at its place.")
+
+    report.run("Signatures", signatures)
+    report.run("Inclusion", inclusion)
+    return report
+
+
 def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Report:
-    """Run all checks on the export at `path`."""
+    """Run all checks on the export, or the proof of single rows, at `path`."""
     report = Report()
     try:
+        if str(path).endswith(".json") and Path(path).is_file():
+            with Path(path).open("rb") as file:
+                return verify_rows(file.read(MAX_JSON), Trust.read(trust, needed))
         verifier = Verifier(open_export(Path(path)), trust, needed)
     except (CannotTell, OSError) as error:
         report.checks.append(Check("Files", says=[str(error)]))

@@ -45,6 +45,7 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
         "ledger.ledgertransaction": READ,
         "audit.auditrow": READ,
         "audit.auditbatch": READ,
+        "audit.incident": READ,
     },
     "administrator": {
         "consent.requester": WRITE,
@@ -63,6 +64,7 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
         "ledger.ledgertransaction": READ,
         "audit.auditrow": READ,
         "audit.auditbatch": READ,
+        "audit.incident": READ,
     },
     "requesters": {
         "consent.requester": WRITE,

@@ -339,6 +339,10 @@ class Keyholder:
             chunk["key"] = bytes.fromhex(chunk["key"])
         return found  # type: ignore[return-value]
 
+    def evidence(self, *, tx_id: str) -> Json:
+        """The ledger's evidence for one of its transactions (`Ledger.evidence`). Raises LedgerError."""
+        return self._call("evidence", {"tx_id": tx_id}, LEDGER_SECONDS)
+
     def status(self) -> Status:
         """Heights, counts, and what is enforced on this machine."""
         return self._call("status", {})  # type: ignore[return-value]

@@ -34,6 +34,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "drop_passkeys",
             "signers",
             "signed_consent",
+            "evidence",
         }
     ),
     "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings"}),
@@ -315,6 +316,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "signed_consent": signed_consent,
         "stop": stop,
         "kept_openings": kept_openings,
+        "evidence": lambda params: service.evidence(tx_id=params.id("tx_id")),
         "output_key": output_key,
         "release": release,
         "open_chunks": open_chunks,

@@ -289,6 +289,13 @@ class Service:
     def open_access(self, ground: PersonalAccess) -> Opened:
         return self._opener.open_sealed(ground)
 
+    def evidence(self, *, tx_id: str) -> Json:
+        """What shows a third party that a transaction stands on the ledger: nothing of a patient's.
+
+        Web has no connection to the ledger of its own, so it asks here. Raises LedgerError.
+        """
+        return self._ledger.evidence(tx_id)
+
     def status(self) -> Json:
         """Counts, the heights seen, and the ledger's own (null where it cannot be asked)."""
         try:

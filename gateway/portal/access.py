@@ -1,85 +1,45 @@
-"""Who used my records: every use and every blocked try, as the audit log has it for this patient."""
+"""Pages of who used my records: the list, one use in plain words, and the list as a file to keep."""
 
+import csv
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
-from django.db.models import Case, CharField, Count, Max, Q, QuerySet, When
-from django.db.models.functions import Cast
-from django.http import HttpRequest, HttpResponse
+from django.db.models import Count, Q
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from consent.explanation import PURPOSES
-from consent.models import ConsentRequest, Patient, Requester
+from consent.explanation import KINDS, SENSITIVE
+from consent.models import Consent, ConsentRequest, Patient
+from gateway import documents
+from gateway.analysis.models import AIModel
+from gateway.portal import uses
+from gateway.portal.uses import BLOCKED, EMERGENCY, SHOWN, Filter
 from gateway.portal.visitor import for_patient
-from ledger.audit.models import AuditRow
 
 PAGE = 25
-EMERGENCY = "access.emergency"
-
-# Kind of audit row -> what the patient reads, and the colour of its tag.
-RESULTS: dict[str, tuple[Promise, str]] = {
-    "job.released": (_("Allowed"), "green"),
-    "job.delivered": (_("Result sent"), "green"),
-    "result.read": (_("Result read"), "green"),
-    "job.denied": (_("Blocked"), "red"),
-    "job.stopped": (_("Stopped"), "red"),
-    EMERGENCY: (_("Emergency"), "orange"),
-    "access.subject": (_("Your own copy"), "grey"),
-}
-# What there is to say besides.
-NOTES: dict[str, Promise] = {"job.stopped": _("Its result was not released")}
-REASONS: dict[str, Promise] = {EMERGENCY: _("Emergency care"), "access.subject": _("You asked for a copy")}
-BLOCKED = ("job.denied", "job.stopped")
-USES = ("job.released", EMERGENCY)
-FILTERS: dict[str, tuple[Promise, tuple[str, ...]]] = {
-    "all": (_("Everything"), tuple(RESULTS)),
-    "used": (_("Uses"), ("job.released", "job.delivered", "result.read")),
-    "blocked": (_("Blocked tries"), BLOCKED),
-    "emergency": (_("Emergencies"), (EMERGENCY,)),
-}
-
-
-def rows_of(patient: Patient) -> QuerySet[Any]:
-    """Every row of the log that is about the use of this patient's records.
-
-    Rows with the same `use` are steps of one: a job's release, its result, each reading of that.
-    """
-    return AuditRow.objects.filter(subject=patient.pseudonym, kind__in=RESULTS).annotate(
-        use=Case(When(step_of="", then=Cast("pk", CharField())), default="step_of")
-    )
-
-
-def count_uses(rows: QuerySet[Any], kinds: Iterable[str] = USES) -> int:
-    """How many uses have a step of these kinds."""
-    return rows.filter(kind__in=kinds).aggregate(uses=Count("use", distinct=True))["uses"] or 0
+AT_ONCE = 500  # uses read for a file at a time
+MOST = {"csv": 20_000, "json": 20_000, "pdf": 1_000}
+TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "pdf": "application/pdf"}
 
 
 @never_cache
 @require_safe
 @for_patient
 def access(request: HttpRequest, patient: Patient) -> HttpResponse:
-    show = request.GET.get("show", "all")
-    show = show if show in FILTERS else "all"
-    rows = rows_of(patient)
-    # 1. The uses of this page, by their newest step.
-    uses = rows.order_by().values("use").annotate(last=Max("pk"))
-    if show != "all":
-        uses = uses.annotate(fits=Count("pk", filter=Q(kind__in=FILTERS[show][1]))).filter(fits__gt=0)
-    before = request.GET.get("before", "")
-    if before.isascii() and before.isdigit() and len(before) < 19:
-        uses = uses.filter(last__lt=int(before))
-    found = list(uses.order_by("-last")[: PAGE + 1])
-    page = found[:PAGE]
-    # 2. Their steps.
-    steps: dict[str, list[AuditRow]] = {each["use"]: [] for each in page}
-    for row in rows.filter(use__in=steps).order_by("pk"):
-        steps[row.use].append(row)
-    counts = rows.aggregate(
+    requesters = uses.requesters_of(patient)
+    wanted = Filter.read(request.GET, requesters)
+    before = uses.read_place(request.GET.get("before", ""))
+    found, older = uses.find_uses(patient, wanted, limit=PAGE, before=before)
+    counts = uses.rows_of(patient).aggregate(
         **{
             name: Count("use", distinct=True, filter=Q(kind__in=kinds))
             for name, kinds in (
@@ -94,56 +54,151 @@ def access(request: HttpRequest, patient: Patient) -> HttpResponse:
         "portal/access.html",
         {
             "section": "access",
-            "uses_listed": _explain(list(steps.values())),
-            "show": show,
-            "filters": [(key, label) for key, (label, _kinds) in FILTERS.items()],
-            "older": page[-1]["last"] if len(found) > PAGE else None,
+            "uses_listed": uses.explain(found),
+            "wanted": wanted,
+            "query": urlencode(wanted.as_query()),
+            "filters": [(key, label) for key, (label, _kinds) in SHOWN.items()],
+            "requesters": [(str(id), name) for id, name in requesters],
+            "older": older,
             **counts,
         },
     )
 
 
-def _explain(uses: list[list[AuditRow]]) -> list[dict[str, Any]]:
-    """Uses in plain words, each by its newest step: names come from our tables, for the log holds none."""
-    lines = [json.loads(bytes(steps[-1].line)) for steps in uses]
-    details = [line["details"] for line in lines]
-    names = {
-        str(id): name
-        for id, name in Requester.objects.filter(
-            pk__in={each["requester"] for each in details if "requester" in each}
-        ).values_list("pk", "name")
-    }
-    reasons = dict(
-        ConsentRequest.objects.filter(
-            pk__in={each["request"] for each in details if "request" in each}
-        ).values_list("pk", "what_for")
+@never_cache
+@require_safe
+@for_patient
+def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
+    """One use: who, why, which kinds of records, what came of it, and the two doors."""
+    steps = uses.find_use(patient, key)
+    (told,) = uses.explain([steps])
+    details, kinds = told["told"], {step.kind for step in steps}
+    consent = Consent.objects.filter(pk=details.get("consent"), patient=patient).first()
+    asked = ConsentRequest.objects.filter(pk=details.get("request"), patient=patient).first()
+    records = consent or asked
+    return render(
+        request,
+        "portal/use.html",
+        {
+            "section": "access",
+            "use": told,
+            "steps": told["steps"] or [told],
+            "consent": consent,
+            "records": [
+                *(KINDS[kind].name for kind in (records.kinds if records else []) if kind in KINDS),
+                *(
+                    SENSITIVE[code].name
+                    for code in (records.sensitive if records else [])
+                    if code in SENSITIVE
+                ),
+            ],
+            "model": AIModel.objects.filter(pk=details.get("model")).first(),
+            "is_job": any(kind.startswith(("job.", "result.")) for kind in kinds),
+            "first_door": "job.released" in kinds,
+            "second_door": _second_door(kinds),
+        },
     )
-    explained = []
-    for steps, line, each in zip(uses, lines, details, strict=True):
-        last = steps[-1]
-        explained.append(
-            {
-                **_step(last),
-                "who": names.get(each.get("requester", ""), ""),
-                "program": line["actor"]["kind"] in ("client", "system")
-                and last.kind.startswith(("job.", "result.")),
-                "emergency": last.kind == EMERGENCY,
-                "why": reasons.get(each.get("request", ""), "")
-                or PURPOSES.get(each.get("purpose", ""))
-                or REASONS.get(last.kind, ""),
-                "sealed": all(step.leaf is not None for step in steps),
-                "steps": [_step(step) for step in steps] if len(steps) > 1 else [],
-            }
-        )
-    return explained
 
 
-def _step(row: AuditRow) -> dict[str, Any]:
-    result, colour = RESULTS[row.kind]
-    return {
-        "when": row.recorded_at,
-        "result": result,
-        "colour": colour,
-        "note": NOTES.get(row.kind, ""),
-        "sealed": row.leaf is not None,
+def _second_door(kinds: set[str]) -> str:
+    if kinds & {"job.delivered", "result.read"}:
+        return "open"
+    return "shut" if kinds & set(BLOCKED) else "waiting"
+
+
+# The list as a file
+
+
+@never_cache
+@require_safe
+@for_patient
+def download(request: HttpRequest, patient: Patient, form: str) -> HttpResponse:
+    """What is filtered, as a file: `form` is csv, json or pdf."""
+    if form not in TYPES:
+        raise Http404
+    wanted = Filter.read(request.GET, uses.requesters_of(patient))
+    entries = list(_entries(patient, wanted, most=MOST[form]))
+    body = WRITERS[form](entries, cut=len(entries) == MOST[form])
+    answer = HttpResponse(body, content_type=TYPES[form])
+    answer["Content-Disposition"] = f'attachment; filename="who-used-my-records.{form}"'
+    return answer
+
+
+def _entries(patient: Patient, wanted: Filter, *, most: int) -> Iterator[dict[str, Any]]:
+    before: int | None = None
+    while most > 0:
+        limit = min(AT_ONCE, most)
+        found, before = uses.find_uses(patient, wanted, limit=limit, before=before)
+        yield from uses.explain(found)
+        if before is None:
+            return
+        most -= limit
+
+
+def who_of(entry: dict[str, Any]) -> str:
+    """What kind of somebody it was, in a word."""
+    if entry["you"]:
+        return _("You")
+    if entry["emergency"]:
+        return _("Emergency")
+    return _("Computer program") if entry["program"] else _("Person")
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    seal = _("Sealed") if entry["sealed"] else _("Waiting to be sealed")
+    result = " ".join(str(each) for each in (entry["result"], entry["note"] and f"({entry['note']})") if each)
+    when = date_format(timezone.localtime(entry["when"]), "SHORT_DATETIME_FORMAT")
+    return [when, entry["who"] or _("Your hospital"), who_of(entry), str(entry["why"]), result, seal]
+
+
+def _columns() -> list[str]:
+    return [_("When"), _("Who"), _("Kind"), _("Why"), _("Result"), _("Proof")]
+
+
+def _csv(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
+    """RFC 4180, UTF-8. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*_columns(), _("Number")])
+    for entry in entries:
+        writer.writerow([plain_cell(cell) for cell in (*_cells(entry), entry["key"])])
+    return out.getvalue().encode()
+
+
+def plain_cell(text: str) -> str:
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text[:1] in "\t\r" else text
+
+
+def _json(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
+    listed = [
+        {
+            "id": entry["key"],
+            "who": entry["who"],
+            "kind": "own_copy" if entry["you"] else "emergency" if entry["emergency"] else "program",
+            "why": str(entry["why"]),
+            "steps": [
+                {"what": step["kind"], "when": step["when"].isoformat(), "sealed": step["sealed"]}
+                for step in entry["steps"] or [entry]
+            ],
+        }
+        for entry in entries
+    ]
+    return json.dumps({"format": "consent-gateway uses 1", "uses": listed}, ensure_ascii=False).encode()
+
+
+def _pdf(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
+    about = [_("Made on %(when)s.") % {"when": date_format(timezone.localtime(), "DATETIME_FORMAT")}]
+    if cut:
+        about.append(_("These are the newest %(n)d entries. The table file has more.") % {"n": MOST["pdf"]})
+    if not entries:
+        about.append(_("No one has used your records."))
+    data = {
+        "about": about,
+        "columns": _columns(),
+        "rows": [_cells(entry) for entry in entries],
+        "after": [],
     }
+    return documents.render("uses", data, title=_("Who used my records"), language=get_language() or "en")
+
+
+WRITERS: dict[str, Callable[..., bytes]] = {"csv": _csv, "json": _json, "pdf": _pdf}

@@ -14,7 +14,7 @@ from consent import services
 from consent.models import Consent, ConsentRequest, Notice, Patient
 from consent.state import State, state_of
 from gateway.accounts.adapter import INVITATION, LAST_VISIT
-from gateway.portal.access import EMERGENCY, count_uses, rows_of
+from gateway.portal.uses import EMERGENCY, count_uses, rows_of
 from gateway.portal.visitor import for_patient
 from ledger.errors import RefusedTransition
 

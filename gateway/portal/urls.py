@@ -3,7 +3,7 @@
 from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.portal import access, choices, front, questions, understand, written_down
+from gateway.portal import access, choices, front, proof, questions, understand, written_down
 
 urlpatterns = [
     path("", front.start, name="start"),
@@ -26,4 +26,9 @@ urlpatterns = [
     path("choices/<hex64:id>/stop", choices.stop, name="stop"),
     path("choices/<hex64:id>/undo", written_down.undo, name="undo"),
     path("access", access.access, name="access"),
+    path("access/list.<str:form>", access.download, name="access_file"),
+    path("access/<use:key>", access.use, name="use"),
+    path("access/<use:key>/proof", proof.proof, name="proof"),
+    path("access/<use:key>/proof.json", proof.download, name="proof_file"),
+    path("proof/check", proof.check, name="proof_check"),
 ]

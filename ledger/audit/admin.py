@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from ledger.admin import ReadOnlyAdmin
-from ledger.audit.models import AuditBatch, AuditRow
+from ledger.audit.models import AuditBatch, AuditRow, Incident
 
 
 @admin.register(AuditRow)
@@ -23,3 +23,8 @@ class AuditRowAdmin(ReadOnlyAdmin):
 class AuditBatchAdmin(ReadOnlyAdmin):
     list_display = ("size", "root", "block", "sealed_at")
     exclude = ("range",)
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnlyAdmin):
+    list_display = ("code", "leaf", "opened_at")

@@ -119,6 +119,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "access.emergency": _ACCESS,
     "access.subject": _ACCESS,
     "staff.signed_in": {"method": CODE, "code": CODE},
+    "incident.opened": {"code": CODE, "leaf": COUNT},
     "export.made": {"manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
 }  # fmt: skip
 

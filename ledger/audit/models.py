@@ -63,3 +63,17 @@ class AuditNode(models.Model):
 
     def __str__(self) -> str:
         return f"node {self.level}/{self.index}"
+
+
+class Incident(models.Model):
+    """What must not be: the log's row at `leaf` is not what the ledger sealed. Opened once, by itself."""
+
+    code = models.CharField(max_length=40)
+    leaf = models.PositiveBigIntegerField()
+    opened_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["code", "leaf"], name="one_incident")]
+
+    def __str__(self) -> str:
+        return f"{self.code} at {self.leaf}"

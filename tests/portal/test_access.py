@@ -1,16 +1,23 @@
 """/access: every use and every blocked try of this patient's records, and of no other's."""
 
+import csv
+import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from consent.models import ConsentRequest, Patient
-from gateway.portal.access import PAGE, RESULTS
+from consent.models import ConsentRequest, Patient, Requester
+from gateway.analysis.models import Job, JobSubject
+from gateway.portal.access import PAGE, plain_cell
+from gateway.portal.uses import RESULTS
 from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditRow
+from tests.questions import ask, in_force
 
 pytestmark = pytest.mark.django_db
 
@@ -86,7 +93,7 @@ def test_a_use_is_sealed_when_its_every_step_is(
     first = log("job.released", alice, question, subject_id="aa" * 32)
     second = log("job.delivered", alice, question, subject_id="aa" * 32)
     AuditRow.objects.filter(pk=first.pk).update(leaf=1)
-    proof = re.compile(r'data-label="Proof">([^<]+)<')
+    proof = re.compile(r'data-label="Proof"><a[^>]+>([^<]+)<')
     assert proof.findall(body(browser)) == ["Waiting to be sealed"]
     AuditRow.objects.filter(pk=second.pk).update(leaf=2)
     assert proof.findall(body(browser)) == ["Sealed"]
@@ -143,11 +150,128 @@ def test_an_emergency_stands_on_the_home_page(browser: Client, alice: Any) -> No
     assert "in an emergency" in browser.get("/home").content.decode()
 
 
-def test_many_rows_take_as_many_queries_as_few(
-    browser: Client, alice: Any, question: ConsentRequest, django_assert_max_num_queries: Any
+def test_filters_by_requester_and_period(
+    browser: Client, alice: Any, helix: Any, question: ConsentRequest
+) -> None:
+    acme = Requester.objects.create(name="Acme")
+    ask(acme, alice)
+    for number, requester in enumerate((helix, acme, acme)):
+        job = Job.objects.create(
+            requester=requester, model="ab" * 32, purpose="HRESCH", index_date="2026-01-01"
+        )
+        subject = JobSubject.objects.create(job=job, number=0, asked=question.id, patient=alice)
+        row = log("job.released", alice, question, subject_id=subject.id)
+        day = datetime(2026, 3, 10 + number, 12, tzinfo=UTC)
+        AuditRow.objects.filter(pk=row.pk).update(recorded_at=day)
+
+    def listed(query: str) -> int:
+        return body(browser, query).count('scope="row"')
+
+    assert listed("") == 3
+    assert listed(f"?who={acme.pk}") == 2
+    assert listed(f"?who={helix.pk}&show=used") == 1
+    assert listed("?since=2026-03-11") == 2
+    assert listed("?since=2026-03-11&until=2026-03-11") == 1
+    assert listed("?until=2026-03-09") == 0
+    assert listed("?who=nobody&since=yesterday&until=2026-99-99") == 3
+    assert f"who={acme.pk}&amp;since=2026-03-11" in body(browser, f"?who={acme.pk}&since=2026-03-11")
+
+
+def test_what_is_filtered_can_be_kept_as_a_file(
+    browser: Client, alice: Any, question: ConsentRequest
 ) -> None:
     for number in range(PAGE * 2):
-        for kind in ("job.released", "job.delivered", "result.read"):
-            log(kind, alice, question, subject_id=f"{number:064x}")
-    with django_assert_max_num_queries(8):
-        body(browser)
+        log("job.released", alice, question, subject_id=f"{number:064x}")
+    log("job.denied", alice, question, subject_id="ff" * 32)
+
+    answer = browser.get("/access/list.csv?show=used")
+    assert answer["Content-Disposition"].startswith("attachment")
+    rows = list(csv.reader(answer.content.decode().splitlines()))
+    assert len(rows) == 1 + PAGE * 2
+    assert rows[1][1:5] == ["Helix AI", "Computer program", question.what_for, "Allowed"]
+
+    found = json.loads(browser.get("/access/list.json").content)["uses"]
+    assert len(found) == PAGE * 2 + 1
+    assert found[0]["steps"][0]["what"] == "job.denied"
+
+    pdf = browser.get("/access/list.pdf?show=blocked").content
+    assert pdf.startswith(b"%PDF")
+    assert b"StructTreeRoot" in pdf
+    assert browser.get("/access/list.exe").status_code == 404
+
+
+def test_a_file_of_more_than_is_read_at_once_is_whole(
+    browser: Client, alice: Any, question: ConsentRequest, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("gateway.portal.access.AT_ONCE", 3)
+    keys = [f"{number:064x}" for number in range(8)]
+    for key in keys:
+        log("job.released", alice, question, subject_id=key)
+    found = json.loads(browser.get("/access/list.json").content)["uses"]
+    assert [each["id"] for each in found] == keys[::-1]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", " =1", "\t=1", "\r1"])
+def test_a_cell_is_never_a_formula(text: str) -> None:
+    assert plain_cell(text) == f"'{text}"
+    assert plain_cell("Helix AI") == "Helix AI"
+
+
+def test_one_use_in_plain_words(browser: Client, alice: Any, question: ConsentRequest) -> None:
+    consent = in_force(question)
+    for kind in ("job.released", "job.delivered"):
+        log(kind, alice, question, subject_id="aa" * 32, consent=consent.id)
+    log("job.denied", alice, question, subject_id="bb" * 32)
+    page = browser.get(f"/access/{'aa' * 32}").content.decode()
+    assert "its result was sent" in page
+    assert page.count("It opened, as you chose.") == 2
+    assert "Test results" in page
+    assert "Medicines" not in page
+    page = browser.get(f"/access/{'bb' * 32}").content.decode()
+    assert "Nothing was opened" in page
+    assert page.count("It stayed shut.") == 2
+    assert "Records it asked for" in page
+
+
+def test_anothers_use_looks_like_none(
+    browser: Client, stranger: Client, alice: Any, question: ConsentRequest
+) -> None:
+    row = log("job.denied", alice, question)
+    log("job.denied", alice, question, subject_id="aa" * 32)
+    for key in (row.pk, "aa" * 32):
+        for path in (f"/access/{key}", f"/access/{key}/proof", f"/access/{key}/proof.json"):
+            assert browser.get(path).status_code != 404
+            assert stranger.get(path).status_code == 404
+    assert browser.get(f"/access/{'cc' * 32}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/access", "/access/list.json", f"/access/{7:064x}", f"/access/{7:064x}/proof"]
+)
+def test_ten_thousand_rows_take_as_many_queries_as_few(
+    browser: Client, alice: Any, question: ConsentRequest, path: str
+) -> None:
+    def fill(first: int, end: int) -> None:
+        AuditRow.objects.bulk_create(
+            AuditRow(
+                line=row.line,
+                kind=row.kind,
+                subject=row.subject,
+                step_of=f"{n:064x}",
+                recorded_at=row.recorded_at,
+            )
+            for n in range(first, end)
+            for row in like
+        )
+
+    like = [log(kind, alice, question, subject_id="aa" * 32) for kind in ("job.released", "job.delivered")]
+    fill(0, 10)
+    counts = []
+    for first, end in ((10, 11), (11, 5_000)):
+        fill(first, end)
+        with CaptureQueriesContext(connection) as queries:
+            assert browser.get(path).status_code in (200, 503)
+        counts.append(len(queries))
+    # A file reads its pages one after another.
+    assert counts[0] <= 15
+    assert counts[1] == counts[0] or path.endswith("json")

@@ -1,0 +1,200 @@
+"""What happened with a patient's records, as the audit log has it: found, grouped and said in plain words.
+
+Rows with the same `use` are steps of one: a job's release, its result, each reading of that.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, CharField, Count, Max, Q, QuerySet, When
+from django.db.models.functions import Cast
+from django.http import Http404
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from consent.explanation import PURPOSES
+from consent.models import ConsentRequest, Patient, Requester
+from gateway.analysis.models import JobSubject
+from ledger.audit.models import AuditRow
+
+EMERGENCY = "access.emergency"
+OWN_COPY = "access.subject"
+
+# Kind of audit row -> what the patient reads, and the colour of its tag.
+RESULTS: dict[str, tuple[Promise, str]] = {
+    "job.released": (_("Allowed"), "green"),
+    "job.delivered": (_("Result sent"), "green"),
+    "result.read": (_("Result read"), "green"),
+    "job.denied": (_("Blocked"), "red"),
+    "job.stopped": (_("Stopped"), "red"),
+    EMERGENCY: (_("Emergency"), "orange"),
+    OWN_COPY: (_("Your own copy"), "grey"),
+}
+# What there is to say besides.
+NOTES: dict[str, Promise] = {"job.stopped": _("Its result was not released")}
+REASONS: dict[str, Promise] = {EMERGENCY: _("Emergency care"), OWN_COPY: _("You asked for a copy")}
+BLOCKED = ("job.denied", "job.stopped")
+USES = ("job.released", EMERGENCY)
+SHOWN: dict[str, tuple[Promise, tuple[str, ...]]] = {
+    "all": (_("Everything"), tuple(RESULTS)),
+    "used": (_("Uses"), ("job.released", "job.delivered", "result.read")),
+    "blocked": (_("Blocked tries"), BLOCKED),
+    "emergency": (_("Emergencies"), (EMERGENCY,)),
+    "copy": (_("Your own copies"), (OWN_COPY,)),
+}
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What of it is asked for: one of SHOWN, one requester (by id), one period (both days included)."""
+
+    show: str = "all"
+    who: str = ""
+    since: date | None = None
+    until: date | None = None
+
+    @classmethod
+    def read(cls, query: Mapping[str, str], requesters: Iterable[tuple[Any, str]]) -> "Filter":
+        """From a query string; what is not understood filters nothing."""
+        show, who = query.get("show", "all"), query.get("who", "")
+        return cls(
+            show if show in SHOWN else "all",
+            who if who in {str(id) for id, _name in requesters} else "",
+            _day(query.get("since", "")),
+            _day(query.get("until", "")),
+        )
+
+    def as_query(self) -> dict[str, str]:
+        found = {"show": self.show, "who": self.who}
+        days = {"since": self.since, "until": self.until}
+        found |= {name: day.isoformat() for name, day in days.items() if day}
+        return {name: value for name, value in found.items() if value and (name, value) != ("show", "all")}
+
+    def fits(self) -> Q:
+        """What one step of a use has to be."""
+        found = Q(kind__in=SHOWN[self.show][1])
+        if self.since:
+            found &= Q(recorded_at__date__gte=self.since)
+        if self.until:
+            found &= Q(recorded_at__date__lte=self.until)
+        return found
+
+    def narrow(self, rows: QuerySet[Any], patient: Patient) -> QuerySet[Any]:
+        if not self.who:
+            return rows
+        own = JobSubject.objects.filter(patient=patient, job__requester_id=UUID(self.who))
+        return rows.filter(step_of__in=own.values("pk"))
+
+
+def rows_of(patient: Patient) -> QuerySet[Any]:
+    """Every row of the log that is about the use of this patient's records."""
+    return AuditRow.objects.filter(subject=patient.pseudonym, kind__in=RESULTS).annotate(
+        use=Case(When(step_of="", then=Cast("pk", CharField())), default="step_of")
+    )
+
+
+def count_uses(rows: QuerySet[Any], kinds: Iterable[str] = USES) -> int:
+    """How many uses have a step of these kinds."""
+    return rows.filter(kind__in=kinds).aggregate(uses=Count("use", distinct=True))["uses"] or 0
+
+
+def requesters_of(patient: Patient) -> list[tuple[Any, str]]:
+    """Who ever asked this patient: (id, name), by name."""
+    asked = Requester.objects.filter(requests__patient=patient, requests__asked_at__isnull=False)
+    return list(asked.order_by("name").values_list("pk", "name").distinct())
+
+
+def find_uses(
+    patient: Patient, wanted: Filter, *, limit: int, before: int | None = None
+) -> tuple[list[list[AuditRow]], int | None]:
+    """The steps of at most `limit` uses, latest first; and where older ones begin, if there are any.
+
+    `before` is such a place. A use that fits by one step is shown with all of them. Two queries.
+    """
+    rows = rows_of(patient)
+    found = wanted.narrow(rows, patient).order_by().values("use").annotate(last=Max("pk"))
+    found = found.annotate(fits=Count("pk", filter=wanted.fits())).filter(fits__gt=0)
+    if before is not None:
+        found = found.filter(last__lt=before)
+    page = list(found.order_by("-last")[: limit + 1])
+    older = page[limit - 1]["last"] if len(page) > limit else None
+    steps: dict[str, list[AuditRow]] = {each["use"]: [] for each in page[:limit]}
+    for row in rows.filter(use__in=steps).order_by("pk"):
+        steps[row.use].append(row)
+    return list(steps.values()), older
+
+
+def find_use(patient: Patient, key: str) -> list[AuditRow]:
+    """The steps of one use of this patient's, oldest first; another's and none look the same: Http404."""
+    by_key = Q(step_of=key) if len(key) == 64 else Q(step_of="", pk=key)
+    steps = list(rows_of(patient).filter(by_key).order_by("pk"))
+    if not steps:
+        raise Http404
+    return steps
+
+
+def explain(uses: Sequence[Sequence[AuditRow]]) -> list[dict[str, Any]]:
+    """Uses in plain words, each by its newest step: names come from our tables, for the log holds none."""
+    lines = [json.loads(bytes(steps[-1].line)) for steps in uses]
+    details = [line["details"] for line in lines]
+    names = {
+        str(id): name
+        for id, name in Requester.objects.filter(
+            pk__in={each["requester"] for each in details if "requester" in each}
+        ).values_list("pk", "name")
+    }
+    reasons = dict(
+        ConsentRequest.objects.filter(
+            pk__in={each["request"] for each in details if "request" in each}
+        ).values_list("pk", "what_for")
+    )
+    return [_explained(steps, line, names, reasons) for steps, line in zip(uses, lines, strict=True)]
+
+
+def _explained(
+    steps: Sequence[AuditRow], line: dict[str, Any], names: Mapping[str, str], reasons: Mapping[str, str]
+) -> dict[str, Any]:
+    last, told = steps[-1], line["details"]
+    return {
+        **_step(last),
+        "key": last.step_of or str(last.pk),
+        "who": names.get(told.get("requester", ""), ""),
+        "program": line["actor"]["kind"] in ("client", "system")
+        and last.kind.startswith(("job.", "result.")),
+        "emergency": last.kind == EMERGENCY,
+        "you": last.kind == OWN_COPY,
+        "why": reasons.get(told.get("request", ""), "")
+        or PURPOSES.get(told.get("purpose", ""))
+        or REASONS.get(last.kind, ""),
+        "sealed": all(step.leaf is not None for step in steps),
+        "steps": [_step(step) for step in steps] if len(steps) > 1 else [],
+        "told": told,
+    }
+
+
+def _step(row: AuditRow) -> dict[str, Any]:
+    result, colour = RESULTS[row.kind]
+    return {
+        "kind": row.kind,
+        "when": row.recorded_at,
+        "result": result,
+        "colour": colour,
+        "note": NOTES.get(row.kind, ""),
+        "sealed": row.leaf is not None,
+    }
+
+
+def read_place(text: str) -> int | None:
+    """The place that a link to older entries names; None where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _day(text: str) -> date | None:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        return None
