@@ -70,7 +70,9 @@ def start(home: Path, *, port: int | None = None) -> Processes:
     if port is not None and listens_on(port)():
         # Else whoever answers there would be taken for our web process.
         raise ProcessError(f"Port {port} is taken by another program. Choose one with --port.")
-    processes = Processes(home)
+    # Addresses that the installation gives out (the audience of a client's assertion among them) lead to it.
+    own = {} if port is None or "GATEWAY_URL" in os.environ else {"GATEWAY_URL": f"http://localhost:{port}"}
+    processes = Processes(home, own)
     try:
         for spec in specs(home, port=port):
             processes.start(spec)

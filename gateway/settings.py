@@ -11,6 +11,7 @@ from typing import Any
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from gateway.accounts.scopes import OURS
 from ledger.channels import pairs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -263,15 +264,18 @@ SPECTACULAR_SETTINGS = {
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER = {
+    "OAUTH2_VALIDATOR_CLASS": "gateway.accounts.oauth.ClientAssertionValidator",
     "ACCESS_TOKEN_EXPIRE_SECONDS": 300,
-    "SCOPES": {"consents": "Ask patients for consent", "jobs": "Run analysis jobs and read their results"},
-    "DEFAULT_SCOPES": ["consents", "jobs"],
+    "SCOPES": OURS,
+    "DEFAULT_SCOPES": list(OURS),
     # RFC 9700: what a careful server does. Tokens are kept as digests, and travel in a header only.
     "COMPLIANT_BCP_RFC9700_IMPLICIT_GRANT": True,
     "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": True,
     "COMPLIANT_BCP_RFC9700_ACCESS_TOKEN_TRANSPORT": True,
     "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
 }
+# Addresses that a client gave are called on the public internet alone, except these (host:port).
+OUTBOUND_ALLOWED = [each for each in os.environ.get("GATEWAY_OUTBOUND_ALLOWED", "").split(",") if each]
 
 # Jobs: the broker carries ids and nothing whose loss matters.
 OWN_BROKER = HOME / "broker" / "broker.sock"

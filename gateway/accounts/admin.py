@@ -2,15 +2,15 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
-from django.db.models import QuerySet
-from django.http import HttpResponse
 
 from gateway.accounts import clients
 from gateway.accounts.models import AIClient, User
-from ledger.admin import KeptAdmin, show_once
+from ledger.admin import KeptAdmin
 from ledger.audit.log import Actor
+from ledger.errors import GatewayError
 
 PEOPLE = UserAdmin  # Django's own: passwords, groups, permissions
 
@@ -34,43 +34,43 @@ class PersonAdmin(PEOPLE):  # type: ignore[type-arg]
     has_delete_permission = KeptAdmin.has_delete_permission
 
 
+class AIClientForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A client's keys, checked as the service checks them, so that the page can say what is wrong."""
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or {}
+        try:
+            clients.check_keys(given.get("jwks"), given.get("jwks_url") or "")
+        except GatewayError as error:
+            raise forms.ValidationError(error.message) from None
+        return given
+
+
 @admin.register(AIClient)
 class AIClientAdmin(KeptAdmin):
-    """A client is made for a requester, with its OAuth application; it never changes hands."""
+    """A client is made for a requester, with its OAuth application; it never changes hands, its keys may."""
 
-    list_display = ("requester", "application")
+    form = AIClientForm
+    list_display = ("requester", "client_id", "jwks_url")
     list_select_related = ("requester", "application")
-    fields = ("requester",)
-    actions = ("renew_secret",)
 
-    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        return obj is None and super().has_change_permission(request)
+    def get_fields(self, request: Any, obj: AIClient | None = None) -> list[Any]:
+        return [*(["client_id"] if obj else []), "requester", "jwks", "jwks_url"]
+
+    def get_readonly_fields(self, request: Any, obj: AIClient | None = None) -> list[str]:
+        return ["client_id", "requester"] if obj else []
+
+    @admin.display(description="client id")
+    def client_id(self, client: AIClient) -> str:
+        return str(client.application.client_id)
 
     def save_model(self, request: Any, obj: AIClient, form: Any, change: bool) -> None:
-        made, secret = clients.register(requester=obj.requester, by=Actor.staff(request.user.pk))
-        obj.__dict__.update(made.__dict__)
-        request.credentials = _credentials(made, secret)
-
-    def response_add(self, request: Any, obj: AIClient, post_url_continue: str | None = None) -> HttpResponse:
-        return self._show(request, request.credentials)
-
-    @admin.action(description="New secret: the old one stops working", permissions=["change"])
-    def renew_secret(self, request: Any, queryset: QuerySet[AIClient]) -> HttpResponse:
-        shown: dict[str, str] = {}
-        for client in queryset.select_related("requester", "application")[:20]:
-            secret = clients.renew_secret(client=client, by=Actor.staff(request.user.pk))
-            shown |= _credentials(client, secret)
-        return self._show(request, shown)
-
-    def _show(self, request: Any, shown: dict[str, str]) -> HttpResponse:
-        return show_once(
-            self,
-            request,
-            title="Client id and secret",
-            advice="Give these to the AI provider, over a channel that nobody else reads.",
-            shown=shown,
-        )
-
-
-def _credentials(client: AIClient, secret: str) -> dict[str, str]:
-    return {f"{client.requester}: client id {client.application.client_id}, secret": secret}
+        keys: dict[str, Any] = {
+            "jwks": obj.jwks,
+            "jwks_url": obj.jwks_url,
+            "by": Actor.staff(request.user.pk),
+        }
+        if change:
+            clients.change_keys(client=obj, **keys)
+        else:
+            obj.__dict__.update(clients.register(requester=obj.requester, **keys).__dict__)

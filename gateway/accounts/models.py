@@ -23,9 +23,32 @@ class AIClient(models.Model):
         settings.OAUTH2_PROVIDER_APPLICATION_MODEL, on_delete=models.CASCADE, related_name="ai_client"
     )
     requester = models.ForeignKey(Requester, on_delete=models.CASCADE, related_name="clients")
+    # Its public keys, or where they are: one of the two. A client that has neither gets no token.
+    jwks = models.JSONField(
+        "key set", null=True, blank=True, help_text="JWK set (RFC 7517), public keys only"
+    )
+    jwks_url = models.CharField(
+        "address of its key set", max_length=500, blank=True, help_text="https, instead of a key set"
+    )
 
     class Meta:
         verbose_name = "AI client"
 
     def __str__(self) -> str:
         return f"client of {self.requester}"
+
+
+class UsedAssertion(models.Model):
+    """A client assertion that was used, until it runs out: it is not taken twice."""
+
+    client = models.ForeignKey(AIClient, on_delete=models.CASCADE, related_name="+")
+    jti_digest = models.CharField(max_length=64)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["client", "jti_digest"], name="one_use_of_an_assertion")
+        ]
+
+    def __str__(self) -> str:
+        return "used assertion"

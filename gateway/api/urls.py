@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from oauth2_provider.views import RevokeTokenView, TokenView
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.api import consent_requests, jobs, nothing_here
+from gateway.api import consent_requests, discovery, introspection, jobs, nothing_here
 
 version_1 = [
     path("openapi.json", SpectacularJSONAPIView.as_view(permission_classes=[], authentication_classes=[])),
@@ -20,6 +20,11 @@ version_1 = [
 urlpatterns = [
     path("api/v1/", include(version_1)),
     re_path(r"^api/", nothing_here.NothingHere.as_view()),
-    path("oauth/token/", TokenView.as_view(), name="token"),
-    path("oauth/revoke/", RevokeTokenView.as_view(), name="revoke-token"),
+    # With and without the slash: existing clients send either.
+    re_path(r"^oauth/token/?$", TokenView.as_view(), name="token"),
+    re_path(r"^oauth/revoke/?$", RevokeTokenView.as_view(), name="revoke-token"),
+    re_path(r"^oauth/introspect/?$", introspection.introspect, name="introspect-token"),
+    path(".well-known/smart-configuration", discovery.smart_configuration),
+    path("fhir/.well-known/smart-configuration", discovery.smart_configuration),
+    path("fhir/metadata", discovery.metadata),
 ]

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.management.base import CommandError
+from joserfc.jwk import ECKey
 
 from consent import services as consents
 from consent.models import Patient, Requester
@@ -36,7 +38,7 @@ class Cast:
 
     helix: Requester
     client_id: str
-    client_secret: str
+    client_key: dict[str, Any]  # its private key, as a JWK
     resources: int
     patients: list[Patient]
     sign_ins: list[str] = field(default_factory=list)
@@ -51,8 +53,8 @@ def gather(data: Path, *, count: int) -> Cast:
     """Write the synthetic records, seal them, and give everyone an account."""
     records = patients.write(data, count=count, reference_date=REFERENCE_DATE, name_first="Alice")
     taken = ingest.ingest([data])
-    helix, client_id, client_secret = _helix()
-    cast = Cast(helix, client_id, client_secret, taken.resources, [])
+    helix, client_id, client_key = _helix()
+    cast = Cast(helix, client_id, client_key, taken.resources, [])
     bob = _staff(cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters")
     _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
     cast.reviewer = _staff(cast, "rita", "a reviewer of questions, at /staff/", "reviewer")
@@ -107,10 +109,12 @@ def network(home: Path, kind: str, say: Callable[[str], None]) -> Iterator[None]
         raise CommandError(str(error)) from None
 
 
-def _helix() -> tuple[Requester, str, str]:
+def _helix() -> tuple[Requester, str, dict[str, Any]]:
     helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
-    client, client_secret = clients.register(requester=helix, by=SETUP)
-    return helix, client.application.client_id, client_secret
+    key = ECKey.generate_key("P-384", {"kid": "demo"})
+    public = {"keys": [dict(key.as_dict(private=False))]}
+    client = clients.register(requester=helix, by=SETUP, jwks=public)
+    return helix, client.application.client_id, dict(key.as_dict(private=True))
 
 
 def _staff(cast: Cast, name: str, what: str, *roles: str) -> User:

@@ -8,14 +8,15 @@ ledger, the API or the verifier answered, never from what was meant to happen.
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +28,8 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from consent import referrals, review
 from consent.models import Consent, ConsentRequest, Patient, Requester
@@ -78,7 +81,7 @@ class Story:
         self.say(f"{len(cast.patients)} patients, {cast.resources} FHIR resources, sealed as received")
         helix, alice = cast.helix, cast.alice
         self.model = self._model_is_approved(helix)
-        self.token = self._token(cast.client_id, cast.client_secret)
+        self.token = self._token(cast.client_id, cast.client_key)
 
         self.say("Helix AI asks Alice; a reviewer passes the question on, and she says yes in the portal")
         asked = {patient.pk: self._ask(helix, patient) for patient in cast.patients}
@@ -107,14 +110,25 @@ class Story:
 
     # What the AI company does, over HTTP
 
-    def _token(self, client_id: str, client_secret: str) -> str:
-        basic = b64encode(f"{client_id}:{client_secret}".encode()).decode()
-        request = urllib.request.Request(  # noqa: S310 (our own address)
-            f"{self.url}/oauth/token/",
-            data=b"grant_type=client_credentials",
-            headers={"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    def _token(self, client_id: str, key: dict[str, Any]) -> str:
+        """SMART Backend Services: a client assertion, signed with Helix's own key."""
+        with urllib.request.urlopen(f"{self.url}/.well-known/smart-configuration", timeout=30) as answer:  # noqa: S310
+            audience = json.load(answer)["token_endpoint"]
+        claims = {
+            "iss": client_id,
+            "sub": client_id,
+            "aud": audience,
+            "exp": int(time.time()) + 240,
+            "jti": secrets.token_hex(16),
+        }
+        header = {"alg": "ES384", "kid": key["kid"]}
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": jwt.encode(header, claims, ECKey.import_key(key), algorithms=["ES384"]),
+        }
+        sent = urllib.parse.urlencode(form).encode()
+        with urllib.request.urlopen(f"{self.url}/oauth/token", data=sent, timeout=30) as answer:  # noqa: S310
             return str(json.load(answer)["access_token"])
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:

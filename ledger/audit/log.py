@@ -114,7 +114,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "model.tested": {"model": ID, "requester": UUID, "people": COUNT, "wrong": COUNT},
     "scan.opened": {"scan": ID, "consent": ID},
     "client.registered": {"requester": UUID, "client": CLIENT},
-    "client.secret_renewed": {"requester": UUID, "client": CLIENT},
+    "client.secret_renewed": {"requester": UUID, "client": CLIENT},  # before clients had keys
+    "client.keys_changed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
     "access.emergency": _ACCESS,
     "access.subject": _ACCESS,

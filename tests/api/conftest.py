@@ -1,19 +1,18 @@
 """helix at the door: an OAuth client, its token, an approved model, and a patient to ask."""
 
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.test import Client
-from oauth2_provider.models import Application
 
 from consent.models import Patient, Requester
-from gateway.accounts.models import AIClient
+from gateway.accounts import clients
 from gateway.analysis.models import AIModel
 from ledger.audit.log import Actor
+from tests.signing import ask_for_token, assertion, claims, key_set, new_key
 
-SECRET = "a secret of helix"
+HELIX_KEY = new_key("helix")
 
 
 @pytest.fixture(autouse=True)
@@ -24,25 +23,14 @@ def sandbox(settings: Any) -> None:
 
 @pytest.fixture
 def application(helix: Requester) -> Any:
-    found = Application.objects.create(
-        name="helix",
-        client_type=Application.CLIENT_CONFIDENTIAL,
-        authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
-        client_secret=SECRET,
-    )
-    AIClient.objects.create(application=found, requester=helix)
-    return found
+    registered = clients.register(requester=helix, by=Actor.staff(1), jwks=key_set(HELIX_KEY))
+    return registered.application
 
 
 @pytest.fixture
 def token_for(client: Client) -> Callable[..., str]:
-    def get(application: Any, secret: str = SECRET, **body: str) -> str:
-        basic = b64encode(f"{application.client_id}:{secret}".encode()).decode()
-        answer = client.post(
-            "/oauth/token/",
-            {"grant_type": "client_credentials", **body},
-            headers={"Authorization": f"Basic {basic}"},
-        )
+    def get(application: Any, **body: str) -> str:
+        answer = ask_for_token(assertion(HELIX_KEY, claims(application.client_id)), client=client, **body)
         assert answer.status_code == 200, answer.content
         return str(answer.json()["access_token"])
 

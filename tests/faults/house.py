@@ -58,7 +58,7 @@ class House(Story):
 
     def sign_in(self) -> None:
         """A fresh token: one lives for five minutes."""
-        self.token = self._token(self.cast.client_id, self.cast.client_secret)
+        self.token = self._token(self.cast.client_id, self.cast.client_key)
 
     def ask(self, patient: Patient) -> str:
         return self._ask(self.cast.helix, patient)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from gateway.analysis.models import AIModel, Job
 from ledger.audit.models import AuditBatch, AuditRow
 from ledger.models import EventCursor, LedgerTransaction
 from tests.questions import grant
+from tests.signing import ask_for_token, assertion, claims, key_set, new_key
 
 pytestmark = pytest.mark.django_db
 
@@ -54,17 +54,6 @@ def member(user: Any) -> Callable[[str], Client]:
         return client
 
     return sign_in
-
-
-def token_for(application: Any, secret: str) -> str:
-    """A token by client credentials, or ""."""
-    basic = b64encode(f"{application.client_id}:{secret}".encode()).decode()
-    answer = Client().post(
-        "/oauth/token/",
-        {"grant_type": "client_credentials"},
-        headers={"Authorization": f"Basic {basic}"},
-    )
-    return str(answer.json().get("access_token", ""))
 
 
 def assert_shown_once(site: Client, answer: Any, secret: str) -> None:
@@ -161,29 +150,44 @@ def test_a_referral_code_needs_the_right_the_patient_and_the_provider(
     assert not AuditRow.objects.filter(kind="referral.issued").exists()
 
 
+def has_token(client: AIClient, key: Any) -> bool:
+    return bool(ask_for_token(assertion(key, claims(client.application.client_id))).status_code == 200)
+
+
 def test_the_role_requesters_makes_an_ai_client(member: Any, helix: Requester) -> None:
     staff, url = member("requesters"), reverse("admin:accounts_aiclient_add")
     assert helix.name in staff.get(url).content.decode()
-    answer = staff.post(url, {"requester": str(helix.pk)})
+    key, newer = new_key("one"), new_key("two")
+    staff.post(url, {"requester": str(helix.pk), "jwks": json.dumps(key_set(key)), "jwks_url": ""})
     client = AIClient.objects.get()
-    secret = re.search(r"<code>([\w-]{43})</code>", answer.content.decode())
-    assert secret is not None
-    assert client.application.client_id in answer.content.decode()
-    assert_shown_once(staff, answer, secret[1])
-    assert client.application.client_secret != secret[1]
-    assert token_for(client.application, secret[1])
-    changelist = reverse("admin:accounts_aiclient_changelist")
-    renewed = staff.post(changelist, {"action": "renew_secret", "_selected_action": [client.pk]})
-    newer = re.search(r"<code>([\w-]{43})</code>", renewed.content.decode())
-    assert newer is not None
+    assert has_token(client, key)
+    change = reverse("admin:accounts_aiclient_change", args=[client.pk])
+    assert client.application.client_id in staff.get(change).content.decode()
+    staff.post(change, {"jwks": json.dumps(key_set(newer)), "jwks_url": ""})
     assert not AccessToken.objects.exists()
-    assert token_for(client.application, newer[1])
-    assert not token_for(client.application, secret[1])
+    assert has_token(client, newer)
+    assert not has_token(client, key)
     kinds = AuditRow.objects.order_by("pk").values_list("kind", flat=True)
     assert [kind for kind in kinds if kind.startswith("client.")] == [
         "client.registered",
-        "client.secret_renewed",
+        "client.keys_changed",
     ]
+
+
+@pytest.mark.parametrize("given", ["neither", "both", "private", "inside"])
+def test_keys_that_cannot_be_registered_are_said_so(member: Any, helix: Requester, given: str) -> None:
+    key = new_key()
+    public, private = json.dumps(key_set(key)), json.dumps({"keys": [key.as_dict(private=True)]})
+    body, said = {
+        "neither": ({}, "Give a key set"),
+        "both": ({"jwks": public, "jwks_url": "https://helix.example/jwks.json"}, "Give a key set"),
+        "private": ({"jwks": private}, "This key is private"),
+        "inside": ({"jwks_url": "http://169.254.169.254/latest"}, "begins with https"),
+    }[given]
+    url = reverse("admin:accounts_aiclient_add")
+    answer = member("requesters").post(url, {"requester": str(helix.pk), **body})
+    assert said in answer.content.decode()
+    assert not AIClient.objects.exists()
 
 
 @pytest.mark.parametrize("role", ["clinician", "compliance"])

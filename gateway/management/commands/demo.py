@@ -112,8 +112,11 @@ class Command(BaseCommand):
             self.stdout.write(f"  {who}")
         self.stdout.write("Staff sign in without a second step here; an installation asks them for one.")
         if cast:
+            key = settings.HOME / "helix.jwk.json"
+            key.write_text(json.dumps(cast.client_key))
+            key.chmod(0o600)
             self.stdout.write(f"Helix AI's client for the API (docs/api.md): {cast.client_id}")
-            self.stdout.write(f"  secret: {cast.client_secret}")
+            self.stdout.write(f"  its private key: {key}")
             self.stdout.write(f"  digest of its approved model: {find('pce').digest()}")
         self.stdout.write(f"For the other commands, this installation is GATEWAY_HOME={settings.HOME}")
         self.stdout.write("Ctrl-C stops it.")

@@ -1,0 +1,157 @@
+"""Calls to addresses that a client gave us: its key set, its webhooks. None of them reaches our own network.
+
+https only, to a public address that was checked and is the one connected to (no second look-up), no
+redirect, bounded in size and time. `settings.OUTBOUND_ALLOWED` names exceptions as "host:port"; they may
+be plain http, as in a sandbox on one machine.
+"""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from django.conf import settings
+
+from ledger.errors import GatewayError, InvalidInput
+
+SECONDS = 5.0
+LIMIT = 1 << 17
+# Public by their number, yet each carries an IPv4 address that need not be: 6to4, NAT64, Teredo.
+CARRIES_ANOTHER = [
+    ipaddress.ip_network(net) for net in ("2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32")
+]
+
+Resolve = Callable[[str, int], Sequence[str]]
+
+
+class Unreachable(GatewayError):
+    """The address did not answer as it must: asked again later."""
+
+    code = "address_unreachable"
+    status = 503
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def check_address(url: str) -> SplitResult:
+    """The parts of an address that may be called. Raises InvalidInput (`address`). Nothing is looked up."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _refused("This is not an address.") from None
+    if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
+        raise _refused("An address has a host, no user name and no fragment.")
+    if not url.isascii() or not url.isprintable() or " " in url or len(url) > 500:
+        raise _refused("An address is at most 500 visible ASCII characters.")
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_exception(parts.hostname, port or 80)):
+        return parts
+    raise _refused("An address begins with https://.")
+
+
+def call(
+    url: str,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    resolve: Resolve | None = None,
+) -> Answer:
+    """One request, at most 5 s and 128 KiB of answer. Raises InvalidInput (`address`), Unreachable.
+
+    An address that stands for any host that is not public is refused, whatever else it stands for.
+    """
+    parts = check_address(url)
+    host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+    deadline = time.monotonic() + SECONDS
+    target = _public_address(host, port, resolve or _resolve)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = _Pinned(host, port, target=target)
+    else:
+        connection = http.client.HTTPConnection(target, port, timeout=SECONDS)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    sent = {
+        "Host": parts.netloc,
+        "User-Agent": "consent-gateway",
+        "Accept-Encoding": "identity",
+        **(headers or {}),
+    }
+    try:
+        connection.request(method, path, body=body, headers=sent)
+        answer = connection.getresponse()
+        received = bytearray()
+        while part := answer.read1(LIMIT):
+            received += part
+            if len(received) > LIMIT or time.monotonic() > deadline:
+                raise Unreachable("The address answered too much, or too slowly.")
+        return Answer(
+            answer.status, {name.lower(): value for name, value in answer.getheaders()}, bytes(received)
+        )
+    except (OSError, http.client.HTTPException, ValueError):
+        raise Unreachable("The address did not answer.") from None
+    finally:
+        connection.close()
+
+
+class _Pinned(http.client.HTTPSConnection):
+    """TLS to the address that was checked, with the certificate of the name."""
+
+    def __init__(self, host: str, port: int, *, target: str) -> None:
+        super().__init__(host, port, timeout=SECONDS, context=ssl.create_default_context())
+        self._target = target
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self._target, self.port), SECONDS)
+        try:
+            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def _public_address(host: str, port: int, resolve: Resolve) -> str:
+    try:
+        found = resolve(host, port)
+    except (OSError, UnicodeError):
+        raise Unreachable("The address has no host.") from None
+    if not found:
+        raise Unreachable("The address has no host.")
+    if not _is_exception(host, port) and not all(is_public(each) for each in found):
+        raise _refused("This address is not on the public internet.")
+    return found[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one that anyone may reach."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif any(ip in net for net in CARRIES_ANOTHER):
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def _resolve(host: str, port: int) -> Sequence[str]:
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _is_exception(host: str, port: int) -> bool:
+    return f"{host}:{port}" in settings.OUTBOUND_ALLOWED
+
+
+def _refused(why: str) -> InvalidInput:
+    return InvalidInput(why, code="address")

@@ -1,0 +1,67 @@
+"""Where things are, for clients that know the standards: SMART configuration, CapabilityStatement."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+
+from gateway.accounts.key_sets import ALGORITHMS
+from gateway.accounts.oauth import token_address
+from gateway.accounts.scopes import OURS
+
+FHIR_JSON = "application/fhir+json"
+
+
+def base() -> str:
+    return str(settings.PUBLIC_URL).rstrip("/")
+
+
+@require_safe
+def smart_configuration(request: HttpRequest) -> JsonResponse:
+    """SMART App Launch 2.2, "Conformance": what a backend service needs, and no more."""
+    told = {
+        "token_endpoint": token_address(),
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS.values()),
+        "grant_types_supported": ["client_credentials"],
+        "introspection_endpoint": f"{base()}/oauth/introspect",
+        "revocation_endpoint": f"{base()}/oauth/revoke",
+        "scopes_supported": [*OURS, "system/*.rs"],
+        # Asked for by the standard of every server, used by none of our clients: nobody signs in here.
+        "code_challenge_methods_supported": ["S256"],
+        "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"],
+    }
+    return JsonResponse(told)
+
+
+@require_safe
+def metadata(request: HttpRequest) -> JsonResponse:
+    """The FHIR R4 CapabilityStatement."""
+    return JsonResponse(capability_statement(), content_type=FHIR_JSON)
+
+
+def capability_statement() -> dict[str, Any]:
+    uris = {
+        "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+        "extension": [{"url": "token", "valueUri": token_address()}],
+    }
+    service = {
+        "coding": [
+            {
+                "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                "code": "SMART-on-FHIR",
+            }
+        ]
+    }
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": "2026-11-28",
+        "kind": "instance",
+        "software": {"name": "Consent Gateway", "version": "0.1.0"},
+        "implementation": {"description": settings.CUSTODIAN, "url": f"{base()}/fhir"},
+        "fhirVersion": "4.0.1",
+        "format": ["json", FHIR_JSON],
+        "rest": [{"mode": "server", "security": {"extension": [uris], "service": [service]}}],
+    }
