@@ -115,6 +115,7 @@ class Relay:
 
     def _recover(self, ledger: Ledger) -> None:
         jobs.recover()
+        jobs.drop_old_results()
         consents.expire_requests()
 
 

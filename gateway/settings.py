@@ -254,6 +254,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["gateway.api.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "gateway.api.problems.exception_handler",
+    "DEFAULT_THROTTLE_CLASSES": ["gateway.api.throttling.EachClient"],
+    "DEFAULT_THROTTLE_RATES": {"client": os.environ.get("GATEWAY_API_RATE", "1200/minute")},
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -288,6 +290,9 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 JOB_LEASE_SECONDS = 60
+# What one AI company may have under way, and ask of the API; and how long sealed results are kept.
+JOBS_AT_ONCE = int(os.environ.get("GATEWAY_JOBS_AT_ONCE", "50"))
+RESULT_DAYS = int(os.environ.get("GATEWAY_RESULT_DAYS", "30"))
 # No job is released when the relay has not stood at the ledger's end for so long; None: not asked (tests).
 REPLAY_SECONDS: int | None = 60
 

@@ -54,9 +54,6 @@ class Job(models.Model):
     purpose = models.CharField(max_length=20)
     use = models.JSONField(default=list)
     index_date = models.DateField()
-    # Null, not "", where the client gave none: nulls are not duplicates.
-    idempotency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001
-    body_digest = models.CharField(max_length=64, blank=True)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
     error_code = models.CharField(max_length=60, blank=True)
     # The claim: who runs it until when, and the number that only grows (the fencing token).
@@ -72,11 +69,6 @@ class Job(models.Model):
     settled_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["requester", "idempotency_key"], name="one_job_per_idempotency_key"
-            )
-        ]
         indexes = [
             models.Index(fields=["state", "lease_until"]),
             models.Index(fields=["requester", "-created_at"]),

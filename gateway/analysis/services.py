@@ -6,11 +6,12 @@ client is shown tells refused, revoked, never asked and unknown apart in nothing
 
 import hashlib
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, TypedDict
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from consent import services as consents
@@ -26,7 +27,7 @@ from ledger.audit.log import Actor, record
 from ledger.client import Event
 from ledger.contract import canonical, purposes
 from ledger.contract.state import Json
-from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
+from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
 
 __all__ = [
     "cancel",
@@ -154,6 +155,14 @@ def record_model_registered(event: Event) -> None:
 # Jobs
 
 
+class QuotaReached(GatewayError):
+    """This requester has as many jobs under way as it may (429)."""
+
+    code = "too_many_jobs"
+    status = 429
+
+
+@transaction.atomic
 def submit(
     *,
     requester: Requester,
@@ -162,14 +171,12 @@ def submit(
     use: Sequence[str],
     subjects: Sequence[str],
     index_date: date | None = None,
-    idempotency_key: str | None = None,
-    body: Json | None = None,
 ) -> Job:
     """Take a job: `model` by digest, `subjects` by the ids of the requester's consent requests (1 to 200).
 
-    A request that is unknown or another's becomes a subject like any other, and comes to nothing. The same
-    `idempotency_key` and `body` give the same job. `index_date` (default today) is the day that the
-    records are read for. Raises InvalidInput.
+    A request that is unknown or another's becomes a subject like any other, and comes to nothing.
+    `index_date` (default today) is the day that the records are read for. Raises InvalidInput,
+    RefusedTransition (`suspended`), QuotaReached.
     """
     if requester.suspended_at:
         raise RefusedTransition("The hospital takes no jobs from you now. Ask it why.", code="suspended")
@@ -179,37 +186,18 @@ def submit(
     _check_job(model, purpose, use, wanted)
     if index_date > today:
         raise InvalidInput("The index date lies in the future.", code="index_date")
-    told = body or {"model": model, "purpose": purpose, "use": sorted(use), "subjects": wanted}
-    digest = hashlib.sha256(canonical.dumps(told)).hexdigest()
-    if (known := _known(requester, idempotency_key, digest)) is not None:
-        return known
-    try:
-        with transaction.atomic():
-            job = Job.objects.create(
-                requester=requester,
-                model=model,
-                purpose=purpose,
-                use=sorted(set(use)),
-                index_date=index_date,
-                idempotency_key=idempotency_key,
-                body_digest=digest,
-            )
-            own = {
-                each.id: each for each in ConsentRequest.objects.filter(requester=requester, id__in=wanted)
-            }
-            JobSubject.objects.bulk_create(_subject(job, n, id, own.get(id)) for n, id in enumerate(wanted))
-            record(
-                kind="job.queued",
-                actor=Actor.client(requester.pk),
-                subjects=len(wanted),
-                **details(job),
-            )
-            transaction.on_commit(lambda: enqueue(job.id), robust=True)
-    except IntegrityError:
-        # The same request a moment earlier: ours is rolled back, its job is the answer.
-        if (known := _known(requester, idempotency_key, digest)) is None:
-            raise
-        return known
+    under_way = Job.objects.filter(requester=requester).exclude(state__in=Job.SETTLED)
+    if under_way.count() >= settings.JOBS_AT_ONCE:
+        raise QuotaReached(
+            f"{settings.JOBS_AT_ONCE} jobs of yours are under way, the most. Wait for one, or cancel one."
+        )
+    job = Job.objects.create(
+        requester=requester, model=model, purpose=purpose, use=sorted(set(use)), index_date=index_date
+    )
+    own = {each.id: each for each in ConsentRequest.objects.filter(requester=requester, id__in=wanted)}
+    JobSubject.objects.bulk_create(_subject(job, n, id, own.get(id)) for n, id in enumerate(wanted))
+    record(kind="job.queued", actor=Actor.client(requester.pk), subjects=len(wanted), **details(job))
+    transaction.on_commit(lambda: enqueue(job.id), robust=True)
     return job
 
 
@@ -230,19 +218,6 @@ def _check_job(model: str, purpose: str, use: Sequence[str], subjects: Sequence[
 def _subject(job: Job, number: int, asked: str, request: ConsentRequest | None) -> JobSubject:
     patient = None if request is None else request.patient_id
     return JobSubject(job=job, number=number, asked=asked, request=request, patient_id=patient)
-
-
-def _known(requester: Requester, key: str | None, digest: str) -> Job | None:
-    if key is None:
-        return None
-    job = Job.objects.filter(requester=requester, idempotency_key=key).first()
-    if job is not None and job.body_digest != digest:
-        error = InvalidInput(
-            "This key was used for another request. Use a new one.", code="idempotency_key_reused"
-        )
-        error.status = 422
-        raise error
-    return job
 
 
 @transaction.atomic
@@ -344,7 +319,34 @@ def client_brief(job: Job) -> dict[str, Any]:
         "index_date": job.index_date.isoformat(),
         "created_at": job.created_at.isoformat(),
         "settled_at": job.settled_at.isoformat() if job.settled_at else None,
+        "results_until": results_until(job).isoformat() if job.settled_at else None,
     }
+
+
+def results_until(job: Job) -> datetime:
+    """Until when the results of a settled job are kept. What a consent ends before that, it ends."""
+    assert job.settled_at is not None
+    return job.settled_at + timedelta(days=settings.RESULT_DAYS)
+
+
+def drop_old_results() -> int:
+    """Delete the sealed results whose time is over; the relay calls this. Returns how many."""
+    over = timezone.now() - timedelta(days=settings.RESULT_DAYS)
+    return Output.objects.filter(subject__job__settled_at__lt=over).delete()[0]
+
+
+def progress(job: Job) -> tuple[int, int]:
+    """How many of a job's subjects are through, and how many there are."""
+    done = (JobSubject.State.COMPUTED, JobSubject.State.DELIVERED, JobSubject.State.NOT_AVAILABLE)
+    counted = job.subjects.aggregate(all=Count("pk"), done=Count("pk", filter=Q(state__in=done)))
+    return counted["done"], counted["all"]
+
+
+def ask_again_in(job: Job) -> int:
+    """Seconds until it is worth asking again: a quarter of the time that the job has taken, 1 to 30."""
+    if job.retry_at is not None and (wait := (job.retry_at - timezone.now()).total_seconds()) > 0:
+        return min(30, int(wait) + 1)
+    return max(1, min(30, int((timezone.now() - job.created_at).total_seconds() / 4)))
 
 
 def client_view(job: Job) -> dict[str, Any]:
@@ -358,7 +360,8 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
     Raises AccessDenied (`not_available`) for everything that is not there for this requester, or no
     longer; KeyholderUnavailable and LedgerError where it cannot be known.
     """
-    own = job.requester_id == requester.pk and job.state in Job.SETTLED
+    kept = job.settled_at is not None and timezone.now() < results_until(job)
+    own = job.requester_id == requester.pk and job.state in Job.SETTLED and kept
     output = (
         Output.objects.select_related("subject__patient", "subject__request")
         .filter(subject__job=job, subject_id=subject, subject__state=JobSubject.State.DELIVERED)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Q
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -15,7 +15,9 @@ from rest_framework.views import APIView
 from consent.models import ConsentRequest, Requester
 from gateway.analysis import services
 from gateway.analysis.models import Job
+from gateway.api import events
 from gateway.api.consent_requests import IDEMPOTENCY_KEY, PROBLEMS
+from gateway.api.events import EventStream
 from gateway.api.idempotency import once
 from gateway.api.permissions import requester_of
 from gateway.api.problems import NotAvailable
@@ -23,7 +25,6 @@ from gateway.api.serializers import JobIn, JobListOut, JobOut
 from ledger.errors import InvalidInput
 
 PAGE = 100
-RETRY_AFTER = 1
 
 
 def find_job(request: Request, id: str) -> Job:
@@ -66,11 +67,10 @@ class Jobs(APIView):
             subjects=named,
             index_date=wanted.get("index_date"),
         )
-        address = f"/api/v1/jobs/{job.pk}"
         return Response(
             services.client_view(job),
             status=202,
-            headers={"Content-Location": address, "Retry-After": str(RETRY_AFTER)},
+            headers={"Content-Location": f"/api/v1/jobs/{job.pk}", **_waiting(job)},
         )
 
     @extend_schema(
@@ -99,12 +99,13 @@ class JobDetail(APIView):
 
     @extend_schema(operation_id="read_job", responses={200: JobOut, 202: JobOut, **PROBLEMS})
     def get(self, request: Request, id: str) -> Response:
-        """202 with `Retry-After` while the job runs; 200 when it has ended, with what was delivered."""
+        """202 with `Retry-After` and `X-Progress` while the job runs; 200 when it has ended, with what was
+        delivered until when."""
         job = find_job(request, id)
         body = services.client_view(job)
         if job.state in Job.SETTLED:
             return Response(body)
-        return Response(body, status=202, headers={"Retry-After": str(RETRY_AFTER)})
+        return Response(body, status=202, headers=_waiting(job))
 
 
 class JobCancel(APIView):
@@ -131,6 +132,28 @@ class SubjectResult(APIView):
         job = find_job(request, id)
         body = services.result(job=job, subject=subject, requester=job.requester)
         return HttpResponse(body, content_type="application/fhir+json", headers={"Cache-Control": "no-store"})
+
+
+class JobEvents(APIView):
+    required_scope = "jobs"
+    renderer_classes = (EventStream,)
+
+    @extend_schema(operation_id="follow_job", responses={(200, "text/event-stream"): OpenApiTypes.STR})
+    def get(self, request: Request, id: str) -> StreamingHttpResponse:
+        """Server-sent events instead of polling: `job` with the job each time it changes, for 25 seconds at
+        most; a browser's EventSource connects again by itself. The last event is the job's end."""
+        job = find_job(request, id)
+        return StreamingHttpResponse(
+            events.of_job(job), content_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+
+def _waiting(job: Job) -> dict[str, str]:
+    done, of = services.progress(job)
+    return {
+        "Retry-After": str(services.ask_again_in(job)),
+        "X-Progress": f"{services.client_brief(job)['state']}, {done} of {of}",
+    }
 
 
 def _mark(text: str) -> tuple[datetime, str]:

@@ -30,6 +30,8 @@ TITLES = {
     "not_acceptable": "This address answers with JSON only",
     "unsupported_media_type": "Send application/json",
     "too_many_requests": "Too many requests",
+    "too_many_jobs": "Too many jobs under way",
+    "no_stream_free": "No event stream is free",
     "refused": "The state does not allow this",
     "idempotency_key_missing": "Send an Idempotency-Key",
     "idempotency_key_reused": "That Idempotency-Key was used for another request",
@@ -96,7 +98,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     if isinstance(error, exceptions.APIException):
         return _of_framework(error)
     if isinstance(error, GatewayError):
-        return problem(code=error.code, status=error.status, detail=error.message)
+        headers = {"Retry-After": "10"} if error.status in (429, 503) else None
+        return problem(code=error.code, status=error.status, detail=error.message, headers=headers)
     log.error("unhandled %s", type(error).__name__)
     if isinstance(error, OperationalError | InterfaceError):
         return problem(

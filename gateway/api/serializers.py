@@ -88,6 +88,9 @@ class JobBrief(serializers.Serializer[Any]):
     index_date = serializers.DateField()
     created_at = serializers.DateTimeField()
     settled_at = serializers.DateTimeField(allow_null=True)
+    results_until = serializers.DateTimeField(
+        allow_null=True, help_text="the results are kept so long; a stop ends one before that"
+    )
 
 
 class SubjectOut(serializers.Serializer[Any]):

@@ -14,6 +14,7 @@ version_1 = [
     path("jobs", jobs.Jobs.as_view()),
     path("jobs/<hex64:id>", jobs.JobDetail.as_view()),
     path("jobs/<hex64:id>/cancel", jobs.JobCancel.as_view()),
+    path("jobs/<hex64:id>/events", jobs.JobEvents.as_view()),
     path("jobs/<hex64:id>/results/<hex64:subject>", jobs.SubjectResult.as_view()),
 ]
 

@@ -110,17 +110,42 @@ def test_a_request_of_another_is_an_unknown_one(
     assert (subject.request, subject.patient) == (None, None)
 
 
-def test_the_same_key_and_body_give_the_same_job(
-    helix: Requester, model: AIModel, question: ConsentRequest, broker: list[str]
+def test_a_requester_has_so_many_jobs_under_way_and_no_more(
+    helix: Requester, model: AIModel, question: ConsentRequest, broker: list[str], settings: Any
 ) -> None:
-    first = submit(helix, question.id, idempotency_key="k")
-    assert submit(helix, question.id, idempotency_key="k").id == first.id
-    with pytest.raises(InvalidInput) as told:
-        submit(helix, "e" * 64, idempotency_key="k")
-    assert (told.value.code, told.value.status) == ("idempotency_key_reused", 422)
-    other = Requester.objects.create(name="Other AI")
-    assert submit(other, question.id, idempotency_key="k").id != first.id
-    assert Job.objects.count() == 2
+    settings.JOBS_AT_ONCE = 2
+    first = submit(helix, question.id)
+    submit(helix, question.id)
+    with pytest.raises(services.QuotaReached) as told:
+        submit(helix, question.id)
+    assert (told.value.code, told.value.status) == ("too_many_jobs", 429)
+    submit(Requester.objects.create(name="Other AI"), question.id)
+    services.cancel(job=first, requester=helix)
+    submit(helix, question.id)
+
+
+def test_it_is_asked_again_less_often_the_longer_it_takes(job: Job) -> None:
+    assert services.ask_again_in(job) == 1
+    job.created_at = timezone.now() - timedelta(seconds=60)
+    assert services.ask_again_in(job) == 15
+    job.created_at = timezone.now() - timedelta(hours=1)
+    assert services.ask_again_in(job) == 30
+    job.retry_at = timezone.now() + timedelta(seconds=5)
+    assert services.ask_again_in(job) in (5, 6)
+
+
+def test_sealed_results_are_kept_for_so_long(job: Job, settings: Any) -> None:
+    subject = job.subjects.order_by("number")[0]
+    Output.objects.create(subject=subject, digest="a" * 64, sealed=b"x", delivered_at=timezone.now())
+    Job.objects.filter(pk=job.pk).update(state=State.DONE, settled_at=timezone.now() - timedelta(days=29))
+    assert services.drop_old_results() == 0
+    Job.objects.filter(pk=job.pk).update(settled_at=timezone.now() - timedelta(days=31))
+    job.refresh_from_db()
+    JobSubject.objects.filter(pk=subject.pk).update(state=JobSubject.State.DELIVERED)
+    with pytest.raises(AccessDenied):
+        services.result(job=job, subject=subject.pk, requester=job.requester)
+    assert services.drop_old_results() == 1
+    assert not Output.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -348,7 +373,7 @@ def test_denied_stopped_and_done_without_results_look_the_same(
         jobs.settle(claim, end)
         job.refresh_from_db()
         told = services.client_view(job)
-        for name in ("id", "created_at", "settled_at"):
+        for name in ("id", "created_at", "settled_at", "results_until"):
             del told[name]
         for subject in told["subjects"]:
             del subject["subject"]

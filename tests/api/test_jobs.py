@@ -1,12 +1,17 @@
 """`/api/v1/jobs`: start, list, read, cancel. What runs a job is tested in tests/analysis."""
 
+import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from consent.models import ConsentRequest, Requester
-from gateway.analysis.models import Job
+from gateway.analysis.models import Job, JobSubject
+from gateway.api import events
+from gateway.api.throttling import EachClient
 
 pytestmark = pytest.mark.django_db
 
@@ -173,3 +178,84 @@ def test_the_list_goes_on_where_the_page_ended(call: Call, wanted: dict[str, Any
     edges = ("0001-01-01T00:00:00%2B23:59~x", "9999-12-31T23:59:59-23:59~x")
     for strange in ("yesterday", "2020-01-01~x", "2020-01-01T00:00:00Z~%00", *edges):
         assert call("GET", f"jobs?before={strange}").status_code == 400
+
+
+# While it runs
+
+
+def test_a_running_job_says_how_far_it_is(call: Call, wanted: dict[str, Any]) -> None:
+    started = call("POST", "jobs", {**wanted, "requests": ["0" * 64, "1" * 64]})
+    assert started["X-Progress"] == "queued, 0 of 2"
+    Job.objects.update(state=Job.State.RUNNING)
+    JobSubject.objects.filter(number=0).update(state=JobSubject.State.COMPUTED)
+    answer = call("GET", f"jobs/{started.json()['id']}")
+    assert (answer.status_code, answer["X-Progress"]) == (202, "running, 1 of 2")
+    assert 1 <= int(answer["Retry-After"]) <= 30
+
+
+def test_a_settled_job_says_until_when_its_results_are_kept(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    assert call("GET", f"jobs/{id}").json()["results_until"] is None
+    call("POST", f"jobs/{id}/cancel")
+    body = call("GET", f"jobs/{id}").json()
+    kept = datetime.fromisoformat(body["results_until"]) - datetime.fromisoformat(body["settled_at"])
+    assert kept.days == 30
+
+
+def test_too_many_jobs_are_said_to_be_so(call: Call, wanted: dict[str, Any], settings: Any) -> None:
+    settings.JOBS_AT_ONCE = 1
+    assert call("POST", "jobs", wanted).status_code == 202
+    answer = call("POST", "jobs", wanted)
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_jobs")
+    assert int(answer["Retry-After"]) > 0
+    assert Job.objects.count() == 1
+
+
+def test_too_many_calls_are_said_to_be_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.core.cache import cache
+
+    cache.clear()
+    monkeypatch.setattr(EachClient, "THROTTLE_RATES", {"client": "2/minute"})
+    assert [call("GET", "jobs").status_code for _ in range(3)] == [200, 200, 429]
+    answer = call("GET", "jobs")
+    assert answer.json()["code"] == "too_many_requests"
+    assert int(answer["Retry-After"]) > 0
+    cache.clear()
+
+
+def _events(answer: Any) -> list[dict[str, Any]]:
+    text = b"".join(answer.streaming_content).decode()
+    return [json.loads(part.partition("data: ")[2]) for part in text.split("\n\n") if "data: " in part]
+
+
+def test_a_job_is_followed_to_its_end(
+    call: Call, wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+
+    def passes(seconds: float) -> None:
+        Job.objects.update(state=Job.State.DENIED, settled_at=timezone.now())
+
+    monkeypatch.setattr(events.time, "sleep", passes)
+    answer = call("GET", f"jobs/{id}/events", Accept="text/event-stream")
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/event-stream")
+    first, last = _events(answer)
+    assert (first["state"], last["state"]) == ("queued", "done")
+    assert last["subjects"][0]["state"] == "not_available"
+
+
+def test_streams_are_few_and_none_is_anothers(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    path = f"jobs/{id}/events"
+    open_streams = [call("GET", path) for _ in range(events.AT_ONCE)]
+    for answer in open_streams:
+        assert b"retry" in next(answer.streaming_content)
+    refused = call("GET", path)
+    assert (refused.status_code, refused.json()["code"]) == (429, "no_stream_free")
+    for answer in open_streams:
+        answer.close()
+    again = call("GET", path)
+    next(again.streaming_content)
+    again.close()
+    Job.objects.update(requester=Requester.objects.create(name="Other AI"))
+    assert call("GET", path).json()["code"] == "not_available"

@@ -414,5 +414,6 @@ def test_the_openapi_document_lists_every_operation(client: Client) -> None:
         "list_jobs",
         "read_job",
         "cancel_job",
+        "follow_job",
         "read_result",
     }
