@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from consent.models import Consent, Scan
+from consent.models import Consent, Notice, Scan
 from ledger.audit.log import Actor
 
 GivenBy, Authority = Consent.GivenBy, Consent.Authority
@@ -14,7 +14,8 @@ GivenBy, Authority = Consent.GivenBy, Consent.Authority
 class How:
     """`staff` is the id of the account that wrote the answer down; None where the patient gave it herself.
 
-    `teach_back` says how often each teach-back question was asked until it was answered right.
+    `teach_back` says how often each teach-back question was asked until it was answered right, `notice`
+    which text was shown, where it is not the question's own but a translation of it.
     """
 
     given_by: str = GivenBy.PORTAL
@@ -22,6 +23,7 @@ class How:
     staff: int | None = None
     scan: Scan | None = None
     teach_back: Mapping[str, int] = field(default_factory=dict)
+    notice: Notice | None = None
 
     @property
     def actor(self) -> Actor | None:
@@ -37,13 +39,15 @@ class How:
             "recorded_by_id": self.staff,
             "scan": self.scan,
             "teach_back": dict(self.teach_back),
+            "notice": self.notice,
         }
 
     @property
     def details(self) -> dict[str, Any]:
         """What the audit row says besides: how well it was understood, or how it came to be written down."""
         if self.staff is None:
-            return {"teach_back": sum(self.teach_back.values()) or None}
+            shown = {"notice": self.notice.digest} if self.notice else {}
+            return {"teach_back": sum(self.teach_back.values()) or None, **shown}
         return {
             "given_by": str(self.given_by),
             "authority": str(self.authority),

@@ -161,6 +161,5 @@ def record_act(kind: str, actor: Actor, request: ConsentRequest, **details: Any)
         requester=str(request.requester_id),
         purpose=request.purpose,
         model=request.model,
-        notice=request.notice.digest,
-        **details,
+        **{"notice": request.notice.digest, **details},
     )

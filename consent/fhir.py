@@ -80,7 +80,7 @@ def _frame(consent_id: str, request: ConsentRequest, at: datetime, how: How) -> 
         "dateTime": _instant(at),
         "performer": [_performer(request, how)],
         "organization": [{"display": settings.CUSTODIAN}],
-        "policy": [{"uri": uri_of(request.notice.digest)}],
+        "policy": [{"uri": uri_of((how.notice or request.notice).digest)}],
         **_written_down(request, at, how),
     }
 

@@ -269,6 +269,8 @@ class Consent(models.Model):
     kinds = models.JSONField(default=list, help_text="FHIR resource types given")
     sensitive = models.JSONField(default=list, help_text="v3-ActCode sensitivity codes given")
     fhir = models.JSONField(help_text="the FHIR R4 Consent, as given")
+    # The full text that was shown, in the language in which it was read.
+    notice = models.ForeignKey(Notice, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     # How the answer came, by whose authority, and which member of staff wrote it down (paper and phone).
     given_by = models.CharField(max_length=6, choices=GivenBy, default=GivenBy.PORTAL)
     authority = models.CharField(max_length=8, choices=Authority, default=Authority.PATIENT)
@@ -293,3 +295,19 @@ class Consent(models.Model):
 
     def __str__(self) -> str:
         return f"consent {self.status}"
+
+    @property
+    def shown_notice(self) -> Notice:
+        """The full text that the patient was shown, in her language; before it was kept, the question's."""
+        return self.notice or self.request.notice
+
+
+class Deletion(models.Model):
+    """The patient asks the requester to delete what it got under a consent that is over."""
+
+    consent = models.OneToOneField(Consent, on_delete=models.CASCADE, related_name="deletion")
+    asked_at = models.DateTimeField(auto_now_add=True)
+    confirmed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return "deletion"

@@ -44,10 +44,39 @@ def current(slug: str = DEFAULT, language: str = "en") -> Notice:
     return found or publish_shipped(slug=slug, language=language)
 
 
+def in_language(notice: Notice, language: str) -> Notice:
+    """The same version of this text in `language`, where there is one; else the notice itself.
+
+    A translation that ships with the product is published beside the text that it translates.
+    """
+    if language == notice.language:
+        return notice
+    found = Notice.objects.filter(slug=notice.slug, version=notice.version, language=language).first()
+    if found is not None:
+        return found
+    ours, translated = _shipped(notice.slug, notice.language), _shipped(notice.slug, language)
+    if translated is None or ours != (notice.title, notice.text):
+        return notice
+    title, text = translated
+    published, _ = Notice.objects.get_or_create(
+        slug=notice.slug, version=notice.version, language=language, defaults={"title": title, "text": text}
+    )
+    return published
+
+
 def publish_shipped(*, slug: str = DEFAULT, language: str = "en") -> Notice:
     """Publish a text that ships with the product: the title, a blank line, the text."""
+    shipped = _shipped(slug, language)
+    if shipped is None:
+        raise InvalidInput("There is no notice of this name and language.", code="notice_unknown")
+    title, text = shipped
+    return publish(slug=slug, language=language, title=title, text=text)
+
+
+def _shipped(slug: str, language: str) -> tuple[str, str] | None:
+    """Title and text of a notice that ships with the product."""
     path = TEXTS / f"{slug}.{language}.txt"
     if path.parent != TEXTS or not path.is_file():
-        raise InvalidInput("There is no notice of this name and language.", code="notice_unknown")
+        return None
     title, _, text = path.read_text(encoding="utf-8").partition("\n\n")
-    return publish(slug=slug, language=language, title=title.strip(), text=text.strip())
+    return title.strip(), text.strip()

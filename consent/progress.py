@@ -18,7 +18,9 @@ from ledger.errors import InvalidInput
 def progress_of(*, request: ConsentRequest, user_id: int) -> Progress:
     """How far this account is with the question; a new one, not saved, where it has not begun."""
     found = Progress.objects.filter(request=request, user_id=user_id).first()
-    return found or Progress(request=request, user_id=user_id)
+    found = found or Progress(request=request, user_id=user_id)
+    found.request = request
+    return found
 
 
 @transaction.atomic

@@ -7,7 +7,7 @@ called twice with the same event. What is not allowed raises RefusedTransition a
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from django.db import transaction
@@ -139,6 +139,7 @@ def replace(
     duration: str,
     sensitive: Sequence[str] = (),
     until: date | None = None,
+    how: How = IN_PORTAL,
 ) -> Consent:
     """The patient changes what they gave: a new consent takes the place of `consent`, which stays as it is
     until the ledger has the new one. Raises InvalidInput, RefusedTransition.
@@ -151,16 +152,17 @@ def replace(
     if locked.ledger_state != LedgerState.IN_FORCE or locked.stopped_at or not _lasts(locked, now):
         raise RefusedTransition("Only a choice that is in force can be changed.", code="not_in_force")
     check_choice(locked.request, kinds, sensitive, duration, until)
-    newer = _propose(locked.request, kinds, sensitive, duration, until, replaces=locked)
+    newer = _propose(locked.request, kinds, sensitive, duration, until, replaces=locked, how=how)
     Progress.objects.filter(request=locked.request).delete()
     _send_to_keyholder("ReplaceConsent", newer)
     record_act(
         "consent.replaced",
-        Actor.patient(patient.pseudonym),
+        how.actor or Actor.patient(patient.pseudonym),
         newer.request,
         consent=newer.id,
         replaces=locked.id,
         code="asked",
+        **how.details,
     )
     return newer
 
@@ -272,7 +274,7 @@ def record_revoked(event: Event) -> None:
         return
     consent.status = Status.ENTERED_IN_ERROR if consent.invalid_at else Status.INACTIVE
     consent.ledger_state = LedgerState.REVOKED
-    consent.revoked_at = timezone.now()
+    consent.revoked_at = _ledger_time(event)
     consent.stopped_at = consent.stopped_at or consent.revoked_at
     consent.save(update_fields=["status", "ledger_state", "revoked_at", "stopped_at"])
     record_act("consent.revoked", RELAY, consent.request, consent=consent.id, **_where(event))
@@ -330,6 +332,12 @@ def _of_event(event: Event) -> Consent | None:
         .filter(pk=event.payload.get("consent"), channel=event.channel)
         .first()
     )
+
+
+def _ledger_time(event: Event) -> datetime:
+    """When the transaction was made, by the time on the ledger (whole seconds), where the event says it."""
+    at = event.payload.get("at")
+    return timezone.now() if at is None else datetime.fromtimestamp(at, UTC)
 
 
 def _where(event: Event) -> dict[str, Any]:

@@ -66,6 +66,8 @@ PATIENT_CHANNELS = mapping("GATEWAY_PATIENT_CHANNELS")
 PATIENT_CHANNEL = os.environ.get("GATEWAY_PATIENT_CHANNEL", "home")
 KEYHOLDER_SOCKET = os.environ.get("KEYHOLDER_SOCKET", str(HOME / "keyholder" / "keyholder.sock"))
 CUSTODIAN = os.environ.get("GATEWAY_CUSTODIAN", "Riverside Hospital")
+CUSTODIAN_ADDRESS = os.environ.get("GATEWAY_CUSTODIAN_ADDRESS", "")
+JURISDICTION = os.environ.get("GATEWAY_JURISDICTION", "")
 HELP_PHONE = os.environ.get("GATEWAY_HELP_PHONE", "0800 555 0100")
 
 INSTALLED_APPS = [

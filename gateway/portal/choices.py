@@ -1,9 +1,12 @@
-"""Pages of what the patient chose: the list, one choice with its history, Change and Stop."""
+"""What the patient chose: the list, one choice with its history, Change, Stop and what comes after it."""
 
 import logging
+from contextlib import suppress
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.db.models import Count, Max, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -11,24 +14,28 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from consent import services
+from consent.deletion import ask_deletion
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent, Patient
 from consent.state import OPEN, State, state_of
+from gateway.analysis.models import JobSubject
 from gateway.keyholder.client import Keyholder
-from gateway.portal.questions import Choosing, check_page, choose_page
+from gateway.portal.history import history_of
+from gateway.portal.paging import page_of
+from gateway.portal.questions import Choosing, check_page, choose_page, how_of
 from gateway.portal.visitor import for_patient
 from ledger.errors import GatewayError, RefusedTransition
 
 log = logging.getLogger(__name__)
-
-PAGE = 50
 
 
 def find_choice(patient: Patient, id: str) -> Consent:
     """The patient's own choice; another's and none look the same. Raises Http404."""
     found = (
         Consent.objects.filter(pk=id, patient=patient)
-        .select_related("request__requester", "request__notice", "request__patient", "replaced_by")
+        .select_related(
+            "request__requester", "request__notice", "request__patient", "notice", "replaced_by", "deletion"
+        )
         .first()
     )
     if found is None:
@@ -40,13 +47,12 @@ def find_choice(patient: Patient, id: str) -> Consent:
 @require_safe
 @for_patient
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
-    given = (
-        Consent.objects.filter(patient=patient).select_related("request__requester").order_by("-decided_at")
-    )
-    rows = [{"consent": each, "state": state_of(each)} for each in given[:PAGE]]
+    given = Consent.objects.filter(patient=patient).select_related("request__requester")
+    found, older = page_of(given, "-decided_at", request.GET.get("after", ""))
+    rows = [{"consent": each, "state": state_of(each)} for each in found]
     for row in rows:
         row["open"] = row["state"] in OPEN
-    return render(request, "portal/choices.html", {"section": "choices", "rows": rows})
+    return render(request, "portal/choices.html", {"section": "choices", "rows": rows, "older": older})
 
 
 @never_cache
@@ -62,12 +68,9 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "section": "choices",
             "consent": consent,
             "question": consent.request,
+            "notice": consent.shown_notice,
             "state": state,
             "open": state in OPEN,
-            "stopped": state in (State.STOPPING, State.STOPPED),
-            "took": max(1, round((consent.revoked_at - consent.stopped_at).total_seconds()))
-            if consent.revoked_at and consent.stopped_at
-            else None,
             "newer": getattr(consent, "replaced_by", None),
             "can_change": may_change(consent),
             "still_holds": consent.request.consents.filter(ledger_state=Consent.LedgerState.IN_FORCE).first()
@@ -76,8 +79,32 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "kinds": [KINDS[kind].name for kind in consent.kinds],
             "sensitive": [SENSITIVE[code].name for code in consent.sensitive],
             "purpose": PURPOSES.get(consent.request.purpose, consent.request.purpose),
+            "history": history_of(consent),
+            **what_remains(consent, state),
         },
     )
+
+
+def what_remains(consent: Consent, state: State) -> dict[str, Any]:
+    """For a choice that is over: when it stopped, how long until that was sealed, what may still exist."""
+    if state in OPEN or (consent.granted_at is None and consent.stopped_at is None):
+        return {"over": False}
+    used = JobSubject.objects.filter(patient=consent.patient_id, consent=consent.pk).aggregate(
+        sent=Count("pk", filter=Q(state=JobSubject.State.DELIVERED)),
+        last_sent=Max("output__delivered_at"),
+        cut_off=Count("pk", filter=Q(state=JobSubject.State.NOT_AVAILABLE)),
+    )
+    took = None
+    if consent.stopped_at and consent.revoked_at:
+        # The ledger's time is in whole seconds, and may be the second in which the stop was asked for.
+        took = max(1, round((consent.revoked_at - consent.stopped_at).total_seconds()))
+    return {
+        "over": True,
+        "stopped": state in (State.STOPPING, State.STOPPED),
+        "took": took,
+        "deletion": getattr(consent, "deletion", None),
+        **used,
+    }
 
 
 def may_change(consent: Consent) -> bool:
@@ -104,7 +131,7 @@ def check_change(request: HttpRequest, patient: Patient, id: str) -> HttpRespons
     return check_page(
         request,
         Choosing.again(consent),
-        lambda way: services.replace(consent=consent, patient=patient, **way.choice),
+        lambda way: services.replace(consent=consent, patient=patient, how=how_of(way), **way.choice),
     )
 
 
@@ -112,15 +139,43 @@ def check_change(request: HttpRequest, patient: Patient, id: str) -> HttpRespons
 @require_http_methods(["GET", "HEAD", "POST"])
 @for_patient
 def stop(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
-    """One POST, no reason asked. The same POST twice shows the same page."""
+    """One POST, no reason asked; then what came of it. The same POST twice shows the same page."""
+    consent = find_choice(patient, id)
+    if request.method == "POST":
+        # Where it is not in force any more, which is what was wanted, the page says why.
+        with suppress(RefusedTransition):
+            services.revoke(consent=consent, patient=patient, stop_now=stop_now)
+        return redirect("stop", id=id)
+    state = state_of(consent)
+    remains = what_remains(consent, state)
+    if not remains.get("stopped"):
+        return redirect("choice", id=id)
+    return render(
+        request,
+        "portal/stopped.html",
+        {
+            "section": "choices",
+            "consent": consent,
+            "question": consent.request,
+            "state": state,
+            **remains,
+        },
+    )
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_patient
+def delete(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
+    """Ask the requester to delete what it got under a choice that is over."""
     consent = find_choice(patient, id)
     if request.method == "POST":
         try:
-            services.revoke(consent=consent, patient=patient, stop_now=stop_now)
+            ask_deletion(consent=consent, patient=patient)
         except RefusedTransition:
-            pass  # it is not in force any more, which is what was wanted; the page says why
+            pass  # the page says how it stands
         else:
-            messages.success(request, _("You stopped sharing."))
+            messages.success(request, _("We asked them to delete it."))
     return redirect("choice", id=id)
 
 

@@ -12,7 +12,6 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from consent import services
 from consent.models import Consent, ConsentRequest, Notice, Patient
-from consent.state import State, state_of
 from gateway.accounts.adapter import INVITATION, LAST_VISIT
 from gateway.portal.uses import EMERGENCY, count_uses, rows_of
 from gateway.portal.visitor import for_patient
@@ -39,7 +38,8 @@ def notice(request: HttpRequest, digest: str) -> HttpResponse:
     for block in found.text.split("\n\n"):
         heading, line, rest = block.partition("\n")
         parts.append({"heading": heading, "text": rest} if line else {"heading": "", "text": block})
-    return render(request, "portal/notice.html", {"notice": found, "parts": parts})
+    others = Notice.objects.filter(slug=found.slug).exclude(digest=digest).order_by("language", "-version")
+    return render(request, "portal/notice.html", {"notice": found, "parts": parts, "others": others[:50]})
 
 
 @never_cache
@@ -50,8 +50,12 @@ def home(request: HttpRequest, patient: Patient) -> HttpResponse:
     new = rows_of(patient)
     if since:
         new = new.filter(recorded_at__gt=datetime.fromisoformat(since))
-    current = Consent.objects.filter(patient=patient, ledger_state=Consent.LedgerState.IN_FORCE)
-    states = [state_of(consent) for consent in current.select_related("request")[:500]]
+    sharing = Consent.objects.filter(
+        patient=patient,
+        ledger_state=Consent.LedgerState.IN_FORCE,
+        invalid_at=None,
+        expires_at__gt=timezone.now(),
+    )
     waiting = ConsentRequest.objects.filter(
         patient=patient, state=ConsentRequest.State.PENDING, answer_by__gte=timezone.localdate()
     )
@@ -63,7 +67,7 @@ def home(request: HttpRequest, patient: Patient) -> HttpResponse:
             "patient": patient,
             "waiting": waiting.select_related("requester").order_by("answer_by")[:5],
             "waiting_count": waiting.count(),
-            "sharing_count": sum(state in (State.SHARING, State.PARTLY) for state in states),
+            "sharing_count": sharing.count(),
             "new_count": count_uses(new),
             "emergency": new.filter(kind=EMERGENCY).exists(),
         },

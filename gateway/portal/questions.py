@@ -8,21 +8,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.conf import settings
+from django.db.models import Q
 from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import get_language
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from consent import progress, services
+from consent import notices, progress, services
 from consent.answers import How
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
-from consent.models import Consent, ConsentRequest, Patient, Progress
+from consent.models import Consent, ConsentRequest, Notice, Patient, Progress
 from consent.state import State, gives_all, state_of, state_of_request
 from consent.teach_back import ITEMS
 from gateway.portal.counts import Counts, count_items
 from gateway.portal.forms import SOONER, ChoiceForm, initial_of, length_of
+from gateway.portal.paging import page_of
 from gateway.portal.visitor import for_patient
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -58,15 +63,23 @@ def answer_to(question: ConsentRequest) -> Consent | None:
 @require_safe
 @for_patient
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
-    asked = ConsentRequest.objects.shown_to(patient).select_related("requester").order_by("-created_at")
-    waiting = [each for each in asked[:200] if state_of_request(each) == State.WAITING]
-    closed = [
-        {"question": each, "state": state}
-        for each in asked[:200]
-        if (state := state_of_request(each)) in (State.TAKEN_BACK, State.NOT_ANSWERED)
-    ]
+    asked = ConsentRequest.objects.shown_to(patient).select_related("requester")
+    today, held = timezone.localdate(), ConsentRequest.State
+    waiting, more = page_of(
+        asked.filter(state=held.PENDING, answer_by__gte=today), "answer_by", request.GET.get("waiting", "")
+    )
+    over = Q(state__in=(held.WITHDRAWN, held.EXPIRED)) | Q(state=held.PENDING, answer_by__lt=today)
+    closed, older = page_of(asked.filter(over), "-asked_at", request.GET.get("closed", ""))
     return render(
-        request, "portal/requests.html", {"section": "requests", "waiting": waiting, "closed": closed}
+        request,
+        "portal/requests.html",
+        {
+            "section": "requests",
+            "waiting": waiting,
+            "more": more,
+            "closed": [{"question": each, "state": state_of_request(each)} for each in closed],
+            "older": older,
+        },
     )
 
 
@@ -83,6 +96,7 @@ def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         answer=answer,
         state=state_of(answer) if answer else state_of_request(asked),
         purpose=PURPOSES.get(asked.purpose, asked.purpose),
+        notice=shown_notice(asked),
     )
 
 
@@ -107,9 +121,7 @@ def check(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     return check_page(
         request,
         Choosing.first(asked),
-        lambda way: services.grant(
-            request=asked, patient=patient, how=How(teach_back=way.asked), **way.choice
-        ),
+        lambda way: services.grant(request=asked, patient=patient, how=how_of(way), **way.choice),
     )
 
 
@@ -122,7 +134,7 @@ def refuse(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     if request.method != "POST":
         return redirect("question", id=id)
     try:
-        services.refuse(request=asked, patient=patient)
+        services.refuse(request=asked, patient=patient, how=How(notice=shown_notice(asked)))
     except RefusedTransition as error:
         answer = answer_to(asked)
         if answer is None:
@@ -193,6 +205,16 @@ class Choosing:
 def way_of(request: HttpRequest, asked: ConsentRequest) -> Progress:
     """How far whoever is signed in is with this question."""
     return progress.progress_of(request=asked, user_id=cast(int, request.user.pk))
+
+
+def how_of(way: Progress) -> How:
+    """What is kept with an answer that is given here."""
+    return How(teach_back=way.asked, notice=shown_notice(way.request))
+
+
+def shown_notice(asked: ConsentRequest) -> Notice:
+    """The full text in the language of this page, where there is one."""
+    return notices.in_language(asked.notice, get_language() or settings.LANGUAGE_CODE)
 
 
 def choose_page(request: HttpRequest, choosing: Choosing) -> HttpResponse:

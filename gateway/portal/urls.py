@@ -3,7 +3,7 @@
 from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.portal import access, choices, front, proof, questions, understand, written_down
+from gateway.portal import access, choices, front, proof, questions, receipts, understand, written_down
 
 urlpatterns = [
     path("", front.start, name="start"),
@@ -24,6 +24,9 @@ urlpatterns = [
     path("choices/<hex64:id>/change", choices.change, name="change"),
     path("choices/<hex64:id>/change/check", choices.check_change, name="check_change"),
     path("choices/<hex64:id>/stop", choices.stop, name="stop"),
+    path("choices/<hex64:id>/delete", choices.delete, name="ask_deletion"),
+    path("choices/<hex64:id>/receipt.json", receipts.as_json, name="receipt_json"),
+    path("choices/<hex64:id>/receipt.pdf", receipts.as_pdf, name="receipt_pdf"),
     path("choices/<hex64:id>/undo", written_down.undo, name="undo"),
     path("access", access.access, name="access"),
     path("access/list.<str:form>", access.download, name="access_file"),

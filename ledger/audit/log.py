@@ -94,6 +94,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "request.sent_back": {**_CONSENT, "reasons": CODES},
     "request.withdrawn": _CONSENT,
     "request.expired": _CONSENT,
+    "deletion.asked": _CONSENT,
+    "deletion.confirmed": _CONSENT,
     "model.registered": _MODEL,
     "job.queued": _JOB,
     "job.released": _JOB,
@@ -123,6 +125,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "incident.opened": {"code": CODE, "leaf": COUNT},
     "export.made": {"manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
 }  # fmt: skip
+
+# Kinds of row that are steps of one question: its `step_of` is the request.
+OF_A_QUESTION = ("consent.", "request.", "deletion.")
 
 
 def pseudonym(key: bytes, id: str) -> str:
@@ -204,7 +209,9 @@ def record(
             "time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
-    step_of = details.get("subject_id") or details.get("access") or ""
+    # The acts upon one question and its answers are found together.
+    about = details.get("request") if kind.startswith(OF_A_QUESTION) else None
+    step_of = details.get("subject_id") or details.get("access") or about or ""
     return AuditRow.objects.create(line=line, kind=kind, subject=subject, step_of=step_of, recorded_at=at)
 
 

@@ -32,7 +32,8 @@ class AuditRow(models.Model):
     kind = models.CharField(max_length=40)
     # Keyed pseudonyms, as in the line; for look-ups.
     subject = models.CharField(max_length=64, blank=True)
-    # What the row is one step of, where there are several: a job's subject, an access. As in the line.
+    # What the row is one step of, where there are several: a job's subject, an access, a question. As in
+    # the line.
     step_of = models.CharField(max_length=64, blank=True)
     recorded_at = models.DateTimeField()
     # Position in the log; null until sealed.

@@ -33,12 +33,12 @@ def test_stop_is_one_post_and_tells_the_keyholder_at_once(
     consent, told = in_force(question), []
     monkeypatch.setattr(Keyholder, "stop", lambda self, *, consent: told.append(consent))
     assert "Stop sharing" in browser.get("/choices").content.decode()
-    assert stop(browser, consent)["Location"] == reverse("choice", args=[consent.id])
+    assert stop(browser, consent)["Location"] == reverse("stop", args=[consent.id])
     assert told == [consent.id]
     text = page(browser, consent)
     assert "Stopped. Waiting to be sealed" in text
     assert "From then on we open nothing more" in text
-    assert "may still exist" in text
+    assert "What may still exist" in text
     commit(consent, "ConsentRevoked")
     assert "It was sealed" in page(browser, consent)
     assert "Stop sharing" not in browser.get("/choices").content.decode()

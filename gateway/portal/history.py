@@ -1,0 +1,82 @@
+"""What happened to one choice, in order, in plain words: from the audit log, which names nobody."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from consent.models import Consent
+from ledger.audit.models import AuditRow
+
+Json = dict[str, Any]
+
+# Kind of row, and its code where that tells steps apart -> what the patient reads.
+WORDS: dict[tuple[str, str], Promise] = {
+    ("consent.asked", ""): _("%(who)s asked the hospital"),
+    ("request.approved", ""): _("The hospital checked the question and asked you"),
+    ("request.withdrawn", ""): _("%(who)s took the question back"),
+    ("request.expired", ""): _("The time to answer ended"),
+    ("consent.granted", "asked"): _("You said yes"),
+    ("consent.granted", "committed"): _("Your choice was sealed"),
+    ("consent.granted", ""): _("Your choice could not be sealed. Nothing is shared"),
+    ("consent.refused", ""): _("You said no"),
+    ("consent.replaced", "asked"): _("You changed your choice to this one"),
+    ("consent.replaced", "committed"): _("This choice was sealed. The one before it ended"),
+    ("consent.replaced", ""): _("This change could not be sealed. What you chose before holds"),
+    ("consent.stopped", ""): _("You stopped sharing"),
+    ("consent.revoked", ""): _("The stop was sealed"),
+    ("consent.withdrawn", ""): _("Staff wrote down that you said stop"),
+    ("consent.entered_in_error", ""): _("This was taken back as a mistake. It never was your answer"),
+    ("consent.replayed", ""): _("We put our list right from the record book"),
+    ("deletion.asked", ""): _("You asked %(who)s to delete what it got"),
+    ("deletion.confirmed", ""): _("%(who)s said that it deleted what it got"),
+}
+# The same rows, read on the page of the older choice.
+REPLACED: dict[str, Promise] = {
+    "asked": _("You made a newer choice"),
+    "committed": _("Your newer choice was sealed. This one ended"),
+}
+# The same rows, where it was not the patient who acted.
+BY_STAFF: dict[str, Promise] = {
+    "consent.granted": _("Staff wrote down your yes"),
+    "consent.refused": _("Staff wrote down your no"),
+    "consent.stopped": _("Staff stopped it for you"),
+}
+AFTER_ONE_RESULT = _("It ended after the first result, as you chose")
+
+
+@dataclass(frozen=True)
+class Entry:
+    when: datetime
+    words: str
+    sealed: bool
+
+
+def history_of(consent: Consent) -> list[Entry]:
+    """Oldest first. Needs `consent.request` with requester and patient."""
+    asked = consent.request
+    rows = AuditRow.objects.filter(subject=asked.patient.pseudonym, step_of=asked.pk).order_by("pk")
+    found = []
+    for row in rows:
+        line = json.loads(bytes(row.line))
+        if words := _words(line, consent):
+            said = str(words) % {"who": asked.requester.name}
+            found.append(Entry(row.recorded_at, said, sealed=row.leaf is not None))
+    return found
+
+
+def _words(line: Json, consent: Consent) -> Promise | None:
+    kind, details = line["kind"], line["details"]
+    code, by = details.get("code", ""), line["actor"]["kind"]
+    if details.get("replaces") == consent.pk:
+        return REPLACED.get(code)
+    if details.get("consent") not in (None, consent.pk):
+        return None  # another answer to the same question
+    if by == "staff" and kind in BY_STAFF and code in ("", "asked"):
+        return BY_STAFF[kind]
+    if kind == "consent.stopped" and by == "system":
+        return AFTER_ONE_RESULT
+    return WORDS.get((kind, code)) or WORDS.get((kind, ""))
