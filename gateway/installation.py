@@ -43,7 +43,10 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
     processes.append(
         Spec(
             "keyholder",
-            python("-m", "gateway.keyholder", str(keyholder.parent), "--ledger", settings.LEDGER_URL),
+            python(
+                *("-m", "gateway.keyholder", str(keyholder.parent), "--ledger", settings.LEDGER_URL),
+                *("--emergencies", str(settings.EMERGENCIES_PER_HOUR)),
+            ),
             listens_at(keyholder),
         )
     )

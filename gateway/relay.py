@@ -17,6 +17,7 @@ from consent import services as consents
 from consent.models import Consent
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
+from gateway.emergency import services as emergencies
 from gateway.keyholder.client import Keyholder
 from gateway.records import ingest
 from ledger import outbox
@@ -33,6 +34,7 @@ HANDLERS: Mapping[str, Callable[[Event], None]] = {
     "ConsentReplaced": consents.record_replaced,
     "ConsentRevoked": consents.record_revoked,
     "ModelRegistered": jobs.record_model_registered,
+    "Accessed": emergencies.record_accessed,
     "Checkpointed": sealing.record_checkpointed,
 }
 

@@ -93,6 +93,7 @@ INSTALLED_APPS = [
     "gateway",
     "gateway.records",
     "gateway.analysis",
+    "gateway.emergency",
     "gateway.portal",
     "gateway.staff",
     "gateway.api",
@@ -205,6 +206,9 @@ AXES_SENSITIVE_PARAMETERS = ["login", "username", "email", "password"]
 # Staff sign in with a second factor, and read each question before a patient does; a sandbox may leave it.
 STAFF_SECOND_FACTOR = flag("GATEWAY_STAFF_SECOND_FACTOR", True)
 AUTO_APPROVE = flag("GATEWAY_AUTO_APPROVE", False)
+
+# How many emergency accesses may begin within an hour, where this installation starts the keyholder; 0: none.
+EMERGENCIES_PER_HOUR = int(os.environ.get("GATEWAY_EMERGENCIES_PER_HOUR", "6"))
 
 # Sessions and browsers
 SESSION_COOKIE_AGE = 60 * 60 * 8

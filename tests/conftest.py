@@ -60,6 +60,8 @@ def start_installation() -> Installation:
                 "--ledger",
                 found.ledger_url,
                 "--allow-accesses",
+                "--emergencies",
+                "1000",
             ),
             listens_at(home / "keyholder" / "keyholder.sock"),
         )

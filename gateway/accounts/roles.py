@@ -21,6 +21,9 @@ ACTS: dict[str, frozenset[str]] = {
     "see_answers": frozenset({"clinician", "compliance", "auditor"}),
     "mark_invalid": frozenset({"compliance"}),
     "see_scans": frozenset({"clinician", "compliance"}),
+    "break_glass": frozenset({"clinician"}),
+    "see_emergencies": frozenset({"compliance", "auditor"}),
+    "review_emergencies": frozenset({"compliance"}),
 }
 STAFF_ROLES = tuple(sorted(frozenset().union(*ACTS.values())))
 

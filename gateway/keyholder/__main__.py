@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the keyholder's own account ask for and open accesses, which need no consent",
     )
     parser.add_argument(
+        "--emergencies",
+        type=int,
+        default=int(environment("KEYHOLDER_EMERGENCIES") or 0),
+        metavar="NUMBER",
+        help="how many emergencies may begin within an hour; 0: none (KEYHOLDER_EMERGENCIES)",
+    )
+    parser.add_argument(
         "--accept-clock",
         action="store_true",
         help="go on by this machine's clock although it went back; only once you know why it did",
@@ -72,7 +79,12 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
             store.put_latest(int(time.time()))
         ledger = connect(ledger_url, identity="keyholder")
         service = Service(
-            store, ledger, trust(ledger_url), lease=options.lease, origin=origin_of(options.origin)
+            store,
+            ledger,
+            trust(ledger_url),
+            lease=options.lease,
+            origin=origin_of(options.origin),
+            emergencies=options.emergencies,
         )
         server = start(
             service,

@@ -156,6 +156,15 @@ class OpenChunks(TypedDict):
     more: bool
 
 
+class AccessTold(TypedDict):
+    """`kind` is emergency or subject, `expires` seconds since 1970, `details` what the asker said."""
+
+    kind: str
+    patient: str
+    details: Json
+    expires: int
+
+
 class Status(TypedDict):
     """`boundary` says in words whether the system keeps the keyholder apart from its callers."""
 
@@ -323,9 +332,34 @@ class Keyholder:
     # Persons
 
     def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Submitted:
-        """Break-glass for one person and one patient, until `expires` (seconds since 1970)."""
+        """Break-glass for one person and one patient, until `expires` (seconds since 1970, an hour ahead).
+
+        Raises RefusedTransition (`emergencies_too_many`, `emergencies_off`, `access_expiry`).
+        """
         params = {"access": access, "patient": patient, "details": details, "expires": expires}
         return self._call("emergency_access", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def end_emergency(self, *, access: str) -> None:
+        """From when this returns nothing is opened by this emergency, whatever the ledger says."""
+        self._call("end_emergency", {"access": access})
+
+    def emergency_index(self, *, access: str) -> list[ChunkHeader]:
+        """What there is of the emergency's patient; nothing is opened. Raises AccessDenied."""
+        found: list[ChunkHeader] = self._call("emergency_index", {"access": access})["chunks"]
+        return found
+
+    def read_emergency(self, *, access: str, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The records (NDJSON by chunk) in these blobs of the emergency's patient, 32 MiB at most.
+
+        Raises AccessDenied, EnvelopeError, LedgerError.
+        """
+        chunks = [{"chunk": chunk, "sealed_b64": to_b64(blob)} for chunk, blob in sealed.items()]
+        found = self._call("read_emergency", {"access": access, "chunks": chunks}, LEDGER_SECONDS)
+        return {one["chunk"]: from_b64(one["ndjson_b64"]) for one in found["records"]}
+
+    def access_told(self, *, access: str) -> AccessTold:
+        """What was asked for under this id. Raises RefusedTransition (`access_unknown`)."""
+        return self._call("access_told", {"access": access})  # type: ignore[return-value]
 
     def subject_access(self, *, access: str, patient: str, details: Json, expires: int) -> Submitted:
         """The patient's own copy, until `expires` (seconds since 1970)."""

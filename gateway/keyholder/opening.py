@@ -6,15 +6,15 @@ Whatever is unknown, missing, malformed or late refuses, with a code that says w
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from typing import NoReturn
 
 from gateway.keyholder.denials import denied_patients
 from gateway.keyholder.doors import patients_of
-from gateway.keyholder.envelope import PartWrapper, open_sealed_output
+from gateway.keyholder.envelope import PartWrapper, open_chunk, open_sealed_output
 from gateway.keyholder.log import Entry, append
 from gateway.keyholder.parts import Part, Parts, job_keys
 from gateway.keyholder.reading import Look, Reader, in_force
@@ -34,6 +34,8 @@ DELTA_SECONDS = 1.0
 SHARED = 0.5
 LEASE_SECONDS = 3600
 MAX_LIMIT = 1000
+PERSONAL = frozenset({"emergency", "subject"})  # grounds that rest on no consent
+MAX_RECORDS_BYTES = 32 * 1024 * 1024  # of one answer to a person
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,18 @@ class PersonalAccess:
     limit: int = 1
 
 
-Ground = JobRelease | DeliveredOutput | PersonalAccess
+@dataclass(frozen=True)
+class EmergencyRecords:
+    """Records of an emergency's patient, for a person to read: `sealed` are their blobs by chunk.
+
+    They are opened here, so that no data key leaves: what can be read ends with the access.
+    """
+
+    access: str
+    sealed: Mapping[str, bytes]
+
+
+Ground = JobRelease | DeliveredOutput | PersonalAccess | EmergencyRecords
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,14 @@ class WrappedDek:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an opening gives: keys of chunks with the rules left over for them, or one output."""
+    """What an opening gives: keys of chunks with the rules left over for them, one output, or records
+    (NDJSON by chunk)."""
 
     chunks: tuple[WrappedDek, ...] = ()
     rules: Json | None = None
     more: bool = False
     output: bytes = b""
+    records: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,7 +192,7 @@ class Opener:
                 return self._claim_release(ground)
             case DeliveredOutput():
                 return self._claim_output(ground)
-            case PersonalAccess():
+            case PersonalAccess() | EmergencyRecords():
                 return self._claim_access(ground)
 
     def _claim_release(self, ground: JobRelease) -> _Claim:
@@ -220,9 +235,9 @@ class Opener:
             attempt=attempt,
         )
 
-    def _claim_access(self, ground: PersonalAccess) -> _Claim:
+    def _claim_access(self, ground: PersonalAccess | EmergencyRecords) -> _Claim:
         kept = self._store.access(ground.access)
-        if kept is None:
+        if kept is None or (isinstance(ground, EmergencyRecords) and kept.kind != "emergency"):
             _refuse("access_unknown", "No such access was recorded.")
         purpose = f"access/{ground.access}"
         return _Claim(
@@ -244,6 +259,8 @@ class Opener:
     def _check_not_stopped(self, claim: _Claim) -> None:
         if self._store.is_denied(claim.all_consents):
             _refuse("consent_stopped", "The patient has asked to stop.")
+        if claim.ground in PERSONAL and self._store.is_denied([claim.reference]):
+            _refuse("access_ended", "This access was ended.")
 
     # (2)
 
@@ -267,7 +284,7 @@ class Opener:
                 return look
             case DeliveredOutput():
                 return self._check_delivery(ground, claim, self._check_release(claim, look))
-            case PersonalAccess():
+            case PersonalAccess() | EmergencyRecords():
                 return self._check_access(ground, look, now)
 
     def _check_release(self, claim: _Claim, look: Look) -> Look:
@@ -305,7 +322,7 @@ class Opener:
                 break
         _refuse("output_not_delivered", "This is not an output that was delivered.")
 
-    def _check_access(self, ground: PersonalAccess, look: Look, now: int) -> Look:
+    def _check_access(self, ground: PersonalAccess | EmergencyRecords, look: Look, now: int) -> Look:
         kept = self._store.access(ground.access)
         value, look = look.agreed(f"access/{ground.access}", code="access_missing")
         if kept is None or (value.get("kind"), value.get("digest")) != (kept.kind, kept.digest):
@@ -364,6 +381,11 @@ class Opener:
         """The next permitted chunks of the claim's patient, and whether there are more."""
         if isinstance(ground, DeliveredOutput) or claim.patient is None:
             return (), False
+        if isinstance(ground, EmergencyRecords):
+            asked = tuple(one for one in self._store.headers(claim.patient) if one.chunk in ground.sealed)
+            if len(asked) < len(ground.sealed):
+                _refuse("chunk_unknown", "This patient has no such records.")
+            return asked, False
         limit = max(1, min(ground.limit, MAX_LIMIT))
         headers = self._store.headers(claim.patient, after=ground.after)
         if isinstance(ground, JobRelease):
@@ -396,6 +418,8 @@ class Opener:
                 return Opened(output=output)
             case PersonalAccess():
                 return Opened(tuple(WrappedDek(one, one.dek) for one in chosen), None, more)
+            case EmergencyRecords():
+                return Opened(records=_read(chosen, ground.sealed, patient=claim.patient or ""))
 
     def _wrapper(self, ground: JobRelease, public_key: bytes) -> PartWrapper:
         """One HPKE for each part; the oldest parts are forgotten."""
@@ -438,6 +462,18 @@ class Opener:
         if claim.release is None:
             _refuse("release_unknown", "This release was not asked for here.")
         return claim.release
+
+
+def _read(chosen: Sequence[Header], sealed: Mapping[str, bytes], *, patient: str) -> dict[str, bytes]:
+    """The NDJSON of each chunk. Raises EnvelopeError, also for more than MAX_RECORDS_BYTES of them."""
+    records: dict[str, bytes] = {}
+    left = MAX_RECORDS_BYTES
+    for one in chosen:
+        records[one.chunk] = open_chunk(
+            one.dek, sealed[one.chunk], patient=patient, chunk=one.chunk, version=one.version, limit=left
+        )
+        left -= len(records[one.chunk])
+    return records
 
 
 def _check_part(value: Json, claim: _Claim) -> None:

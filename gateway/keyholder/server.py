@@ -35,14 +35,18 @@ ROLES: Mapping[str, frozenset[str]] = {
             "signers",
             "signed_consent",
             "evidence",
+            "emergency_access",
+            "end_emergency",
+            "emergency_index",
+            "read_emergency",
         }
     ),
-    "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings"}),
+    "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings", "access_told"}),
     "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
 }
-# They open a patient's records without a consent, so no role has them: no page asks for them yet. The
-# keyholder's own account may make them, and only where it was started to.
-ACCESSES = frozenset({"emergency_access", "subject_access", "open_access"})
+# They hand out keys of a patient's records without a consent, so no role has them. The keyholder's own
+# account may make them, and only where it was started to. (Emergencies hand out no key; see emergencies.py.)
+ACCESSES = frozenset({"subject_access", "open_access"})
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
 
@@ -282,14 +286,27 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         )
         return {"output_b64": to_b64(output)}
 
-    def access(kind: str) -> Callable[[Params], Json]:
-        return lambda params: service.personal_access(
-            kind,
-            access=params.id("access"),
-            patient=params.id("patient"),
-            details=params.json("details"),
-            expires=params.number("expires"),
-        )
+    def subject_access(params: Params) -> Json:
+        return service.personal_access("subject", **_access(params))
+
+    def emergency_access(params: Params) -> Json:
+        return service.emergency_access(**_access(params))
+
+    def end_emergency(params: Params) -> Json:
+        service.end_emergency(access=params.id("access"))
+        return {}
+
+    def emergency_index(params: Params) -> Json:
+        found = service.emergency_index(access=params.id("access"))
+        return {"chunks": [{**_described(one), "count": one.count} for one in found]}
+
+    def read_emergency(params: Params) -> Json:
+        sealed = {row.id("chunk"): row.blob("sealed") for row in params.each("chunks")}
+        records = service.read_emergency(access=params.id("access"), sealed=sealed)
+        return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
+
+    def access_told(params: Params) -> Json:
+        return service.access_told(access=params.id("access"))
 
     def open_access(params: Params) -> Json:
         opened = service.open_access(
@@ -322,9 +339,13 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "open_chunks": open_chunks,
         "deliver": deliver,
         "open_output": open_output,
-        "emergency_access": access("emergency"),
-        "subject_access": access("subject"),
+        "subject_access": subject_access,
         "open_access": open_access,
+        "emergency_access": emergency_access,
+        "end_emergency": end_emergency,
+        "emergency_index": emergency_index,
+        "read_emergency": read_emergency,
+        "access_told": access_told,
     }
 
 
@@ -336,6 +357,15 @@ def _grant(params: Params) -> Json:
         "fhir": params.json("fhir"),
         "signature": params.optional_json("signature"),
         "signature_required": params.flag("signature_required"),
+    }
+
+
+def _access(params: Params) -> Json:
+    return {
+        "access": params.id("access"),
+        "patient": params.id("patient"),
+        "details": params.json("details"),
+        "expires": params.number("expires"),
     }
 
 

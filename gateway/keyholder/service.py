@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.doors import Doors, openings_json
+from gateway.keyholder.emergencies import Emergencies
 from gateway.keyholder.opening import (
     DELTA_SECONDS,
     LEASE_SECONDS,
     DeliveredOutput,
+    EmergencyRecords,
     JobRelease,
     Opened,
     Opener,
@@ -30,8 +32,8 @@ from ledger.errors import EnvelopeError, GatewayError, OutcomeUnknown, RefusedTr
 
 
 class Service:
-    """One keyholder at work. `clock` gives seconds since 1970 UTC; `origin` is where patients sign; see
-    Opener for the rest."""
+    """One keyholder at work. `clock` gives seconds since 1970 UTC; `origin` is where patients sign;
+    `emergencies` how many may begin within an hour; see Opener for the rest."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Service:
         delta: float = DELTA_SECONDS,
         lease: int = LEASE_SECONDS,
         origin: str = "",
+        emergencies: int = 0,
     ) -> None:
         self._store, self._ledger, self._clock = store, ledger, clock
         kept_clock = KeptClock(store, clock)
@@ -58,6 +61,7 @@ class Service:
             delta=delta,
             lease=lease,
         )
+        self._emergencies = Emergencies(store, clock=kept_clock, per_hour=emergencies)
         self._doors = Doors(store, ledger, self._opener.reader, signing=self.signing, clock=kept_clock)
 
     # Records
@@ -267,7 +271,16 @@ class Service:
 
     # Persons
 
-    def personal_access(self, kind: str, *, access: str, patient: str, details: Json, expires: int) -> Json:
+    def personal_access(
+        self,
+        kind: str,
+        *,
+        access: str,
+        patient: str,
+        details: Json,
+        expires: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> Json:
         """Record an emergency (`emergency`) or the patient's own access (`subject`) on the ledger.
 
         The ledger gets a digest that binds the access to the patient, the details and the end.
@@ -275,9 +288,11 @@ class Service:
         digest = canonical.digest(
             {"access": access, "details": details, "expires": expires, "kind": kind, "patient": patient}
         )
-        self._store.put_access(
-            access, kind=kind, patient=patient, details=details, digest=digest, expires=expires
-        )
+        with self._store.transaction():
+            check()
+            self._store.put_access(
+                access, kind=kind, patient=patient, details=details, digest=digest, expires=expires
+            )
         kept = self._store.access(access)
         if kept is None or kept.digest != digest:
             raise RefusedTransition("This access was asked for before, otherwise.", code="access_differs")
@@ -295,6 +310,40 @@ class Service:
         Web has no connection to the ledger of its own, so it asks here. Raises LedgerError.
         """
         return self._ledger.evidence(tx_id)
+
+    def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Json:
+        """Begin an emergency. Raises RefusedTransition (`emergencies_too_many`, `access_expiry`, …)."""
+        return self.personal_access(
+            "emergency",
+            access=access,
+            patient=patient,
+            details=details,
+            expires=expires,
+            check=lambda: self._emergencies.check_may_begin(access, expires=expires),
+        )
+
+    def end_emergency(self, *, access: str) -> None:
+        """Nothing more is opened by this emergency, whatever the ledger says. Harmless to repeat."""
+        self._emergencies.end(access)
+
+    def emergency_index(self, *, access: str) -> list[Header]:
+        """What there is of an emergency's patient: headers are read, no record is. Raises AccessDenied."""
+        return self._emergencies.headers(access)
+
+    def read_emergency(self, *, access: str, sealed: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        return self._opener.open_sealed(EmergencyRecords(access, sealed)).records
+
+    def access_told(self, *, access: str) -> Json:
+        """What was asked for under this id, for whoever tells the patient. Raises RefusedTransition."""
+        kept = self._store.access(access)
+        if kept is None:
+            raise RefusedTransition("No such access was asked for here.", code="access_unknown")
+        return {
+            "details": self._store.access_details(access),
+            "expires": kept.expires,
+            "kind": kept.kind,
+            "patient": kept.patient,
+        }
 
     def status(self) -> Json:
         """Counts, the heights seen, and the ledger's own (null where it cannot be asked)."""

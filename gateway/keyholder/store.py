@@ -330,7 +330,7 @@ class Store:
         return [opening for consent in asked if (opening := self.opening(consent)) is not None]
 
     def deny(self, consent: str, *, at: int) -> None:
-        """From the return on, no opening rests on this consent. There is no way back."""
+        """From the return on, no opening rests on this consent (or access). There is no way back."""
         with self.transaction() as db:
             db.execute("INSERT INTO denied VALUES (?, ?) ON CONFLICT DO NOTHING", (consent, at))
 
@@ -448,6 +448,16 @@ class Store:
     def access(self, access: str) -> Access | None:
         row = self._one("SELECT kind, patient, digest, expires FROM accesses WHERE access = ?", access)
         return None if row is None else Access(*row)
+
+    def access_details(self, access: str) -> Json:
+        """What was said of an access that is kept. Raises EnvelopeError."""
+        patient, sealed = self._one("SELECT patient, details FROM accesses WHERE access = ?", access)
+        return dict(orjson.loads(unseal(self.patient_key(patient), sealed, _access_aad(patient, access))))
+
+    def emergencies(self, *, at: int) -> int:
+        """How many emergencies have not run out by then, ended ones too."""
+        row = self._one("SELECT COUNT(*) FROM accesses WHERE kind = 'emergency' AND expires > ?", at)
+        return int(row[0])
 
     # Heights
 

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from consent.answers import Authority, GivenBy
 from consent.explanation import KINDS, SENSITIVE
 from consent.models import ConsentRequest
+from gateway.emergency.services import REASONS, SHORTEST
 from gateway.portal.forms import durations
 
 YES_NO = [("yes", _("Yes")), ("no", _("No"))]
@@ -106,6 +107,36 @@ class ScanForm(forms.Form):
 
 class ReadBackForm(forms.Form):
     read_back = forms.BooleanField(label=_("I read this out, and the person said that it is right"))
+
+
+class WhyForm(forms.Form):
+    """Why a record is opened without the patient's yes."""
+
+    reason = forms.ChoiceField(
+        widget=forms.RadioSelect, choices=lambda: list(REASONS.items()), label=_("What is the reason?")
+    )
+    explanation = forms.CharField(
+        min_length=SHORTEST,
+        max_length=1000,
+        label=_("What happened?"),
+        help_text=_("At least 15 characters. The patient reads this."),
+    )
+
+
+class OutcomeForm(forms.Form):
+    """What a second person says of it."""
+
+    outcome = forms.ChoiceField(
+        widget=forms.RadioSelect,
+        choices=[("justified", _("Justified")), ("not_justified", _("Not justified"))],
+        label=_("Was it justified?"),
+    )
+    reason = forms.CharField(
+        min_length=SHORTEST,
+        max_length=1000,
+        label=_("Why?"),
+        help_text=_("At least 15 characters. The patient reads this."),
+    )
 
 
 class WithdrawForm(forms.Form):

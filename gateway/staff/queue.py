@@ -1,9 +1,10 @@
-"""`/staff/queue`: questions that wait for a review. Each is opened and decided by itself, never in bulk."""
+"""`/staff/queue`: what waits for a review: questions, and emergency accesses. Each is opened and decided by
+itself, never in bulk."""
 
 from datetime import date, timedelta
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -12,10 +13,13 @@ from django.views.decorators.http import require_safe
 
 from consent.explanation import PURPOSES
 from consent.models import ConsentRequest
-from gateway.staff.visitor import for_staff, page
+from gateway.emergency.models import Emergency
+from gateway.staff import emergency_review
+from gateway.staff.visitor import for_staff, may, page
 
 PAGE = 25
 SOON = timedelta(days=2)
+EMERGENCY = "emergency"
 State = ConsentRequest.State
 
 
@@ -35,23 +39,44 @@ def filters(user_id: int | None) -> dict[str, tuple[Promise, Q]]:
 def queue(request: HttpRequest) -> HttpResponse:
     found = filters(request.user.pk)
     show = request.GET.get("show", "new")
+    emergencies = emergency_review.waiting() if may(request, "see_emergencies") else None
+    if show == EMERGENCY and emergencies is not None:
+        listed_now, next_page = emergency_review.rows(emergencies, request.GET.get("after", ""), PAGE)
+        return _show(request, found, show, emergencies, emergencies_listed=listed_now, after=next_page)
     show = show if show in found else "new"
-    waiting = ConsentRequest.objects.filter(state__in=(State.REVIEW, State.SENT_BACK))
-    counts = waiting.aggregate(**{name: Count("pk", filter=fits) for name, (_label, fits) in found.items()})
-    rows = waiting.filter(found[show][1]).select_related("requester", "owner").order_by("review_by", "id")
+    rows = _waiting().filter(found[show][1]).select_related("requester", "owner").order_by("review_by", "id")
     if after := _position(request.GET.get("after", "")):
         rows = rows.filter(Q(review_by__gt=after[0]) | Q(review_by=after[0], id__gt=after[1]))
     listed = list(rows[: PAGE + 1])
     last = listed[PAGE - 1] if len(listed) > PAGE else None
-    return page(
+    return _show(
         request,
-        "staff/queue.html",
-        "staff_queue",
+        found,
+        show,
+        emergencies,
         rows=[_row(each) for each in listed[:PAGE]],
-        show=show,
-        filters=[(name, label, counts[name]) for name, (label, _fits) in found.items()],
         after=f"{last.review_by}.{last.id}" if last else None,
     )
+
+
+def _waiting() -> QuerySet[ConsentRequest]:
+    return ConsentRequest.objects.filter(state__in=(State.REVIEW, State.SENT_BACK))
+
+
+def _show(
+    request: HttpRequest,
+    found: dict[str, tuple[Promise, Q]],
+    show: str,
+    emergencies: QuerySet[Emergency] | None,
+    **context: Any,
+) -> HttpResponse:
+    counts = _waiting().aggregate(
+        **{name: Count("pk", filter=fits) for name, (_label, fits) in found.items()}
+    )
+    listed = [(name, label, counts[name]) for name, (label, _fits) in found.items()]
+    if emergencies is not None:
+        listed.append((EMERGENCY, _("Emergency access"), emergencies.order_by().count()))
+    return page(request, "staff/queue.html", "staff_queue", show=show, filters=listed, **context)
 
 
 def _row(asked: ConsentRequest) -> dict[str, Any]:

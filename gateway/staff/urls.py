@@ -3,7 +3,17 @@
 from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.staff import answers, patients, queue, recording, requesters, requests, visitor
+from gateway.staff import (
+    answers,
+    emergency,
+    emergency_review,
+    patients,
+    queue,
+    recording,
+    requesters,
+    requests,
+    visitor,
+)
 
 urlpatterns = [
     path("", visitor.front, name="staff"),
@@ -32,6 +42,15 @@ urlpatterns = [
     path("consents/<hex64:id>/withdraw", answers.withdraw, name="staff_withdraw"),
     path("consents/<hex64:id>/mistake", answers.mark_invalid, name="staff_mark_invalid"),
     path("consents/<hex64:id>/scan", answers.scan, name="staff_scan"),
+    path("emergency/<hex64:id>", emergency.warning, name="staff_emergency"),
+    path("emergency/<hex64:id>/who", emergency.who, name="staff_emergency_who"),
+    path("emergency/<hex64:id>/why", emergency.why, name="staff_emergency_why"),
+    path("emergency/open/<hex64:id>", emergency.contents, name="staff_emergency_open"),
+    path("emergency/open/<hex64:id>/end", emergency.end, name="staff_emergency_end"),
+    path("emergency/open/<hex64:id>/<slug:kind>", emergency.records, name="staff_emergency_records"),
+    path("emergency/review/<hex64:id>", emergency_review.emergency, name="staff_emergency_review"),
+    path("emergency/review/<hex64:id>/judge", emergency_review.judge, name="staff_emergency_judge"),
+    path("emergency/review/<hex64:id>/own", emergency_review.own, name="staff_emergency_own"),
     path("patients", patients.index, name="staff_patients"),
     path("patients/new", patients.new, name="staff_new_patient"),
     path("patients/<hex64:id>", patients.patient, name="staff_patient"),

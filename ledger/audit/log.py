@@ -76,7 +76,9 @@ _MODEL = {
     "channel": CODE,
 }
 _PATIENT = {"code": CODE, "method": CODE}
-_ACCESS = {"access": ID, "digest": ID, "chunks": COUNT, "tx_id": ID, "block": COUNT, "code": CODE}
+_ACCESS = {
+    "access": ID, "digest": ID, "chunks": COUNT, "purpose": PURPOSE, "tx_id": ID, "block": COUNT, "code": CODE,
+}  # fmt: skip
 
 # What happened -> the details that its line may carry, each with the check that its value passes.
 KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
@@ -121,6 +123,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
     "access.emergency": _ACCESS,
     "access.subject": _ACCESS,
+    "emergency.read": _ACCESS,
+    "emergency.ended": _ACCESS,
+    "emergency.reviewed": _ACCESS,  # `code`: justified or not_justified
     "staff.signed_in": {"method": CODE, "code": CODE},
     "incident.opened": {"code": CODE, "leaf": COUNT},
     "export.made": {"manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},

@@ -16,6 +16,7 @@ ABSENT = {
     "id": "0" * 64,
     "digest": "0" * 64,
     "step": "who",
+    "kind": "Observation",
 }
 ROUTES = [route for route in urlpatterns if route.name != "staff"]
 

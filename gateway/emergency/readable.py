@@ -1,0 +1,195 @@
+"""FHIR R4 resources as lines that a clinician reads in an emergency: when, what, and what else it says.
+
+Pure: bytes in, text out. It shows what is there and judges nothing; what it does not know how to say in
+words it names, so that no part is missed in silence.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from gateway.records.lines import resources
+
+Json = dict[str, Any]
+MOST_DETAILS = 12
+
+# Where the time of a resource stands, the most telling first (FHIR R4; a period counts by its start).
+TIMES = (
+    "effectiveDateTime", "effectivePeriod", "effectiveInstant", "onsetDateTime", "onsetPeriod",
+    "performedDateTime", "performedPeriod", "occurrenceDateTime", "authoredOn", "started", "period",
+    "billablePeriod", "recordedDate", "dateAsserted", "date", "created", "issued", "startDate", "birthDate",
+)  # fmt: skip
+# What a resource is about.
+SUBJECTS = (
+    "code", "medicationCodeableConcept", "medicationReference", "vaccineCode", "type", "relationship",
+    "deviceName", "class", "description", "title", "category", "name",
+)  # fmt: skip
+
+# Element -> its name on the page. The order is that of the page.
+DETAILS: dict[str, Promise] = {
+    "value": _("Value"),
+    "component": _("Parts"),
+    "interpretation": _("Interpretation"),
+    "referenceRange": _("Normal range"),
+    "dataAbsentReason": _("Why there is no value"),
+    "criticality": _("How serious"),
+    "reaction": _("Reaction"),
+    "clinicalStatus": _("Clinical status"),
+    "verificationStatus": _("How sure"),
+    "severity": _("Severity"),
+    "bodySite": _("Where on the body"),
+    "abatementDateTime": _("Ended"),
+    "dosageInstruction": _("Dose"),
+    "dosage": _("Dose"),
+    "reasonCode": _("Reason"),
+    "outcome": _("Outcome"),
+    "conclusion": _("Conclusion"),
+    "result": _("Results"),
+    "activity": _("Activities"),
+    "condition": _("Problems"),
+    "status": _("Status"),
+    "gender": _("Sex"),
+    "deceasedDateTime": _("Died"),
+    "telecom": _("Contact"),
+    "contact": _("People to call"),
+    "address": _("Address"),
+    "communication": _("Language"),
+    "participant": _("Who"),
+    "note": _("Note"),
+    "text": _("Text"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One resource. `when` is a date, or a datetime where the time of day is known; `said` as received."""
+
+    when: date | None
+    said: str
+    what: str
+    details: tuple[tuple[Promise, str], ...]
+
+    @property
+    def has_time(self) -> bool:
+        return isinstance(self.when, datetime)
+
+
+@dataclass(frozen=True)
+class Records:
+    """Lines, newest first; those without a time come first of all, so that none is overlooked."""
+
+    lines: tuple[Line, ...]
+
+
+def records_of(chunks: Iterable[bytes]) -> Records:
+    """The newest version of each resource in these chunks (NDJSON as ingest packed it)."""
+    newest: dict[tuple[str, str], Json] = {}
+    for number, resource in enumerate(_resources(chunks)):
+        key = (str(resource.get("resourceType")), str(resource.get("id") or number))
+        if key not in newest or _version(resource) >= _version(newest[key]):
+            newest[key] = resource
+    lines = [_line(resource) for resource in newest.values()]
+    lines.sort(key=lambda line: (line.said == "", line.said), reverse=True)
+    return Records(tuple(lines))
+
+
+def _resources(chunks: Iterable[bytes]) -> Iterator[Json]:
+    for ndjson in chunks:
+        for _received, resource in resources(ndjson):
+            yield resource
+
+
+def _version(resource: Json) -> tuple[int, str]:
+    meta = resource.get("meta") or {}
+    version = str(meta.get("versionId", ""))
+    return (int(version) if version.isdecimal() else 0, str(meta.get("lastUpdated", "")))
+
+
+def _line(resource: Json) -> Line:
+    said = next((text for name in TIMES if (text := _time(resource.get(name)))), "")
+    what = next((text for name in SUBJECTS if (text := _text(resource.get(name)))), "")
+    details = tuple(
+        (label, text) for name, label in DETAILS.items() if (text := _text(_element(resource, name)))
+    )
+    return Line(_when(said), said, what or str(resource.get("resourceType", "")), details[:MOST_DETAILS])
+
+
+def _element(resource: Json, name: str) -> Any:
+    """An element, or one of its kinds: `value` finds `valueQuantity` (value[x])."""
+    if name == "value":
+        return next((value for key, value in resource.items() if key.startswith("value")), None)
+    if name == "text":  # the narrative is markup: only plain text elements are shown
+        return None
+    return resource.get(name)
+
+
+def _time(value: Any) -> str:
+    if isinstance(value, dict):
+        value = value.get("start") or value.get("end")
+    return value if isinstance(value, str) else ""
+
+
+def _when(said: str) -> date | None:
+    try:
+        return datetime.fromisoformat(said) if "T" in said else date.fromisoformat(said)
+    except ValueError:  # a year, or a year and a month
+        return None
+
+
+def _text(value: Any) -> str:
+    """Any element as text: what a person would read of it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(_("yes") if value else _("no"))
+        case str() | int() | float():
+            return str(value)
+        case list():
+            return "; ".join(text for each in value if (text := _text(each)))
+        case dict():
+            return _complex(value)
+    return ""
+
+
+def _complex(value: Json) -> str:  # noqa: PLR0911 (one line for each form)
+    """A complex element, by the form that it has."""
+    match value:
+        case {"code": {}}:  # a component: what, and its value
+            found = _text(_element(value, "value"))
+            return f"{_text(value['code'])}: {found}" if found else _text(value["code"])
+        case {"coding": list()} | {"text": str()}:
+            return _concept(value)
+        case {"value": int() | float()}:
+            unit = value.get("unit") or value.get("code", "")
+            return f"{value.get('comparator', '')}{value['value']} {unit}".strip()
+        case {"display": str(display)}:
+            return display
+        case {"numerator": _, "denominator": _}:
+            return f"{_text(value['numerator'])} / {_text(value['denominator'])}"
+        case {"start": _} | {"end": _} | {"low": _} | {"high": _}:
+            ends = (_text(value.get(name)) for name in ("start", "low", "end", "high"))
+            return " – ".join(text for text in ends if text)
+        case {"reference": str()}:
+            return ""  # another resource, which has a line of its own
+    return " ".join(text for name in _PARTS if (text := _text(value.get(name))))
+
+
+def _concept(value: Json) -> str:
+    if isinstance(value.get("text"), str) and value["text"]:
+        return str(value["text"])
+    coded = (each.get("display") or each.get("code") for each in value.get("coding", ()))
+    return ", ".join(dict.fromkeys(str(text) for text in coded if text))
+
+
+# Of an element that has no form of its own: what is shown, in this order.
+_PARTS = (
+    "name", "given", "family", "prefix", "use", "relationship", "value", "manifestation", "severity",
+    "doseAndRate", "doseQuantity", "timing", "repeat", "frequency", "period", "periodUnit", "route",
+    "asNeededBoolean", "language", "individual", "actor", "telecom", "line", "city", "postalCode",
+    "country", "detail", "description", "status", "comment", "code",
+)  # fmt: skip

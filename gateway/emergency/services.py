@@ -1,0 +1,316 @@
+"""Break-glass, act by act. A person's alone: no AI client, no worker and no job comes here.
+
+The row, its audit row and the notice to the patient are one database transaction, before anything is asked
+of the keyholder: whoever opens a record was seen to ask. docs/adr/0014-break-glass.md says what that is
+worth.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from consent.models import Patient
+from gateway.accounts.models import User
+from gateway.emergency.models import Emergency
+from gateway.emergency.readable import Records, records_of
+from gateway.keyholder.client import ChunkHeader, Keyholder
+from gateway.records.models import Chunk
+from ledger.audit.log import Actor, record
+from ledger.client import Event
+from ledger.contract.state import Json
+from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
+
+log = logging.getLogger(__name__)
+
+MINUTES = 60
+REVIEW_HOURS = 72
+SHORTEST = 15  # characters of an explanation
+MOST_BYTES = 16 * 1024 * 1024  # of blobs that are opened at once
+
+# v3-ActReason codes that break the glass, and what a clinician reads.
+REASONS: dict[str, Promise] = {
+    "ETREAT": gettext_lazy("Emergency treatment: the patient cannot answer, or there is no time to ask"),
+    "THREAT": gettext_lazy("To keep the patient or somebody else from serious harm"),
+    "DISASTER": gettext_lazy("A disaster with many people hurt"),
+}
+
+RELAY = Actor.system("relay")
+
+
+# The access
+
+
+def open_emergency(
+    *, patient: Patient, by: User, reason: str, explanation: str, keyholder: Keyholder | None = None
+) -> Emergency:
+    """Begin an hour's access. The patient is told whether or not it comes to anything.
+
+    Whoever has one open for this patient gets that one. Raises InvalidInput, RefusedTransition, LedgerError,
+    KeyholderUnavailable (then `ask_again` goes on with the same access).
+    """
+    explanation = " ".join(explanation.split())
+    if reason not in REASONS:
+        raise InvalidInput(_("Choose a reason."), code="reason")
+    if len(explanation) < SHORTEST:
+        raise InvalidInput(_("Say why in at least 15 characters."), code="explanation")
+    if patient.user_id == by.pk:
+        raise RefusedTransition(_("These are your own records: ask for your own copy."), code="own_records")
+    with transaction.atomic():
+        # One at a time for each patient: the same POST twice is one access.
+        Patient.objects.select_for_update().get(pk=patient.pk)
+        if (found := open_for(patient, by)) is None:
+            now = timezone.now().replace(microsecond=0)
+            found = Emergency.objects.create(
+                patient=patient,
+                opened_by=by,
+                reason=reason,
+                explanation=explanation[:1000],
+                opened_at=now,
+                expires_at=now + timedelta(minutes=MINUTES),
+                review_by=now + timedelta(hours=REVIEW_HOURS),
+            )
+            _tell(found, Actor.staff(by.pk))
+    return ask_again(emergency=found, keyholder=keyholder)
+
+
+def ask_again(*, emergency: Emergency, keyholder: Keyholder | None = None) -> Emergency:
+    """Have the keyholder put it on the ledger, unless it stands there. Raises as `open_emergency`."""
+    if emergency.state == Emergency.State.RECORDED:
+        return emergency
+    assert emergency.opened_by_id is not None
+    answer = _keyholder(keyholder).emergency_access(
+        access=emergency.pk,
+        patient=emergency.patient_id,
+        details={
+            "clinician": Actor.staff(emergency.opened_by_id).id,
+            "reason": emergency.reason,
+            "words": emergency.explanation,
+        },
+        expires=int(emergency.expires_at.timestamp()),
+    )
+    if answer["state"] == "refused":
+        Emergency.objects.filter(pk=emergency.pk).update(state=Emergency.State.REFUSED)
+        raise RefusedTransition(_("The ledger refused this access."), code=answer["code"])
+    if answer["state"] == "committed":
+        emergency.state, emergency.tx_id = Emergency.State.RECORDED, answer["tx_id"]
+        Emergency.objects.filter(pk=emergency.pk).update(state=emergency.state, tx_id=emergency.tx_id)
+    return emergency
+
+
+def open_for(patient: Patient, by: User) -> Emergency | None:
+    """What this person has open for this patient now."""
+    return (
+        Emergency.objects.filter(patient=patient, opened_by=by, ended_at=None, expires_at__gt=timezone.now())
+        .exclude(state=Emergency.State.REFUSED)
+        .first()
+    )
+
+
+def is_open(emergency: Emergency) -> bool:
+    return (
+        emergency.state == Emergency.State.RECORDED
+        and emergency.ended_at is None
+        and timezone.now() < emergency.expires_at
+    )
+
+
+def end(*, emergency: Emergency, by: User, keyholder: Keyholder | None = None) -> None:
+    """Before the hour is over. The row says so even where the keyholder cannot be told. Harmless to repeat.
+
+    Raises RefusedTransition (`not_yours`).
+    """
+    if emergency.opened_by_id != by.pk:
+        raise RefusedTransition(_("Somebody else opened this."), code="not_yours")
+    with transaction.atomic():
+        done = Emergency.objects.filter(pk=emergency.pk, ended_at=None).update(ended_at=timezone.now())
+        if done:
+            record(
+                kind="emergency.ended",
+                actor=Actor.staff(by.pk),
+                subject=emergency.patient.pseudonym,
+                access=emergency.pk,
+            )
+    try:
+        _keyholder(keyholder).end_emergency(access=emergency.pk)
+    except GatewayError as error:
+        log.warning("the end of an emergency was not told to the keyholder: %s", error.code)
+
+
+# What is read
+
+
+def contents(*, emergency: Emergency, keyholder: Keyholder | None = None) -> list[ChunkHeader]:
+    """What there is of the patient: types, labels, counts. Nothing is opened. Raises GatewayError."""
+    _check_open(emergency)
+    return _keyholder(keyholder).emergency_index(access=emergency.pk)
+
+
+def read(
+    *, emergency: Emergency, kind: str, part: int = 0, by: User, keyholder: Keyholder | None = None
+) -> tuple[Records, int]:
+    """The records of one FHIR type, newest first, and in how many parts they come. Nothing is kept.
+
+    Each reading is an audit row, in a transaction before the keyholder is asked, and a row of the keyholder's
+    log. Raises AccessDenied, EnvelopeError, LedgerError, KeyholderUnavailable.
+    """
+    _check_open(emergency)
+    if emergency.opened_by_id != by.pk:
+        raise AccessDenied("Somebody else opened this.", code="not_yours")
+    keyholder = _keyholder(keyholder)
+    wanted = [
+        one["chunk"] for one in keyholder.emergency_index(access=emergency.pk) if one["resource_type"] == kind
+    ]
+    parts = _parts(wanted)
+    if not 0 <= part < len(parts):
+        return records_of(()), len(parts)
+    with transaction.atomic():
+        record(
+            kind="emergency.read",
+            actor=Actor.staff(by.pk),
+            subject=emergency.patient.pseudonym,
+            access=emergency.pk,
+            chunks=len(parts[part]),
+        )
+    blobs = {
+        chunk: bytes(blob)
+        for chunk, blob in Chunk.objects.filter(pk__in=parts[part], patient=emergency.patient_id).values_list(
+            "pk", "blob"
+        )
+    }
+    opened = keyholder.read_emergency(access=emergency.pk, sealed=blobs)
+    return records_of(opened.values()), len(parts)
+
+
+def _parts(chunks: list[str]) -> list[list[str]]:
+    """Chunks in groups of at most MOST_BYTES of blobs (but for a single one that is larger)."""
+    from django.db.models.functions import Length
+
+    sizes = dict(Chunk.objects.filter(pk__in=chunks).annotate(size=Length("blob")).values_list("pk", "size"))
+    parts: list[list[str]] = []
+    room = 0
+    for chunk in sorted(sizes):
+        if not parts or sizes[chunk] > room:
+            parts.append([])
+            room = MOST_BYTES
+        parts[-1].append(chunk)
+        room -= sizes[chunk]
+    return parts
+
+
+def _check_open(emergency: Emergency) -> None:
+    if emergency.ended_at is not None:
+        raise AccessDenied(_("This access was ended."), code="access_ended")
+    if timezone.now() >= emergency.expires_at:
+        raise AccessDenied(_("The hour is over."), code="access_expired")
+    if emergency.state != Emergency.State.RECORDED:
+        raise AccessDenied(_("The ledger does not have this access yet."), code="access_missing")
+
+
+# The review
+
+
+@transaction.atomic
+def take(*, emergency: Emergency, by: User) -> None:
+    """Whose review it is. Raises RefusedTransition."""
+    row = _for_review(emergency, by)
+    row.owner = by
+    row.save(update_fields=["owner"])
+
+
+@transaction.atomic
+def review(*, emergency: Emergency, by: User, outcome: str, reason: str) -> None:
+    """A second person says whether it was justified. It is said once, and the patient reads it.
+
+    Raises InvalidInput, RefusedTransition (`own_emergency`, `already_reviewed`).
+    """
+    reason = " ".join(reason.split())
+    if outcome not in Emergency.Outcome.values:
+        raise InvalidInput(_("Say whether it was justified."), code="outcome")
+    if len(reason) < SHORTEST:
+        raise InvalidInput(_("Say why in at least 15 characters."), code="explanation")
+    row = _for_review(emergency, by)
+    row.reviewed_by, row.reviewed_at = by, timezone.now()
+    row.outcome, row.outcome_reason = outcome, reason[:1000]
+    row.save(update_fields=["reviewed_by", "reviewed_at", "outcome", "outcome_reason"])
+    record(
+        kind="emergency.reviewed",
+        actor=Actor.staff(by.pk),
+        subject=row.patient.pseudonym,
+        access=row.pk,
+        code=outcome,
+    )
+
+
+def _for_review(emergency: Emergency, by: User) -> Emergency:
+    row = Emergency.objects.select_for_update().get(pk=emergency.pk)
+    if row.reviewed_at is not None:
+        raise RefusedTransition(_("It was reviewed already."), code="already_reviewed")
+    if by.pk in (row.opened_by_id, row.patient.user_id):
+        raise RefusedTransition(_("Somebody else has to review this."), code="own_emergency")
+    return row
+
+
+# What the ledger says
+
+
+@transaction.atomic
+def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
+    """Accessed: an emergency stands on the ledger. May come twice.
+
+    One that no page asked for is told to the patient all the same: the keyholder says whose it is. Raises
+    KeyholderUnavailable (the event comes again).
+    """
+    if event.payload.get("kind") != "emergency":
+        return
+    access = str(event.payload.get("access"))
+    if Emergency.objects.filter(pk=access).update(state=Emergency.State.RECORDED, tx_id=event.tx_id):
+        return
+    try:
+        told = _keyholder(keyholder).access_told(access=access)
+    except RefusedTransition:
+        return  # another organisation's keyholder asked for it
+    patient = Patient.objects.filter(pk=told["patient"]).first()
+    if patient is None:
+        return
+    log.warning("an emergency stands on the ledger that no page asked for")
+    expires = datetime.fromtimestamp(told["expires"], UTC)
+    opened = expires - timedelta(minutes=MINUTES)
+    found = Emergency.objects.create(
+        id=access,
+        patient=patient,
+        reason=_said(told["details"], "reason", REASONS.__contains__),
+        explanation=_said(told["details"], "words", lambda words: len(words) <= 1000),
+        state=Emergency.State.RECORDED,
+        tx_id=event.tx_id,
+        opened_at=opened,
+        expires_at=expires,
+        review_by=opened + timedelta(hours=REVIEW_HOURS),
+    )
+    _tell(found, RELAY)
+
+
+def _said(details: Json, name: str, is_right: Callable[[str], bool]) -> str:
+    value = details.get(name)
+    return value if isinstance(value, str) and is_right(value) else ""
+
+
+def _tell(emergency: Emergency, by: Actor) -> None:
+    """The patient is told: the row that the home page's banner and the notices are made of."""
+    record(
+        kind="access.emergency",
+        actor=by,
+        subject=emergency.patient.pseudonym,
+        access=emergency.pk,
+        purpose=emergency.reason or None,
+    )
+
+
+def _keyholder(given: Keyholder | None) -> Keyholder:
+    return given or Keyholder(settings.KEYHOLDER_SOCKET)
