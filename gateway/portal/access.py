@@ -21,6 +21,7 @@ from consent.explanation import KINDS, SENSITIVE
 from consent.models import Consent, ConsentRequest, Patient
 from gateway import documents
 from gateway.analysis.models import AIModel
+from gateway.emergency.models import Emergency
 from gateway.portal import uses
 from gateway.portal.uses import BLOCKED, EMERGENCY, SHOWN, Filter
 from gateway.portal.visitor import for_patient
@@ -76,6 +77,7 @@ def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
     consent = Consent.objects.filter(pk=details.get("consent"), patient=patient).first()
     asked = ConsentRequest.objects.filter(pk=details.get("request"), patient=patient).first()
     records = consent or asked
+    emergency = Emergency.objects.filter(pk=details.get("access"), patient=patient).first()
     return render(
         request,
         "portal/use.html",
@@ -84,6 +86,7 @@ def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
             "use": told,
             "steps": told["steps"] or [told],
             "consent": consent,
+            "emergency": emergency,
             "records": [
                 *(KINDS[kind].name for kind in (records.kinds if records else []) if kind in KINDS),
                 *(

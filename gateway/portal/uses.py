@@ -32,11 +32,18 @@ RESULTS: dict[str, tuple[Promise, str]] = {
     "job.denied": (_("Blocked"), "red"),
     "job.stopped": (_("Stopped"), "red"),
     EMERGENCY: (_("Emergency"), "orange"),
+    "emergency.read": (_("Emergency: records read"), "orange"),
+    "emergency.ended": (_("Emergency: ended"), "orange"),
+    "emergency.reviewed": (_("Emergency: checked"), "grey"),
     OWN_COPY: (_("Your own copy"), "grey"),
 }
 # What there is to say besides.
 NOTES: dict[str, Promise] = {"job.stopped": _("Its result was not released")}
-REASONS: dict[str, Promise] = {EMERGENCY: _("Emergency care"), OWN_COPY: _("You asked for a copy")}
+EMERGENCY_STEPS = (EMERGENCY, "emergency.read", "emergency.ended", "emergency.reviewed")
+REASONS: dict[str, Promise] = {
+    **dict.fromkeys(EMERGENCY_STEPS, _("Emergency care")),
+    OWN_COPY: _("You asked for a copy"),
+}
 BLOCKED = ("job.denied", "job.stopped")
 USES = ("job.released", EMERGENCY)
 SHOWN: dict[str, tuple[Promise, tuple[str, ...]]] = {
@@ -165,7 +172,7 @@ def _explained(
         "who": names.get(told.get("requester", ""), ""),
         "program": line["actor"]["kind"] in ("client", "system")
         and last.kind.startswith(("job.", "result.")),
-        "emergency": last.kind == EMERGENCY,
+        "emergency": last.kind in EMERGENCY_STEPS,
         "you": last.kind == OWN_COPY,
         "why": reasons.get(told.get("request", ""), "")
         or PURPOSES.get(told.get("purpose", ""))

@@ -4,26 +4,22 @@ from datetime import date
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.urls import reverse
 
 from consent.models import Patient
 from gateway.emergency.models import Emergency
-from tests.emergency.conftest import WORDS
+from tests.browser.visit import IN_A_BROWSER, Visit
+from tests.emergency.conftest import WORDS, records, seal, ward
 from tests.emergency.test_pages import signed_in
-from tests.portal.test_browser import CHROMIUM, Visit, chromium  # noqa: F401 (a fixture)
-from tests.staff.test_browser import sign_in
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
-]
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
+
+__all__ = ["records", "seal", "ward"]  # fixtures
 
 
 @pytest.mark.parametrize(("width", "scripts"), [(1280, True), (320, True), (320, False)])
 def test_from_the_patients_page_to_the_review(
-    chromium: Any,  # noqa: F811
+    chromium: Any,
     live_server: Any,
     records: None,
     alice: Any,
@@ -35,7 +31,8 @@ def test_from_the_patients_page_to_the_review(
     Patient.objects.filter(pk=alice.pk).update(birth_date=date(1960, 5, 4))
     visit = Visit(chromium, live_server.url, width, scripts)
     page = visit.page
-    sign_in(visit, signed_in(ward, "clinician"))
+    signed_in(ward, "clinician")
+    visit.sign_in(ward)
     visit.open(reverse("staff_patient", args=[alice.pk]))
     page.get_by_role("link", name="Emergency access to the records").click()
     visit.look("emergency")
@@ -58,12 +55,12 @@ def test_from_the_patients_page_to_the_review(
     visit.press("End now")
     page.get_by_text("This access is over").wait_for()
     visit.look("emergency-over")
-    page.go_back()
+    visit.close()
 
-    assert Group.objects.filter(name="compliance").exists()
     visit = Visit(chromium, live_server.url, width, scripts)
     page = visit.page
-    sign_in(visit, signed_in(dana, "compliance"))
+    signed_in(dana, "compliance")
+    visit.sign_in(dana)
     visit.open(reverse("staff_queue") + "?show=emergency")
     visit.look("emergency-queue")
     visit.open(reverse("staff_emergency_review", args=[Emergency.objects.get().pk]))
@@ -73,3 +70,9 @@ def test_from_the_patients_page_to_the_review(
     visit.press("Save the review")
     page.get_by_text("The patient is told").wait_for()
     visit.look("emergency-reviewed")
+    visit.close()
+
+    visit = Visit(chromium, live_server.url, width, scripts, who=alice.user)
+    visit.open(reverse("use", args=[Emergency.objects.get().pk]))
+    visit.page.get_by_text("this was right").wait_for()
+    visit.look("emergency-for-the-patient")
