@@ -77,7 +77,8 @@ _MODEL = {
 }
 _PATIENT = {"code": CODE, "method": CODE}
 _ACCESS = {
-    "access": ID, "digest": ID, "chunks": COUNT, "purpose": PURPOSE, "tx_id": ID, "block": COUNT, "code": CODE,
+    "access": ID, "digest": ID, "chunks": COUNT, "purpose": PURPOSE, "tx_id": ID, "block": COUNT,
+    "code": CODE,
 }  # fmt: skip
 
 # What happened -> the details that its line may carry, each with the check that its value passes.
