@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from consent import explanation
+from consent import explanation, news
 from consent.models import ConsentRequest, Notice, Patient, Progress, Requester
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
@@ -152,7 +152,8 @@ def _check_question(
 
 
 def record_act(kind: str, actor: Actor, request: ConsentRequest, **details: Any) -> None:
-    """The audit row of one act upon a question or its answer."""
+    """The audit row of one act upon a question or its answer, and what the patient is told of it."""
+    news.tell_of_answer(kind, actor, patient=request.patient_id, request=request.id, details=details)
     record(
         kind=kind,
         actor=actor,

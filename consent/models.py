@@ -311,3 +311,45 @@ class Deletion(models.Model):
 
     def __str__(self) -> str:
         return "deletion"
+
+
+class News(models.Model):
+    """One thing that a patient is told (consent/news.py): on her page, and by e-mail as she wants it."""
+
+    class Kind(models.TextChoices):
+        QUESTION = "question"
+        SEALED = "sealed"
+        NOT_SEALED = "not_sealed"
+        STOPPED = "stopped"
+        WRITTEN_DOWN = "written_down"  # by staff, as she said on paper or by phone
+        USE = "use"
+        BLOCKED = "blocked"
+        RESULT = "result"
+        EMERGENCY = "emergency"
+        COPY = "copy"
+
+    class Mail(models.TextChoices):
+        DUE = "due"
+        SENT = "sent"
+        UNWANTED = "unwanted"
+
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="news")
+    kind = models.CharField(max_length=12, choices=Kind)
+    about = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # The e-mail: rows that went out together have one letter, and keep it until it has arrived.
+    mail = models.CharField(max_length=8, choices=Mail, default=Mail.DUE)
+    letter = models.UUIDField(null=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    retry_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "news"
+        indexes = [
+            models.Index(fields=["patient", "-id"], name="news_of_patient"),
+            models.Index(fields=["patient", "id"], condition=models.Q(mail="due"), name="news_due"),
+        ]
+
+    def __str__(self) -> str:
+        return f"news: {self.kind}"

@@ -1,8 +1,8 @@
 """The relay: the one process that carries intents to the ledger, and the ledger's events back.
 
-Five rounds that know nothing of each other: the outbox, the events, the audit seal, chunks that a
-crash left unconfirmed, and jobs that a worker lost. Each does what is due and says how long it may
-rest; a round that fails is logged by its error code and tried again.
+Six rounds that know nothing of each other: the outbox, the events, the audit seal, chunks that a
+crash left unconfirmed, jobs that a worker lost, and letters to patients. Each does what is due and says how
+long it may rest; a round that fails is logged by its error code and tried again.
 """
 
 import logging
@@ -15,6 +15,7 @@ from django.db import close_old_connections
 
 from consent import services as consents
 from consent.models import Consent
+from gateway.accounts import letters
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
 from gateway.emergency import services as emergencies
@@ -58,6 +59,7 @@ class Relay:
             (self._seal, 1.0),
             (self._confirm, 5.0),
             (self._recover, 5.0),
+            (self._send_letters, 5.0),
         ]
         threads = [threading.Thread(target=self._repeat, args=(work, rest)) for work, rest in rounds]
         for thread in threads:
@@ -119,6 +121,9 @@ class Relay:
         jobs.recover()
         jobs.drop_old_results()
         consents.expire_requests()
+
+    def _send_letters(self, ledger: Ledger) -> None:
+        letters.send_letters()
 
 
 def _grant(consent: Consent) -> dict[str, Any]:

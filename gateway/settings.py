@@ -108,6 +108,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "gateway.accounts.preferences.LanguageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -303,6 +304,12 @@ RESULT_DAYS = int(os.environ.get("GATEWAY_RESULT_DAYS", "30"))
 REPLAY_SECONDS: int | None = 60
 
 EMAIL_BACKEND = os.environ.get("GATEWAY_EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+EMAIL_HOST = os.environ.get("GATEWAY_EMAIL_HOST", "localhost")
+EMAIL_PORT = int(os.environ.get("GATEWAY_EMAIL_PORT", "25"))
+EMAIL_HOST_USER = os.environ.get("GATEWAY_EMAIL_USER", "")
+EMAIL_HOST_PASSWORD = secret("GATEWAY_EMAIL_PASSWORD") or ""
+EMAIL_USE_TLS = flag("GATEWAY_EMAIL_TLS", False)
+EMAIL_TIMEOUT = 10  # seconds
 DEFAULT_FROM_EMAIL = os.environ.get("GATEWAY_EMAIL_FROM", "no-reply@localhost")
 
 LOGGING = {

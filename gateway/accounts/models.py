@@ -10,7 +10,16 @@ from consent.models import Requester
 class User(AbstractUser):
     """A person who signs in by e-mail."""
 
+    class Notices(models.TextChoices):
+        AT_ONCE = "at_once"
+        DAILY = "daily"
+        NEVER = "never"
+
     email = models.EmailField(unique=True)
+    # How this person wants our letters and pages (preferences.py).
+    notices = models.CharField(max_length=7, choices=Notices, default=Notices.AT_ONCE)
+    language = models.CharField(max_length=10, blank=True)
+    large_text = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return self.email

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from consent import news
 from gateway.analysis import jobs
 from gateway.analysis.children import JobChild
 from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
@@ -255,8 +256,9 @@ class _Run:
         self.log(kind, subject, reasons=reasons, **where)
 
     def log(self, kind: str, subject: JobSubject, **told: Any) -> None:
-        """One row for the patient concerned; a subject that is nobody has none."""
+        """One row and one piece of news for the patient concerned; a subject that is nobody has none."""
         if subject.patient is not None:
+            news.tell_of_use(kind, patient=subject.patient.pk, use=subject.id)
             record(
                 kind=kind,
                 actor=WORKER,

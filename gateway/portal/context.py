@@ -5,13 +5,16 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
+from gateway.accounts.preferences import is_large
 
-def hospital(request: HttpRequest) -> dict[str, dict[str, Any]]:
+
+def hospital(request: HttpRequest) -> dict[str, Any]:
     return {
         "hospital": {
             "name": settings.CUSTODIAN,
             "help_phone": settings.HELP_PHONE,
             # On the embedded ledger one organisation holds the only key.
             "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),
-        }
+        },
+        "large_text": is_large(request),
     }

@@ -3,7 +3,17 @@
 from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.portal import access, choices, front, proof, questions, receipts, understand, written_down
+from gateway.portal import (
+    access,
+    choices,
+    front,
+    news,
+    proof,
+    questions,
+    receipts,
+    understand,
+    written_down,
+)
 
 urlpatterns = [
     path("", front.start, name="start"),
@@ -34,4 +44,6 @@ urlpatterns = [
     path("access/<use:key>/proof", proof.proof, name="proof"),
     path("access/<use:key>/proof.json", proof.download, name="proof_file"),
     path("proof/check", proof.check, name="proof_check"),
+    path("news", news.news, name="news"),
+    path("settings", news.settings_page, name="settings"),
 ]

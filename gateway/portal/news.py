@@ -1,0 +1,97 @@
+"""The patient's news, and how she wants our pages and our letters."""
+
+from typing import cast
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+
+from consent.models import News, Patient
+from gateway.accounts import preferences
+from gateway.accounts.letters import say
+from gateway.accounts.models import User
+from gateway.portal.uses import read_place
+from gateway.portal.visitor import for_patient
+
+PAGE = 25
+
+Kind = News.Kind
+# Where each kind of news is shown in full.
+PAGES = {
+    Kind.QUESTION: "question",
+    Kind.SEALED: "choice",
+    Kind.NOT_SEALED: "choice",
+    Kind.STOPPED: "choice",
+    Kind.WRITTEN_DOWN: "choice",
+    Kind.USE: "use",
+    Kind.BLOCKED: "use",
+    Kind.RESULT: "use",
+    Kind.EMERGENCY: "use",
+    Kind.COPY: "use",
+}
+
+
+@never_cache
+@require_safe
+@for_patient
+def news(request: HttpRequest, patient: Patient) -> HttpResponse:
+    rows = News.objects.filter(patient=patient).order_by("-pk")
+    before = read_place(request.GET.get("before", ""))
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
+    found = list(rows[: PAGE + 1])
+    listed = [
+        {
+            "when": row.created_at,
+            "text": say(Kind(row.kind), 1),
+            "href": reverse(PAGES[Kind(row.kind)], args=[row.about]) if row.about else reverse("access"),
+            "urgent": row.kind == Kind.EMERGENCY,
+        }
+        for row in found[:PAGE]
+    ]
+    older = found[PAGE - 1].pk if len(found) > PAGE else None
+    return render(request, "portal/news.html", {"section": "news", "listed": listed, "older": older})
+
+
+class SettingsForm(forms.Form):
+    notices = forms.ChoiceField(
+        choices=[
+            (User.Notices.AT_ONCE, gettext_lazy("At once")),
+            (User.Notices.DAILY, gettext_lazy("Once a day")),
+            (User.Notices.NEVER, gettext_lazy("Never")),
+        ],
+        widget=forms.RadioSelect,
+        error_messages={"required": gettext_lazy("Choose how often we write to you")},
+    )
+    language = forms.ChoiceField(choices=settings.LANGUAGES)
+    large_text = forms.BooleanField(required=False)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def settings_page(request: HttpRequest) -> HttpResponse:
+    user = cast(User, request.user)
+    form = SettingsForm(request.POST or None, initial=_chosen(user))
+    if request.method == "POST" and form.is_valid():
+        preferences.save(user=user, **form.cleaned_data)
+        with translation.override(user.language):
+            messages.success(request, _("We saved your settings."))
+        answer = redirect("settings")
+        preferences.remember(answer, user)
+        return answer
+    return render(request, "portal/settings.html", {"section": "settings", "form": form})
+
+
+def _chosen(user: User) -> dict[str, object]:
+    language = user.language or translation.get_language() or settings.LANGUAGE_CODE
+    return {"notices": user.notices, "language": language, "large_text": user.large_text}
