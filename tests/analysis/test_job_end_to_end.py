@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from consent import notices, review
 from consent import services as consents
-from consent.models import Consent, ConsentRequest, Patient, Requester, random_id
+from consent.models import Consent, ConsentRequest, News, Patient, Requester, random_id
 from gateway.analysis import jobs, runner, sandbox, services, tasks
 from gateway.analysis.catalogue import find
 from gateway.analysis.children import JobChild
@@ -198,6 +198,8 @@ def test_a_consented_subject_gets_a_risk_assessment_with_its_provenance(play: Pl
     used = {entity["what"]["identifier"]["value"] for entity in provenance["entity"]}
     digests = [hashlib.sha256(orjson.dumps(each)).hexdigest() for each in records()[:5]]
     assert used == {resource_pseudonym(job.subjects.get().id, digest) for digest in digests}
+    told_to_her = News.objects.filter(patient=someone, about=job.subjects.get().id).order_by("pk")
+    assert [each.kind for each in told_to_her] == ["use", "result"]
     manifest = services.client_view(job)
     assert manifest["subjects"][0]["state"] == "delivered"
     assert manifest["subjects"][0]["digest"] == Output.objects.get().digest
