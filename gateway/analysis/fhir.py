@@ -1,4 +1,5 @@
-"""A score as FHIR R4: RiskAssessment, Provenance and, where there is no number, an OperationOutcome.
+"""A score as FHIR R4: RiskAssessment (a probability) or Observation (a measure), Provenance and, where
+there is no number, an OperationOutcome.
 
 The result leaves to an AI client, so it names no record: the person is the job's subject, and a
 resource is a pseudonym that the hospital can compute again and two jobs do not share.
@@ -12,6 +13,7 @@ from datetime import date, datetime
 from typing import Any
 
 from gateway.analysis.catalogue.model import Features, Model, Score
+from gateway.analysis.catalogue.units import UCUM
 
 Fhir = dict[str, Any]
 
@@ -55,8 +57,9 @@ def result_bundle(
         }
         for reference in found.sources
     ]
+    result = _risk_assessment if model.measure is None else _observation
     resources = [
-        _risk_assessment(model, score, used, subject, index_date),
+        result(model, score, used, subject, index_date),
         _provenance(model, used, release=f"release/{job}/{attempt}", subject=subject, now=now),
     ]
     if score.value is None:
@@ -77,6 +80,41 @@ def _risk_assessment(model: Model, score: Score, used: list[Fhir], subject: str,
         prediction["rationale"] = f"No number: {', '.join(score.reasons)}"
     assessment: Fhir = {
         "resourceType": "RiskAssessment",
+        **_by_model(model, subject),
+        "occurrenceDateTime": index_date.isoformat(),
+        "prediction": [prediction],
+    }
+    return {**assessment, "basis": used} if used else assessment
+
+
+def _observation(model: Model, score: Score, used: list[Fhir], subject: str, index_date: date) -> Fhir:
+    assert model.measure is not None
+    system, code = model.measure
+    observation: Fhir = {
+        "resourceType": "Observation",
+        **_by_model(model, subject),
+        "code": {"coding": [{"system": system, "code": code}], "text": model.card["title"]},
+        "effectiveDateTime": index_date.isoformat(),
+    }
+    if score.value is not None:
+        observation["valueQuantity"] = {
+            "value": float(score.value),
+            "unit": model.unit,
+            "system": UCUM,
+            "code": model.unit,
+        }
+    else:
+        absent = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+        observation["dataAbsentReason"] = {
+            "coding": [{"system": absent, "code": "unknown"}],
+            "text": f"No number: {', '.join(score.reasons)}",
+        }
+    return {**observation, "derivedFrom": used} if used else observation
+
+
+def _by_model(model: Model, subject: str) -> Fhir:
+    """What a result says of itself, whichever resource it is: made by this model, about this subject."""
+    return {
         "id": subject,
         "meta": {"security": [AI_ASSERTED]},
         "status": "final",
@@ -85,18 +123,16 @@ def _risk_assessment(model: Model, score: Score, used: list[Fhir], subject: str,
             "text": model.card["title"],
         },
         "subject": {"type": "Patient", "identifier": {"system": f"{SYSTEM}:subject", "value": subject}},
-        "occurrenceDateTime": index_date.isoformat(),
-        "prediction": [prediction],
     }
-    return {**assessment, "basis": used} if used else assessment
 
 
 def _provenance(model: Model, used: list[Fhir], *, release: str, subject: str, now: datetime) -> Fhir:
+    about = "RiskAssessment" if model.measure is None else "Observation"
     provenance: Fhir = {
         "resourceType": "Provenance",
         "id": hashlib.sha256(f"provenance {subject}".encode()).hexdigest(),
         "meta": {"security": [AI_ASSERTED]},
-        "target": [{"reference": f"RiskAssessment/{subject}"}],
+        "target": [{"reference": f"{about}/{subject}"}],
         "recorded": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         # The release under which the records were opened: a key of the ledger.
         "policy": [f"{SYSTEM}:{release}"],

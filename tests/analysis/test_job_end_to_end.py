@@ -33,7 +33,7 @@ from ledger.audit.models import AuditRow
 from ledger.client import Envelope, Ledger, connect, trust
 from ledger.embedded.client import EmbeddedLedger
 from ledger.errors import AccessDenied, RefusedTransition, SendError
-from tests.analysis.test_pce import condition, measured, patient, smoking
+from tests.analysis.bodies import condition, measured, patient, smoking
 from tests.faults.house import descendants
 from tests.questions import reviewer
 

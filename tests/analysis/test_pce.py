@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from gateway.analysis.catalogue import find
-from gateway.analysis.catalogue.evidence import Evidence, Resource
-from gateway.analysis.catalogue.pce import US_CORE_RACE
+from gateway.analysis.catalogue.codes import US_CORE_RACE
+from gateway.analysis.catalogue.evidence import LOINC, RXNORM, SNOMED, Evidence
+from gateway.analysis.catalogue.units import UCUM
+from tests.analysis.bodies import condition, held, measured, order, patient, smoking
 
 PCE = find("pce")
 DAY = date(2026, 6, 1)
-LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
-UCUM = "http://unitsofmeasure.org"
-RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 WORKED: dict[str, Any] = {
     "age": 55,
     "total_cholesterol": 213,
@@ -120,65 +119,6 @@ def test_the_digest_is_stable_and_covers_the_card(monkeypatch: pytest.MonkeyPatc
 # What the records give
 
 
-def patient(**more: Any) -> dict[str, Any]:
-    race = {
-        "url": "ombCategory",
-        "valueCoding": {"system": "urn:oid:2.16.840.1.113883.6.238", "code": "2106-3"},
-    }
-    return {
-        "resourceType": "Patient",
-        "id": "p",
-        "gender": "female",
-        "birthDate": "1970-06-01",
-        "extension": [{"url": US_CORE_RACE, "extension": [race]}],
-        **more,
-    }
-
-
-def measured(code: str, value: object, unit: str, day: str = "2026-01-01", **more: Any) -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "id": f"o-{code}-{day}",
-        "status": "final",
-        "code": {"coding": [{"system": LOINC, "code": code}]},
-        "effectiveDateTime": day,
-        "valueQuantity": {"value": value, "unit": unit, "system": UCUM, "code": unit},
-        **more,
-    }
-
-
-def smoking(code: str, system: str = SNOMED, day: str = "2026-01-01") -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "id": f"smoking-{day}",
-        "status": "final",
-        "code": {"coding": [{"system": LOINC, "code": "72166-2"}]},
-        "effectiveDateTime": day,
-        "valueCodeableConcept": {"coding": [{"system": system, "code": code}]},
-    }
-
-
-def condition(code: str, system: str = SNOMED, **more: Any) -> dict[str, Any]:
-    return {
-        "resourceType": "Condition",
-        "id": f"c-{code}",
-        "code": {"coding": [{"system": system, "code": code}]},
-        **more,
-    }
-
-
-def order(medication: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
-    return {
-        "resourceType": "MedicationRequest",
-        "id": "m",
-        "status": "active",
-        "intent": "order",
-        "authoredOn": "2025-01-01",
-        **({} if medication is None else {"medicationCodeableConcept": medication}),
-        **more,
-    }
-
-
 WHOLE = [
     patient(),
     measured("2093-3", 213, "mg/dL"),
@@ -189,8 +129,7 @@ WHOLE = [
 
 
 def evidence(*bodies: dict[str, Any], withheld: tuple[str, ...] = ()) -> Evidence:
-    resources = tuple(Resource(f"{b['resourceType']}/{b['id']}", "00" * 32, b) for b in bodies)
-    return Evidence(resources, PCE.reads - set(withheld))
+    return held(PCE, *bodies, withheld=withheld)
 
 
 def assess(*bodies: dict[str, Any], withheld: tuple[str, ...] = ()) -> tuple[Decimal | None, tuple[str, ...]]:

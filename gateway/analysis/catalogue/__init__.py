@@ -1,10 +1,23 @@
 """The catalogue of AI models that this gateway can run. Imports neither Django nor the database."""
 
+from gateway.analysis.catalogue.cha2ds2_vasc import CHA2DS2VASc
+from gateway.analysis.catalogue.ckd_epi import CKDEPI2021
+from gateway.analysis.catalogue.framingham import FraminghamGeneralCVD
+from gateway.analysis.catalogue.kfre import KidneyFailureRisk
 from gateway.analysis.catalogue.model import Model
+from gateway.analysis.catalogue.news2 import NEWS2
 from gateway.analysis.catalogue.pce import PooledCohortEquations
 from ledger.errors import InvalidInput
 
-MODELS: tuple[Model, ...] = (PooledCohortEquations(),)
+MODELS: tuple[Model, ...] = (
+    PooledCohortEquations(),
+    FraminghamGeneralCVD(),
+    CKDEPI2021(),
+    KidneyFailureRisk(years=2),
+    KidneyFailureRisk(years=5),
+    CHA2DS2VASc(),
+    NEWS2(),
+)
 
 
 def find(name: str) -> Model:

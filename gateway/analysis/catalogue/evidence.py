@@ -73,16 +73,15 @@ class Evidence:
         return [(resource, part) for _, resource, part in found]
 
     def diagnoses(
-        self, codes: Mapping[str, frozenset[str]], icd10: tuple[str, ...], *, until: date
+        self, codes: Mapping[str, frozenset[str]], icd10: tuple[str, ...], *, until: date, ever: bool = False
     ) -> list[Resource]:
-        """Confirmed conditions that are not over, by code or by the beginning of an ICD-10 code."""
+        """Confirmed conditions by code or start of an ICD-10 code; if `ever`, also those that are over."""
         found = []
         for each in self.of_type("Condition"):
             body = each.body
-            if (
-                _status(body.get("verificationStatus")) & REFUTED
-                or _status(body.get("clinicalStatus")) & OVER
-            ):
+            if _status(body.get("verificationStatus")) & REFUTED:
+                continue
+            if not ever and _status(body.get("clinicalStatus")) & OVER:
                 continue
             begun = (
                 body.get("onsetDateTime")
@@ -178,15 +177,24 @@ def _is_by(text: object, until: date) -> bool:
     return moment is not None and moment.date() <= until
 
 
-def _observed(body: Body, until: date) -> datetime | None:
-    """When the result holds for; None when that is unknown, imprecise around the index date, or after it."""
+def observed_at(resource: Resource) -> datetime | None:
+    """When an observation's result holds for, as the latest moment that the text can mean."""
+    return _moment(_effective(resource.body))
+
+
+def _effective(body: Body) -> object:
     period = _object(body.get("effectivePeriod"))
-    text = (
+    return (
         body.get("effectiveDateTime")
         or body.get("effectiveInstant")
         or period.get("end")
         or period.get("start")
     )
+
+
+def _observed(body: Body, until: date) -> datetime | None:
+    """When the result holds for; None when that is unknown, imprecise around the index date, or after it."""
+    text = _effective(body)
     return _moment(text) if _is_by(text, until) else None
 
 

@@ -20,6 +20,9 @@ from gateway.analysis.catalogue.evidence import Evidence
 
 Value = Decimal | str | bool
 
+# The modules of the catalogue that read the records: part of every model's digest.
+SHARED = ("codes", "evidence", "findings", "model", "units")
+
 
 @dataclass(frozen=True)
 class Input:
@@ -110,6 +113,10 @@ class Model(ABC):
     reads: frozenset[str]
     inputs: Sequence[Input]
     card: Mapping[str, Any]
+    # What the number is, as `(system, code)`, for a model whose result is a measure and no probability.
+    measure: tuple[str, str] | None = None
+    # Other models' modules of the catalogue that it computes with: part of its digest too.
+    rests_on: tuple[str, ...] = ()
 
     @abstractmethod
     def compute(self, values: Mapping[str, Any]) -> Decimal:
@@ -166,12 +173,12 @@ class Model(ABC):
     def digest(self) -> str:
         """SHA-256 (hex) over the sources that compute and the canonical card: what runs, by its bytes.
 
-        The sources are this model's module and the modules of the catalogue that read the records,
-        each preceded by its name and length, so that no byte can move from one to the next.
+        The sources are this model's module, those that it rests on, and the modules of the catalogue that
+        read the records, each preceded by its name and length, so that no byte can move to the next.
         """
         hashed = hashlib.sha256()
         package = __name__.rpartition(".")[0]
-        modules = [type(self).__module__, *(f"{package}.{part}" for part in ("evidence", "model", "units"))]
+        modules = [type(self).__module__, *(f"{package}.{part}" for part in (*self.rests_on, *SHARED))]
         parts = [(module, _source(module)) for module in modules]
         card = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         for name, data in [*parts, ("card", card.encode())]:

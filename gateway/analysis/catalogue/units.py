@@ -25,26 +25,40 @@ def convert(value: Decimal, *, unit: str, to: str, molar_mass: Decimal | None = 
     """
     if unit == to:
         return value
-    return (value * _factor(unit, to, molar_mass)).quantize(Decimal("0.000001"))
+    slope, offset = _scale(unit, to, molar_mass)
+    return (value * slope + offset).quantize(Decimal("0.000001"))
 
 
 @lru_cache(maxsize=256)
-def _factor(unit: str, to: str, molar_mass: Decimal | None) -> Decimal:
-    """What one `unit` is in `to`. A scale with an offset (Celsius) has no such factor and is refused."""
+def _scale(unit: str, to: str, molar_mass: Decimal | None) -> tuple[Decimal, Decimal]:
+    """What one `unit` is in `to`, and where its zero lies (not at zero for Fahrenheit and Celsius)."""
     if not unit or len(unit) > 40:
         raise UnknownUnit
     try:
         registry = _registry()
         target = registry.from_ucum(to)
-        one, none = (registry.Quantity(float(n), registry.from_ucum(unit)) for n in (1, 0))
-        if molar_mass is not None and one.check("[substance]/[length]**3"):
-            mass = registry.Quantity(float(molar_mass), "gram/mole")
-            one, none = one * mass, none * mass
-        factor = float(one.to(target).magnitude)
-        if none.to(target).magnitude != 0 or factor <= 0:
+        one, none = (
+            _in_mass(registry, registry.Quantity(float(n), registry.from_ucum(unit)), molar_mass)
+            for n in (1, 0)
+        )
+        offset = float(none.to(target).magnitude)
+        slope = float(one.to(target).magnitude) - offset
+        if slope <= 0:
             raise UnknownUnit
-        return Decimal(f"{factor:.12g}")
+        return Decimal(f"{slope:.12g}"), Decimal(f"{offset:.12g}")
     except UnknownUnit:
         raise
     except Exception as error:  # the grammar, the registry and pint each raise errors of their own
         raise UnknownUnit from error
+
+
+def _in_mass(registry: Any, quantity: Any, molar_mass: Decimal | None) -> Any:
+    """An amount of the substance as its mass: a concentration of it, or a ratio of something to it."""
+    if molar_mass is None:
+        return quantity
+    mass = registry.Quantity(float(molar_mass), "gram/mole")
+    if quantity.check("[substance]/[length]**3"):
+        return quantity * mass
+    if quantity.check("[mass]/[substance]"):
+        return quantity / mass
+    return quantity
