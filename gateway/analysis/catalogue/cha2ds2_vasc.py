@@ -25,7 +25,7 @@ from gateway.analysis.catalogue.codes import (
     VASCULAR_ICD10,
 )
 from gateway.analysis.catalogue.evidence import Evidence
-from gateway.analysis.catalogue.model import Features, Input, Model
+from gateway.analysis.catalogue.model import Feature, Features, Input, Model
 
 POINTS = {"heart_failure": 1, "hypertension": 1, "diabetes": 1, "stroke": 2, "vascular_disease": 1}
 
@@ -106,6 +106,6 @@ class CHA2DS2VASc(Model):
         )  # fmt: skip
 
 
-def _hypertension(evidence: Evidence, day: date) -> findings.Feature:
+def _hypertension(evidence: Evidence, day: date) -> Feature:
     known = findings.diagnosed(evidence, "hypertension", HYPERTENSION, HYPERTENSION_ICD10, day)
     return findings.either(known, findings.bp_treated(evidence, day))
