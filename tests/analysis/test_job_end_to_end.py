@@ -285,7 +285,7 @@ def test_refused_revoked_never_asked_and_unknown_are_one_answer(play: Play) -> N
         job = play.run(play.submit(request))
         assert job.state == State.DENIED
         told = services.client_view(job)
-        for name in ("id", "created_at", "settled_at"):
+        for name in ("id", "created_at", "settled_at", "results_until"):
             del told[name]
         del told["subjects"][0]["subject"], told["subjects"][0]["request"]
         seen.append(told)
