@@ -1,10 +1,13 @@
-"""How an answer came: in the portal, on paper or by phone; by whose authority; written down by whom."""
+"""How an answer came: in the portal, on paper or by phone; by whose authority; who wrote it down; signed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from consent.models import Consent, Notice, Scan
+from django.utils import timezone
+
+from consent.models import Consent, Notice, Scan, random_id
 from ledger.audit.log import Actor
 
 GivenBy, Authority = Consent.GivenBy, Consent.Authority
@@ -56,3 +59,12 @@ class How:
 
 
 IN_PORTAL = How()
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A yes as it stands on the screen: its id and its moment are fixed before she signs it."""
+
+    consent: str = field(default_factory=random_id)
+    at: datetime = field(default_factory=lambda: timezone.now().replace(microsecond=0))
+    signed: bool = False

@@ -42,14 +42,15 @@ def ask(
     sensitive: Sequence[str] = (),
     who_sees: str = "",
     what_can_go_wrong: str = "",
+    signature_required: bool = False,
     by: Actor | None = None,
 ) -> ConsentRequest:
     """Put one question to one patient; a reviewer reads it first, unless AUTO_APPROVE is set.
 
     `model` is the digest of the AI model, `purpose` a v3-ActReason code, `use` DUO codes, `kinds` FHIR
     resource types, `sensitive` v3-ActCode sensitivity codes. The texts are what the patient reads: at most
-    20 words in a sentence. `by` defaults to the requester as an AI client. Raises InvalidInput,
-    RefusedTransition (`not_linked`).
+    20 words in a sentence. With `signature_required` only a yes that she signs with a passkey counts. `by`
+    defaults to the requester as an AI client. Raises InvalidInput, RefusedTransition (`not_linked`).
     """
     today = timezone.localdate()
     _check_question(model, purpose, use, kinds, sensitive)
@@ -80,6 +81,7 @@ def ask(
         what_can_go_wrong=what_can_go_wrong.strip(),
         share_until=share_until,
         answer_by=answer_by,
+        signature_required=signature_required,
         review_by=min(today + timedelta(days=REVIEW_DAYS), answer_by),
     )
     record_act("consent.asked", by or Actor.client(requester.id), request)

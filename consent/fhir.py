@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from consent.answers import IN_PORTAL, Authority, How
+from consent.answers import IN_PORTAL, Authority, Drafted, How
 from consent.models import ConsentRequest
 from ledger.contract import duo, purposes
 from ledger.contract.consents import AI_MODEL
@@ -29,24 +29,24 @@ LOINC = "http://loinc.org"
 
 def build_consent(
     *,
-    consent_id: str,
+    drafted: Drafted,
     request: ConsentRequest,
     kinds: Sequence[str],
     sensitive: Sequence[str],
-    starts: datetime,
     ends: datetime,
     how: How = IN_PORTAL,
 ) -> Json:
     """FHIR R4 Consent (status active) that permits what was chosen, and nothing else.
 
     The provision holds for the requester as information recipient (IRCP), for the purpose and the uses of
-    the question, for the AI model with this digest, from `starts` to `ends`, for the resource types
+    the question, for the AI model with this digest, from its own moment to `ends`, for the resource types
     `kinds`. Records labelled with a sensitivity code are covered only where that code is in `sensitive`.
+    `verification` says whether the patient signs it with a passkey; the signature itself stands beside it.
     """
     provision = {
         "type": "permit",
         "extension": [{"url": AI_MODEL, "valueString": request.model}],
-        "period": {"start": _instant(starts), "end": _instant(ends)},
+        "period": {"start": _instant(drafted.at), "end": _instant(ends)},
         "actor": [
             {
                 "role": {"coding": [_coding(PARTICIPATION, "IRCP")]},
@@ -61,7 +61,10 @@ def build_consent(
         ],
         "class": [_coding(RESOURCE_TYPES, kind) for kind in sorted(set(kinds))],
     }
-    return {**_frame(consent_id, request, starts, how), "status": "active", "provision": provision}
+    frame = _frame(drafted.consent, request, drafted.at, how)
+    if how.staff is None:
+        frame["verification"] = [_signed(request, drafted)]
+    return {**frame, "status": "active", "provision": provision}
 
 
 def build_refusal(*, consent_id: str, request: ConsentRequest, at: datetime, how: How = IN_PORTAL) -> Json:
@@ -90,6 +93,13 @@ def _performer(request: ConsentRequest, how: How) -> Json:
     if how.authority == Authority.PATIENT:
         return {"reference": f"Patient/{request.patient_id}"}
     return {"type": "RelatedPerson", "display": str(how.authority)}
+
+
+def _signed(request: ConsentRequest, drafted: Drafted) -> Json:
+    if not drafted.signed:
+        return {"verified": False}
+    signer = {"reference": f"Patient/{request.patient_id}"}
+    return {"verified": True, "verifiedWith": signer, "verificationDate": _instant(drafted.at)}
 
 
 def _written_down(request: ConsentRequest, at: datetime, how: How) -> Json:

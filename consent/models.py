@@ -49,6 +49,8 @@ class Patient(models.Model):
     )
     # Names the patient in the audit log by HMAC; dies on erasure.
     audit_key = models.BinaryField(default=random_key)
+    # The clinic proofed her again and dropped all her passkeys.
+    passkeys_dropped_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -153,6 +155,9 @@ class ConsentRequest(models.Model):
     what_can_go_wrong = models.TextField(blank=True)
     share_until = models.DateField()
     answer_by = models.DateField()
+    signature_required = models.BooleanField(
+        default=False, help_text="only a yes signed with a passkey counts"
+    )
     state = models.CharField(max_length=10, choices=State, default=State.REVIEW)
     created_at = models.DateTimeField(auto_now_add=True)
     # The review: due when, whose, who decided, why it was sent back (codes), when the patient was asked.
@@ -271,6 +276,8 @@ class Consent(models.Model):
     fhir = models.JSONField(help_text="the FHIR R4 Consent, as given")
     # The full text that was shown, in the language in which it was read.
     notice = models.ForeignKey(Notice, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    # What the patient's passkey answered (ledger.webauthn.Assertion); the keyholder checks and keeps it too.
+    signature = models.JSONField(null=True, blank=True, editable=False)
     # How the answer came, by whose authority, and which member of staff wrote it down (paper and phone).
     given_by = models.CharField(max_length=6, choices=GivenBy, default=GivenBy.PORTAL)
     authority = models.CharField(max_length=8, choices=Authority, default=Authority.PATIENT)

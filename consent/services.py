@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from consent import fhir
-from consent.answers import IN_PORTAL, How
+from consent.answers import IN_PORTAL, Drafted, How
 from consent.asking import ask, expire_requests, record_act, settle, withdraw_request
 from consent.models import Consent, ConsentRequest, Patient, Progress, random_id
 from consent.patients import (
@@ -37,8 +37,10 @@ from ledger.models import LedgerTransaction
 __all__ = [
     "accept_invitation",
     "ask",
+    "check_proofed",
     "consent_of",
     "consents_of",
+    "draft",
     "expire_requests",
     "find_invitation",
     "grant",
@@ -58,6 +60,8 @@ __all__ = [
     "withdraw_request",
 ]
 
+Json = dict[str, Any]
+
 Status, LedgerState, Duration = Consent.Status, Consent.LedgerState, Consent.Duration
 RELAY = Actor.system("relay")
 
@@ -75,20 +79,25 @@ def grant(
     sensitive: Sequence[str] = (),
     until: date | None = None,
     how: How = IN_PORTAL,
+    drafted: Drafted | None = None,
+    signature: Json | None = None,
 ) -> Consent:
     """The patient says yes to `kinds` (and to each of `sensitive` on its own) for `duration`.
 
     `until` is the last day, where the patient chose one that is sooner than the question's; `how` the
-    answer came: by the patient in the portal, or written down by staff (consent/recorded.py). The consent
-    is proposed until the ledger has it. Raises InvalidInput for a choice that was not offered,
+    answer came: by the patient in the portal, or written down by staff (consent/recorded.py). `drafted` is
+    what `signature` (ledger.webauthn.Assertion) signed; the keyholder checks that it did. The consent is
+    proposed until the ledger has it. Raises InvalidInput for a choice that was not offered,
     RefusedTransition for an answer that is not allowed (any more).
     """
     _check_may_answer(request, patient)
-    if patient.proofed_at is None or not patient.record_id:
-        raise RefusedTransition("The clinic has to check who you are first.", code="not_proofed")
+    check_proofed(patient)
     check_choice(request, kinds, sensitive, duration, until)
+    _check_signature(request, signature)
     settle(request, ConsentRequest.State.ANSWERED)
-    consent = _propose(request, kinds, sensitive, duration, until, how=how)
+    consent = _propose(
+        request, kinds, sensitive, duration, until, how=how, drafted=drafted, signature=signature
+    )
     _send_to_keyholder("GrantConsent", consent)
     record_act(
         "consent.granted",
@@ -96,9 +105,31 @@ def grant(
         request,
         consent=consent.id,
         code="asked",
+        signed="passkey" if signature else "no",
         **how.details,
     )
     return consent
+
+
+def draft(
+    *,
+    request: ConsentRequest,
+    kinds: Sequence[str],
+    duration: str,
+    sensitive: Sequence[str] = (),
+    until: date | None = None,
+    drafted: Drafted,
+    how: How = IN_PORTAL,
+) -> Json:
+    """The FHIR R4 Consent that `grant` or `replace` would make of the same arguments; nothing is kept.
+
+    Raises InvalidInput.
+    """
+    check_choice(request, kinds, sensitive, duration, until)
+    ends = end_of(Duration(duration), request=request, now=drafted.at, until=until)
+    return fhir.build_consent(
+        drafted=drafted, request=request, kinds=kinds, sensitive=sensitive, ends=ends, how=how
+    )
 
 
 @transaction.atomic
@@ -140,9 +171,12 @@ def replace(
     sensitive: Sequence[str] = (),
     until: date | None = None,
     how: How = IN_PORTAL,
+    drafted: Drafted | None = None,
+    signature: Json | None = None,
 ) -> Consent:
     """The patient changes what they gave: a new consent takes the place of `consent`, which stays as it is
-    until the ledger has the new one. Raises InvalidInput, RefusedTransition.
+    until the ledger has the new one. `drafted` and `signature`: as for `grant`. Raises
+    InvalidInput, RefusedTransition.
     """
     _require_owner(consent.patient_id, patient)
     now = timezone.now()
@@ -152,7 +186,18 @@ def replace(
     if locked.ledger_state != LedgerState.IN_FORCE or locked.stopped_at or not _lasts(locked, now):
         raise RefusedTransition("Only a choice that is in force can be changed.", code="not_in_force")
     check_choice(locked.request, kinds, sensitive, duration, until)
-    newer = _propose(locked.request, kinds, sensitive, duration, until, replaces=locked, how=how)
+    _check_signature(locked.request, signature)
+    newer = _propose(
+        locked.request,
+        kinds,
+        sensitive,
+        duration,
+        until,
+        replaces=locked,
+        how=how,
+        drafted=drafted,
+        signature=signature,
+    )
     Progress.objects.filter(request=locked.request).delete()
     _send_to_keyholder("ReplaceConsent", newer)
     record_act(
@@ -163,6 +208,7 @@ def replace(
         replaces=locked.id,
         code="asked",
         **how.details,
+        signed="passkey" if signature else "no",
     )
     return newer
 
@@ -306,7 +352,9 @@ def consent_of(row: LedgerTransaction) -> Consent:
 
 def consents_of(rows: Sequence[LedgerTransaction]) -> list[Consent]:
     """The consents that outbox rows are about, in their order. Raises Consent.DoesNotExist."""
-    found = Consent.objects.in_bulk([row.reference.removeprefix("consent/") for row in rows])
+    found = Consent.objects.select_related("request").in_bulk(
+        [row.reference.removeprefix("consent/") for row in rows]
+    )
     if len(found) < len(rows):
         raise Consent.DoesNotExist
     return [found[row.reference.removeprefix("consent/")] for row in rows]
@@ -356,11 +404,12 @@ def _propose(
     *,
     replaces: Consent | None = None,
     how: How = IN_PORTAL,
+    drafted: Drafted | None = None,
+    signature: Json | None = None,
 ) -> Consent:
-    id, now = random_id(), timezone.now()
-    ends = end_of(Duration(duration), request=request, now=now, until=until)
+    drafted = dataclasses.replace(drafted or Drafted(), signed=signature is not None)
     return Consent.objects.create(
-        id=id,
+        id=drafted.consent,
         request=request,
         patient_id=request.patient_id,
         channel=request.patient.channel,
@@ -369,10 +418,17 @@ def _propose(
         duration=duration,
         kinds=sorted(set(kinds)),
         sensitive=sorted(set(sensitive)),
-        expires_at=ends,
-        fhir=fhir.build_consent(
-            consent_id=id, request=request, kinds=kinds, sensitive=sensitive, starts=now, ends=ends, how=how
+        expires_at=end_of(Duration(duration), request=request, now=drafted.at, until=until),
+        fhir=draft(
+            request=request,
+            kinds=kinds,
+            sensitive=sensitive,
+            duration=duration,
+            until=until,
+            drafted=drafted,
+            how=how,
         ),
+        signature=signature,
         **how.fields,
     )
 
@@ -385,6 +441,12 @@ def _send_to_keyholder(name: str, consent: Consent) -> None:
         through=LedgerTransaction.Through.KEYHOLDER,
         channel=consent.channel,
     )
+
+
+def check_proofed(patient: Patient) -> None:
+    """Raises RefusedTransition (`not_proofed`)."""
+    if patient.proofed_at is None or not patient.record_id:
+        raise RefusedTransition("The clinic has to check who you are first.", code="not_proofed")
 
 
 def _check_may_answer(request: ConsentRequest, patient: Patient) -> None:
@@ -409,6 +471,11 @@ def check_choice(
         duration == Duration.UNTIL and timezone.localdate() <= until <= request.share_until
     ):
         raise InvalidInput("Choose a day from today on, and not after the last day.", code="until")
+
+
+def _check_signature(request: ConsentRequest, signature: Json | None) -> None:
+    if request.signature_required and signature is None:
+        raise RefusedTransition("This question needs a yes signed with a passkey.", code="signature_missing")
 
 
 def _require_owner(owner_id: str, patient: Patient) -> None:

@@ -128,7 +128,13 @@ class Relay:
 
 def _grant(consent: Consent) -> dict[str, Any]:
     """What the keyholder is to grant."""
-    return {"consent": consent.id, "patient": consent.patient_id, "fhir": consent.fhir}
+    return {
+        "consent": consent.id,
+        "patient": consent.patient_id,
+        "fhir": consent.fhir,
+        "signature": consent.signature,
+        "signature_required": consent.request.signature_required,
+    }
 
 
 def settle(seconds: float, is_settled: Callable[[], bool]) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.processes import Processes, Spec, listens_at, python
 
+ORIGIN = "http://localhost:8000"  # settings.PUBLIC_URL
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
@@ -33,7 +34,8 @@ class Installation:
         return str(self.home / "keyholder" / "keyholder.sock")
 
 
-def start_installation() -> Installation:
+def start_installation(origin: str = ORIGIN) -> Installation:
+    """`origin`: where the pages are on which patients sign."""
     from gateway.keyholder.kek import FileKEK
     from ledger.embedded.folder import make_ledger
 
@@ -59,6 +61,8 @@ def start_installation() -> Installation:
                 str(home / "keyholder"),
                 "--ledger",
                 found.ledger_url,
+                "--origin",
+                origin,
                 "--allow-accesses",
                 "--emergencies",
                 "1000",

@@ -43,6 +43,9 @@ class ConsentRequestIn(Strict):
     what_can_go_wrong = serializers.CharField(max_length=2000, help_text="in plain words, with numbers")
     share_until = serializers.DateField()
     answer_by = serializers.DateField()
+    signature_required = serializers.BooleanField(
+        default=False, help_text="only a yes that the patient signs with a passkey counts"
+    )
 
 
 class ReviewReasonOut(serializers.Serializer[Any]):

@@ -131,7 +131,9 @@ def check_change(request: HttpRequest, patient: Patient, id: str) -> HttpRespons
     return check_page(
         request,
         Choosing.again(consent),
-        lambda way: services.replace(consent=consent, patient=patient, how=how_of(way), **way.choice),
+        lambda way, signed: services.replace(
+            consent=consent, patient=patient, how=how_of(way), **way.choice, **signed
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent, ConsentRequest, Notice, Patient, Progress
 from consent.state import State, gives_all, state_of, state_of_request
 from consent.teach_back import ITEMS
+from gateway.portal import signing
 from gateway.portal.counts import Counts, count_items
 from gateway.portal.forms import SOONER, ChoiceForm, initial_of, length_of
 from gateway.portal.paging import page_of
@@ -121,7 +122,9 @@ def check(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     return check_page(
         request,
         Choosing.first(asked),
-        lambda way: services.grant(request=asked, patient=patient, how=how_of(way), **way.choice),
+        lambda way, signed: services.grant(
+            request=asked, patient=patient, how=how_of(way), **way.choice, **signed
+        ),
     )
 
 
@@ -244,7 +247,7 @@ def choose_page(request: HttpRequest, choosing: Choosing) -> HttpResponse:
 
 
 def check_page(
-    request: HttpRequest, choosing: Choosing, agree: Callable[[Progress], Consent]
+    request: HttpRequest, choosing: Choosing, agree: Callable[[Progress, Json], Consent]
 ) -> HttpResponse:
     asked = choosing.question
     way = way_of(request, asked)
@@ -252,19 +255,26 @@ def check_page(
         return redirect(first)
     # What is agreed to is what this page showed, whatever was chosen in another window meanwhile.
     changed = request.method == "POST" and request.POST.get("shown") != way.shown
-    if request.method == "POST" and not changed:
-        try:
-            agree(way)
-        except (InvalidInput, RefusedTransition) as error:
-            return _refused(request, choosing, error)
-        return redirect("done", id=asked.id)
+    problem = None
+    try:
+        yes = signing.on_screen(request, way, how_of(way), changes=choosing.consent)
+        if request.method == "POST" and not changed:
+            signature = signing.given(request, asked, yes)
+            agree(way, {"drafted": yes.drafted, "signature": signature})
+            return redirect("done", id=asked.id)
+    except signing.AskAgain as error:
+        problem = error
+    except (InvalidInput, RefusedTransition) as error:
+        return _refused(request, choosing, error)
     choice = way.choice
     return question_page(
         request,
         "portal/check.html",
         asked,
-        status=409 if changed else 200,
+        status=problem.status if problem else 409 if changed else 200,
         changed=changed,
+        problem=problem,
+        yes=yes,
         choosing=choosing,
         shown=way.shown,
         kinds=[KINDS[kind].name for kind in choice["kinds"]],

@@ -58,7 +58,7 @@ CODES = _are_codes
 _CONSENT = {
     "consent": ID, "request": ID, "requester": UUID, "purpose": PURPOSE, "model": ID, "notice": ID,
     "tx_id": ID, "block": COUNT, "code": CODE, "given_by": CODE, "authority": CODE, "scan": ID,
-    "channel": CODE, "teach_back": COUNT,
+    "channel": CODE, "teach_back": COUNT, "signed": CODE,
 }  # fmt: skip
 _JOB = {
     "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,
@@ -111,6 +111,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "patient.invited": _PATIENT,
     "patient.proofed": _PATIENT,
     "patient.linked": _PATIENT,
+    "passkey.enrolled": _PATIENT,  # it signs choices from now on
+    "passkey.dropped": _PATIENT,
+    "passkeys.reset": _PATIENT,  # staff proofed her again; none of her passkeys signs any more
     "referral.issued": {"requester": UUID},
     "requester.registered": {"requester": UUID},
     "requester.changed": {"requester": UUID},

@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from consent.models import Consent, ConsentRequest, Patient, Progress
 from gateway.analysis.models import Job, JobSubject
-from gateway.demo.pages import to_check
+from gateway.demo.pages import show_again, to_check
 from ledger.models import LedgerTransaction
 from tests.faults.house import PATIENTS, House
 
@@ -84,6 +84,7 @@ def test_the_same_yes_and_the_same_stop_sent_at_once_are_one(house: House) -> No
     to_check(browser, request, {"kinds": kinds, "duration": "until"})
     shown = {"shown": Progress.objects.get(request=request).shown}
     check = reverse("check", args=[request])
+    show_again(browser)
     assert set(at_once(8, lambda: press(house, browser, check, shown))) == {302}
     consent = Consent.objects.get(request=request).pk
     sent = LedgerTransaction.objects.filter(reference=f"consent/{consent}").order_by("pk")

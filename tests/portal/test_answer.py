@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from consent.models import Consent, ConsentRequest, Progress
 from consent.state import State, state_of
-from gateway.demo.pages import agree, say_yes, to_check
+from gateway.demo.pages import agree, say_yes, show_again, to_check
 from gateway.keyholder.client import Keyholder
 from ledger.contract.consents import compile_consent
 from ledger.contract.decision import decide, permits_chunk
@@ -32,7 +32,7 @@ def test_yes(browser: Client, question: ConsentRequest) -> None:
     to_check(browser, question.id, CHOICE)
     page = browser.get(at("check", question)).content.decode()
     assert "Test results" in page
-    assert "Agree and share" in page
+    assert "Show that it is you" in page
     assert not Consent.objects.exists()
     assert agree(browser, at("check", question))["Location"] == at("done", question)
     consent = Consent.objects.get()
@@ -135,6 +135,7 @@ def test_without_the_keyholder_there_are_no_counts_and_the_page_says_so(
 def test_the_same_post_twice_is_harmless(browser: Client, question: ConsentRequest) -> None:
     to_check(browser, question.id, CHOICE)
     shown = {"shown": Progress.objects.get().shown}
+    show_again(browser)
     for _ in range(2):
         assert browser.post(at("check", question), shown)["Location"] == at("done", question)
     assert Consent.objects.count() == LedgerTransaction.objects.count() == 1
@@ -160,7 +161,7 @@ def test_a_closed_question_takes_no_answer(browser: Client, question: ConsentReq
     page = browser.get(at("question", question)).content.decode()
     assert "This question is closed" in page
     assert "<button" not in page
-    assert browser.post(at("check", question))["Location"] == at("question", question)
+    assert agree(browser, at("check", question))["Location"] == at("question", question)
     assert browser.post(at("refuse", question)).status_code == 409
     assert not Consent.objects.exists()
 

@@ -120,7 +120,7 @@ def test_a_choice_is_changed_through_the_pages_that_made_it(
     assert newer.id in page(browser, consent)
     assert to_change not in page(browser, consent)
     # The same POST twice changes nothing more.
-    assert browser.post(to_check)["Location"] == reverse("choice", args=[consent.id])
+    assert agree(browser, to_check)["Location"] == reverse("choice", args=[consent.id])
     assert Consent.objects.count() == 2
     commit(newer, "ConsentReplaced")
     assert "Replaced by a newer choice" in page(browser, consent)
@@ -153,13 +153,13 @@ def test_only_what_is_in_force_is_changed(
     commit(consent)
     nothing = browser.post(reverse("change", args=[consent.id]), {"duration": "until"}).content.decode()
     assert "Tick one or more kinds" in nothing
-    assert browser.post(reverse("check_change", args=[consent.id]))["Location"] == reverse(
+    assert agree(browser, reverse("check_change", args=[consent.id]))["Location"] == reverse(
         "choice", args=[consent.id]
     )
     # It ends between the two pages.
     browser.post(reverse("change", args=[consent.id]), CHANGED)
     stop(browser, consent)
-    assert browser.post(reverse("check_change", args=[consent.id]))["Location"] == reverse(
+    assert agree(browser, reverse("check_change", args=[consent.id]))["Location"] == reverse(
         "choice", args=[consent.id]
     )
     assert Consent.objects.count() == 1
