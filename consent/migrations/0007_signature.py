@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('consent', '0005_receipts'),
+        ('consent', '0006_news'),
     ]
 
     operations = [
