@@ -46,6 +46,7 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
             python(
                 *("-m", "gateway.keyholder", str(keyholder.parent), "--ledger", settings.LEDGER_URL),
                 *("--emergencies", str(settings.EMERGENCIES_PER_HOUR)),
+                *("--copies", str(settings.COPIES_PER_HOUR)),
             ),
             listens_at(keyholder),
         )

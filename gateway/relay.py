@@ -20,7 +20,7 @@ from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
 from gateway.emergency import services as emergencies
 from gateway.keyholder.client import Keyholder
-from gateway.records import ingest
+from gateway.records import ingest, own_copies
 from ledger import outbox
 from ledger.audit import sealing
 from ledger.client import Event, Ledger, connect
@@ -29,13 +29,20 @@ from ledger.models import LedgerTransaction
 
 log = logging.getLogger(__name__)
 
+
+def record_accessed(event: Event) -> None:
+    """A person's access stands on the ledger: each room takes its own kind."""
+    emergencies.record_accessed(event)
+    own_copies.record_accessed(event)
+
+
 HANDLERS: Mapping[str, Callable[[Event], None]] = {
     "ConsentGranted": consents.record_granted,
     "ConsentsGranted": consents.record_all_granted,
     "ConsentReplaced": consents.record_replaced,
     "ConsentRevoked": consents.record_revoked,
     "ModelRegistered": jobs.record_model_registered,
-    "Accessed": emergencies.record_accessed,
+    "Accessed": record_accessed,
     "Checkpointed": sealing.record_checkpointed,
 }
 

@@ -211,6 +211,9 @@ AUTO_APPROVE = flag("GATEWAY_AUTO_APPROVE", False)
 # How many emergency accesses may begin within an hour, where this installation starts the keyholder; 0: none.
 EMERGENCIES_PER_HOUR = int(os.environ.get("GATEWAY_EMERGENCIES_PER_HOUR", "6"))
 
+# How many own copies for patients without a passkey may begin within an hour, likewise; 0: none.
+COPIES_PER_HOUR = int(os.environ.get("GATEWAY_COPIES_PER_HOUR", "20"))
+
 # Sessions and browsers
 SESSION_COOKIE_AGE = 60 * 60 * 8
 SESSION_COOKIE_HTTPONLY = True

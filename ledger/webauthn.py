@@ -26,6 +26,7 @@ USER_PRESENT, USER_VERIFIED, BACKUP_ELIGIBLE, BACKED_UP, HAS_CREDENTIAL, HAS_EXT
 )
 HEADER = 37  # SHA-256 of the RP id, flags, counter
 PASSKEY = b"consent-gateway passkey 1\x00"
+COPY = b"consent-gateway own copy 1\x00"
 
 Json = dict[str, Any]
 
@@ -88,6 +89,11 @@ def passkey_challenge(*, patient: str, credential: str, public_key: bytes) -> by
     """What a passkey signs to vouch for another one of the same patient: 32 bytes."""
     said = {"credential": credential, "patient": patient, "public_key": sha256(public_key).hexdigest()}
     return sha256(PASSKEY + canonical.dumps(said)).digest()
+
+
+def copy_challenge(*, patient: str, access: str, expires: int) -> bytes:
+    """What a passkey signs to have a copy of its patient's own records until `expires`: 32 bytes."""
+    return sha256(COPY + canonical.dumps({"access": access, "expires": expires, "patient": patient})).digest()
 
 
 def check_assertion(

@@ -66,6 +66,8 @@ def start_installation(origin: str = ORIGIN) -> Installation:
                 "--allow-accesses",
                 "--emergencies",
                 "1000",
+                "--copies",
+                "1000",
             ),
             listens_at(home / "keyholder" / "keyholder.sock"),
         )

@@ -16,7 +16,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from consent.models import Patient
+from consent import news
+from consent.models import News, Patient
 from gateway.accounts.models import User
 from gateway.emergency.models import Emergency
 from gateway.emergency.readable import Records, records_of
@@ -302,7 +303,8 @@ def _said(details: Json, name: str, is_right: Callable[[str], bool]) -> str:
 
 
 def _tell(emergency: Emergency, by: Actor) -> None:
-    """The patient is told: the row that the home page's banner and the notices are made of."""
+    """The patient is told: by the row that the home page's banner is made of, and as news, always by e-mail."""
+    news.tell(patient=emergency.patient, kind=News.Kind.EMERGENCY, about=emergency.pk)
     record(
         kind="access.emergency",
         actor=by,

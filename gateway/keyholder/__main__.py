@@ -57,6 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many emergencies may begin within an hour; 0: none (KEYHOLDER_EMERGENCIES)",
     )
     parser.add_argument(
+        "--copies",
+        type=int,
+        default=int(environment("KEYHOLDER_COPIES") or 0),
+        metavar="NUMBER",
+        help="how many copies for patients without a passkey may begin within an hour; 0: none "
+        "(KEYHOLDER_COPIES)",
+    )
+    parser.add_argument(
         "--accept-clock",
         action="store_true",
         help="go on by this machine's clock although it went back; only once you know why it did",
@@ -85,6 +93,7 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
             lease=options.lease,
             origin=origin_of(options.origin),
             emergencies=options.emergencies,
+            copies=options.copies,
         )
         server = start(
             service,

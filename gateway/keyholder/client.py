@@ -353,8 +353,32 @@ class Keyholder:
 
         Raises AccessDenied, EnvelopeError, LedgerError.
         """
+        return self._read("read_emergency", access, sealed)
+
+    def own_copy(self, *, access: str, patient: str, expires: int, voucher: Json | None = None) -> Submitted:
+        """The patient's own copy, to be had until `expires` (seconds since 1970, an hour ahead); repeat it
+        freely. `voucher` is her assertion of `ledger.webauthn.copy_challenge`, needed where a passkey of hers
+        is known. Raises RefusedTransition (`copies_too_many`, `signing_quiet`, `access_expiry`),
+        SignatureRefused (`voucher_missing`, …).
+        """
+        params = {"access": access, "patient": patient, "expires": expires, "voucher": voucher}
+        return self._call("own_copy", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def own_copy_index(self, *, access: str) -> list[ChunkHeader]:
+        """What there is for the copy; nothing is opened. Raises AccessDenied."""
+        found: list[ChunkHeader] = self._call("own_copy_index", {"access": access})["chunks"]
+        return found
+
+    def read_own_copy(self, *, access: str, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The records (NDJSON by chunk) in these blobs of the patient whose copy it is, 32 MiB at most.
+
+        Raises AccessDenied, EnvelopeError, LedgerError.
+        """
+        return self._read("read_own_copy", access, sealed)
+
+    def _read(self, method: str, access: str, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
         chunks = [{"chunk": chunk, "sealed_b64": to_b64(blob)} for chunk, blob in sealed.items()]
-        found = self._call("read_emergency", {"access": access, "chunks": chunks}, LEDGER_SECONDS)
+        found = self._call(method, {"access": access, "chunks": chunks}, LEDGER_SECONDS)
         return {one["chunk"]: from_b64(one["ndjson_b64"]) for one in found["records"]}
 
     def access_told(self, *, access: str) -> AccessTold:

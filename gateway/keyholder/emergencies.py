@@ -37,7 +37,7 @@ class Emergencies:
             raise RefusedTransition("Emergency access is turned off here.", code="emergencies_off")
         if not SECONDS - SLACK <= expires - now <= SECONDS + SLACK:
             raise RefusedTransition("An emergency access lasts one hour.", code="access_expiry")
-        if self._store.emergencies(at=now) >= self._per_hour:
+        if self._store.begun("emergency", at=now) >= self._per_hour:
             log.warning("emergency refused: %d began within the hour", self._per_hour)
             raise RefusedTransition(
                 "Too many emergency accesses began within the hour. Ask the operator to allow more.",
@@ -53,11 +53,17 @@ class Emergencies:
 
     def headers(self, access: str) -> list[Header]:
         """Of the patient whom an emergency that is not over names. Raises AccessDenied."""
-        kept = self._store.access(access)
-        if kept is None or kept.kind != "emergency":
-            raise AccessDenied("No such emergency was recorded.", code="access_unknown")
-        if self._store.is_denied([access]):
-            raise AccessDenied("This access was ended.", code="access_ended")
-        if self._clock() >= kept.expires:
-            raise AccessDenied("The access has run out.", code="access_expired")
-        return list(self._store.headers(kept.patient))
+        return headers_of(self._store, access, kind="emergency", at=self._clock())
+
+
+def headers_of(store: Store, access: str, *, kind: str, at: int) -> list[Header]:
+    """What there is of the patient whom an access of this kind names, while it is not over. Raises
+    AccessDenied."""
+    kept = store.access(access)
+    if kept is None or kept.kind != kind:
+        raise AccessDenied("No such access was recorded.", code="access_unknown")
+    if store.is_denied([access]):
+        raise AccessDenied("This access was ended.", code="access_ended")
+    if at >= kept.expires:
+        raise AccessDenied("The access has run out.", code="access_expired")
+    return list(store.headers(kept.patient))

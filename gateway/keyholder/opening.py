@@ -69,17 +69,18 @@ class PersonalAccess:
 
 
 @dataclass(frozen=True)
-class EmergencyRecords:
-    """Records of an emergency's patient, for a person to read: `sealed` are their blobs by chunk.
+class PersonalRecords:
+    """Records of an access's patient, for a person to read: `sealed` are their blobs by chunk.
 
     They are opened here, so that no data key leaves: what can be read ends with the access.
     """
 
     access: str
+    kind: str  # emergency, or subject: the patient's own copy
     sealed: Mapping[str, bytes]
 
 
-Ground = JobRelease | DeliveredOutput | PersonalAccess | EmergencyRecords
+Ground = JobRelease | DeliveredOutput | PersonalAccess | PersonalRecords
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Opener:
                 return self._claim_release(ground)
             case DeliveredOutput():
                 return self._claim_output(ground)
-            case PersonalAccess() | EmergencyRecords():
+            case PersonalAccess() | PersonalRecords():
                 return self._claim_access(ground)
 
     def _claim_release(self, ground: JobRelease) -> _Claim:
@@ -235,9 +236,9 @@ class Opener:
             attempt=attempt,
         )
 
-    def _claim_access(self, ground: PersonalAccess | EmergencyRecords) -> _Claim:
+    def _claim_access(self, ground: PersonalAccess | PersonalRecords) -> _Claim:
         kept = self._store.access(ground.access)
-        if kept is None or (isinstance(ground, EmergencyRecords) and kept.kind != "emergency"):
+        if kept is None or (isinstance(ground, PersonalRecords) and kept.kind != ground.kind):
             _refuse("access_unknown", "No such access was recorded.")
         purpose = f"access/{ground.access}"
         return _Claim(
@@ -284,7 +285,7 @@ class Opener:
                 return look
             case DeliveredOutput():
                 return self._check_delivery(ground, claim, self._check_release(claim, look))
-            case PersonalAccess() | EmergencyRecords():
+            case PersonalAccess() | PersonalRecords():
                 return self._check_access(ground, look, now)
 
     def _check_release(self, claim: _Claim, look: Look) -> Look:
@@ -322,7 +323,7 @@ class Opener:
                 break
         _refuse("output_not_delivered", "This is not an output that was delivered.")
 
-    def _check_access(self, ground: PersonalAccess | EmergencyRecords, look: Look, now: int) -> Look:
+    def _check_access(self, ground: PersonalAccess | PersonalRecords, look: Look, now: int) -> Look:
         kept = self._store.access(ground.access)
         value, look = look.agreed(f"access/{ground.access}", code="access_missing")
         if kept is None or (value.get("kind"), value.get("digest")) != (kept.kind, kept.digest):
@@ -381,7 +382,7 @@ class Opener:
         """The next permitted chunks of the claim's patient, and whether there are more."""
         if isinstance(ground, DeliveredOutput) or claim.patient is None:
             return (), False
-        if isinstance(ground, EmergencyRecords):
+        if isinstance(ground, PersonalRecords):
             asked = tuple(one for one in self._store.headers(claim.patient) if one.chunk in ground.sealed)
             if len(asked) < len(ground.sealed):
                 _refuse("chunk_unknown", "This patient has no such records.")
@@ -418,7 +419,7 @@ class Opener:
                 return Opened(output=output)
             case PersonalAccess():
                 return Opened(tuple(WrappedDek(one, one.dek) for one in chosen), None, more)
-            case EmergencyRecords():
+            case PersonalRecords():
                 return Opened(records=_read(chosen, ground.sealed, patient=claim.patient or ""))
 
     def _wrapper(self, ground: JobRelease, public_key: bytes) -> PartWrapper:

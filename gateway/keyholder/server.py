@@ -39,6 +39,9 @@ ROLES: Mapping[str, frozenset[str]] = {
             "end_emergency",
             "emergency_index",
             "read_emergency",
+            "own_copy",
+            "own_copy_index",
+            "read_own_copy",
         }
     ),
     "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings", "access_told"}),
@@ -301,9 +304,23 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {"chunks": [{**_described(one), "count": one.count} for one in found]}
 
     def read_emergency(params: Params) -> Json:
-        sealed = {row.id("chunk"): row.blob("sealed") for row in params.each("chunks")}
-        records = service.read_emergency(access=params.id("access"), sealed=sealed)
-        return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
+        return _records(service.read_emergency(access=params.id("access"), sealed=_sealed(params)))
+
+    def own_copy(params: Params) -> Json:
+        voucher = params.optional_json("voucher")
+        return service.own_copy(
+            access=params.id("access"),
+            patient=params.id("patient"),
+            expires=params.number("expires"),
+            voucher=None if voucher is None else Assertion.from_json(voucher),
+        )
+
+    def own_copy_index(params: Params) -> Json:
+        found = service.own_copy_index(access=params.id("access"))
+        return {"chunks": [{**_described(one), "count": one.count} for one in found]}
+
+    def read_own_copy(params: Params) -> Json:
+        return _records(service.read_own_copy(access=params.id("access"), sealed=_sealed(params)))
 
     def access_told(params: Params) -> Json:
         return service.access_told(access=params.id("access"))
@@ -345,6 +362,9 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "end_emergency": end_emergency,
         "emergency_index": emergency_index,
         "read_emergency": read_emergency,
+        "own_copy": own_copy,
+        "own_copy_index": own_copy_index,
+        "read_own_copy": read_own_copy,
         "access_told": access_told,
     }
 
@@ -358,6 +378,14 @@ def _grant(params: Params) -> Json:
         "signature": params.optional_json("signature"),
         "signature_required": params.flag("signature_required"),
     }
+
+
+def _sealed(params: Params) -> dict[str, bytes]:
+    return {row.id("chunk"): row.blob("sealed") for row in params.each("chunks")}
+
+
+def _records(records: Mapping[str, bytes]) -> Json:
+    return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
 
 
 def _access(params: Params) -> Json:

@@ -9,17 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.keyholder.clock import KeptClock
+from gateway.keyholder.copies import Copies
 from gateway.keyholder.doors import Doors, openings_json
 from gateway.keyholder.emergencies import Emergencies
 from gateway.keyholder.opening import (
     DELTA_SECONDS,
     LEASE_SECONDS,
     DeliveredOutput,
-    EmergencyRecords,
     JobRelease,
     Opened,
     Opener,
     PersonalAccess,
+    PersonalRecords,
 )
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
@@ -29,11 +30,13 @@ from ledger.contract import canonical, times
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, OutcomeUnknown, RefusedTransition, SendError
+from ledger.webauthn import Assertion
 
 
 class Service:
     """One keyholder at work. `clock` gives seconds since 1970 UTC; `origin` is where patients sign;
-    `emergencies` how many may begin within an hour; see Opener for the rest."""
+    `emergencies` how many may begin within an hour, `copies` how many that no patient signed for; see Opener
+    for the rest."""
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Service:
         lease: int = LEASE_SECONDS,
         origin: str = "",
         emergencies: int = 0,
+        copies: int = 0,
     ) -> None:
         self._store, self._ledger, self._clock = store, ledger, clock
         kept_clock = KeptClock(store, clock)
@@ -61,6 +65,7 @@ class Service:
             delta=delta,
             lease=lease,
         )
+        self._copies = Copies(store, self.signing, clock=kept_clock, per_hour=copies)
         self._emergencies = Emergencies(store, clock=kept_clock, per_hour=emergencies)
         self._doors = Doors(store, ledger, self._opener.reader, signing=self.signing, clock=kept_clock)
 
@@ -331,7 +336,30 @@ class Service:
         return self._emergencies.headers(access)
 
     def read_emergency(self, *, access: str, sealed: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        return self._opener.open_sealed(EmergencyRecords(access, sealed)).records
+        return self._opener.open_sealed(PersonalRecords(access, "emergency", sealed)).records
+
+    def own_copy(self, *, access: str, patient: str, expires: int, voucher: Assertion | None) -> Json:
+        """Begin a patient's own copy, signed for where a passkey of hers is known (copies.py).
+
+        Raises RefusedTransition, SignatureRefused.
+        """
+        return self.personal_access(
+            "subject",
+            access=access,
+            patient=patient,
+            details={"signed_by": None if voucher is None else voucher.credential},
+            expires=expires,
+            check=lambda: self._copies.check_may_begin(
+                access, patient=patient, expires=expires, voucher=voucher
+            ),
+        )
+
+    def own_copy_index(self, *, access: str) -> list[Header]:
+        """What there is for the copy: headers are read, no record is. Raises AccessDenied."""
+        return self._copies.headers(access)
+
+    def read_own_copy(self, *, access: str, sealed: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        return self._opener.open_sealed(PersonalRecords(access, "subject", sealed)).records
 
     def access_told(self, *, access: str) -> Json:
         """What was asked for under this id, for whoever tells the patient. Raises RefusedTransition."""

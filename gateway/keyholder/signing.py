@@ -237,6 +237,10 @@ class Signing:
         passkey = self._passkey(opening.patient, opening.signature["credential"])
         return {**opening.signature, "public_key_b64": to_b64(passkey.public_key)}
 
+    def check_voucher(self, voucher: Assertion, patient: str, challenge: bytes) -> None:
+        """That a passkey of the patient's that signs now signed `challenge`. Raises SignatureRefused."""
+        self._check(voucher, patient, challenge, at=int(self._clock()))
+
     def _check(
         self, assertion: Assertion, patient: str, challenge: bytes, *, at: int, origin: str | None = None
     ) -> None:

@@ -454,9 +454,9 @@ class Store:
         patient, sealed = self._one("SELECT patient, details FROM accesses WHERE access = ?", access)
         return dict(orjson.loads(unseal(self.patient_key(patient), sealed, _access_aad(patient, access))))
 
-    def emergencies(self, *, at: int) -> int:
-        """How many emergencies have not run out by then, ended ones too."""
-        row = self._one("SELECT COUNT(*) FROM accesses WHERE kind = 'emergency' AND expires > ?", at)
+    def begun(self, kind: str, *, at: int) -> int:
+        """How many accesses of this kind have not run out by then, ended ones too."""
+        row = self._one("SELECT COUNT(*) FROM accesses WHERE kind = ? AND expires > ?", kind, at)
         return int(row[0])
 
     # Heights

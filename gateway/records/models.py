@@ -33,6 +33,33 @@ class Chunk(models.Model):
         return f"chunk of {len(self.blob)} bytes"
 
 
+class OwnCopy(models.Model):
+    """A copy of her own records that a patient asked for. Its id is the access's on the ledger.
+
+    The ledger and the keyholder's log of openings are the truth; this row is what pages show of it.
+    """
+
+    class State(models.TextChoices):
+        ASKED = "asked"  # told to the patient and not yet known to be on the ledger: nothing opens
+        RECORDED = "recorded"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="own_copies")
+    state = models.CharField(max_length=10, choices=State, default=State.ASKED)
+    # Her passkey's assertion, where the keyholder wants one.
+    voucher = models.JSONField(null=True)
+    tx_id = models.CharField(max_length=64, blank=True)
+    asked_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "own copies"
+        indexes = [models.Index(fields=["patient", "-asked_at"], name="own_copies_of_patient")]
+
+    def __str__(self) -> str:
+        return f"own copy {self.state}"
+
+
 class ResourceVersion(models.Model):
     """One version of one resource that is already sealed: a keyed digest, which says nothing by itself."""
 

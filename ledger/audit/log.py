@@ -126,7 +126,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "client.keys_changed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
     "access.emergency": _ACCESS,
-    "access.subject": _ACCESS,
+    "access.subject": _ACCESS,  # code: asked, committed, opened
     "emergency.read": _ACCESS,
     "emergency.ended": _ACCESS,
     "emergency.reviewed": _ACCESS,  # `code`: justified or not_justified
