@@ -1,4 +1,4 @@
-"""Which computer programs used my records: each version of each, how often, and what became of the results."""
+"""Which computer programs used my records: each version, how often, and what became of the results."""
 
 from django.db.models import Count, Max, Min, Q
 from django.http import HttpRequest, HttpResponse
