@@ -17,7 +17,7 @@ from consent.models import ConsentRequest, Notice, Patient, Progress, Requester
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
 
-State = ConsentRequest.State
+State, Action = ConsentRequest.State, ConsentRequest.Action
 # What is still open, and the requester may take back.
 OPEN = (State.REVIEW, State.SENT_BACK, State.PENDING)
 RELAY = Actor.system("relay")
@@ -42,18 +42,21 @@ def ask(
     sensitive: Sequence[str] = (),
     who_sees: str = "",
     what_can_go_wrong: str = "",
+    action: str = Action.USE,
     signature_required: bool = False,
     by: Actor | None = None,
 ) -> ConsentRequest:
     """Put one question to one patient; a reviewer reads it first, unless AUTO_APPROVE is set.
 
-    `model` is the digest of the AI model, `purpose` a v3-ActReason code, `use` DUO codes, `kinds` FHIR
+    `model` is the digest of the AI model; where the `action` is to disclose, a copy of the records leaves
+    de-identified, and no model is named. `purpose` a v3-ActReason code, `use` DUO codes, `kinds` FHIR
     resource types, `sensitive` v3-ActCode sensitivity codes. The texts are what the patient reads: at most
     20 words in a sentence. With `signature_required` only a yes that she signs with a passkey counts. `by`
     defaults to the requester as an AI client. Raises InvalidInput, RefusedTransition (`not_linked`).
     """
     today = timezone.localdate()
-    _check_question(model, purpose, use, kinds, sensitive)
+    _check_action(action, model)
+    _check_question(purpose, use, kinds, sensitive)
     for text in (what_for, who_sees, what_can_go_wrong):
         if explanation.longest_sentence(text) > explanation.LONGEST_SENTENCE:
             raise InvalidInput(
@@ -71,6 +74,7 @@ def ask(
         requester=requester,
         patient=patient,
         notice=notice,
+        action=action,
         model=model,
         purpose=purpose,
         use=sorted(set(use)),
@@ -138,11 +142,17 @@ def settle(
         Progress.objects.filter(request=request).delete()
 
 
-def _check_question(
-    model: str, purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]
-) -> None:
-    if len(model) != 64 or set(model) - set("0123456789abcdef"):
+def _check_action(action: str, model: str) -> None:
+    if action not in Action.values:
+        raise InvalidInput("A question is about using records here, or about a copy of them.", code="action")
+    if action == Action.DISCLOSE:
+        if model:
+            raise InvalidInput("A copy of records is for no model: leave it out.", code="model")
+    elif len(model) != 64 or set(model) - set("0123456789abcdef"):
         raise InvalidInput("The AI model is named by its SHA-256 digest in lower-case hex.", code="model")
+
+
+def _check_question(purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]) -> None:
     if purpose not in explanation.PURPOSES:
         raise InvalidInput("The purpose is not a v3-ActReason code that we know.", code="purpose")
     if set(use) - explanation.USES:
@@ -163,6 +173,6 @@ def record_act(kind: str, actor: Actor, request: ConsentRequest, **details: Any)
         request=request.id,
         requester=str(request.requester_id),
         purpose=request.purpose,
-        model=request.model,
+        model=request.model or None,
         **{"notice": request.notice.digest, **details},
     )

@@ -39,13 +39,14 @@ def build_consent(
     """FHIR R4 Consent (status active) that permits what was chosen, and nothing else.
 
     The provision holds for the requester as information recipient (IRCP), for the purpose and the uses of
-    the question, for the AI model with this digest, from its own moment to `ends`, for the resource types
-    `kinds`. Records labelled with a sensitivity code are covered only where that code is in `sensitive`.
-    `verification` says whether the patient signs it with a passkey; the signature itself stands beside it.
+    the question, to use the records with the AI model of this digest or to disclose a copy of them, from its
+    own moment to `ends`, for the resource types `kinds`. Records labelled with a sensitivity code are covered
+    only where that code is in `sensitive`. `verification` says whether the patient signs it with a passkey;
+    the signature itself stands beside it.
     """
     provision = {
         "type": "permit",
-        "extension": [{"url": AI_MODEL, "valueString": request.model}],
+        **({"extension": [{"url": AI_MODEL, "valueString": request.model}]} if request.model else {}),
         "period": {"start": _instant(drafted.at), "end": _instant(ends)},
         "actor": [
             {
@@ -53,7 +54,7 @@ def build_consent(
                 "reference": {"reference": request.requester.reference},
             }
         ],
-        "action": [{"coding": [_coding(CONSENT_ACTION, "use")]}],
+        "action": [{"coding": [_coding(CONSENT_ACTION, request.action)]}],
         "securityLabel": _labels(sensitive),
         "purpose": [
             _coding(purposes.SYSTEM, request.purpose),

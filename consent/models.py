@@ -141,11 +141,16 @@ class ConsentRequest(models.Model):
         WITHDRAWN = "withdrawn"
         EXPIRED = "expired"
 
+    class Action(models.TextChoices):
+        USE = "use"  # a computer program uses the records here
+        DISCLOSE = "disclose"  # a copy of the records leaves, de-identified
+
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="requests")
+    action = models.CharField(max_length=8, choices=Action, default=Action.USE)
     patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="requests")
     notice = models.ForeignKey(Notice, on_delete=models.PROTECT, related_name="+")
-    model = models.CharField(max_length=64, help_text="digest of the AI model")
+    model = models.CharField(max_length=64, blank=True, help_text="digest; a copy is for no model")
     purpose = models.CharField(max_length=20, help_text="v3-ActReason code")
     use = models.JSONField(default=list, help_text="DUO codes")
     kinds = models.JSONField(default=list, help_text="FHIR resource types asked for")

@@ -16,6 +16,7 @@ from django.db import close_old_connections
 from consent import services as consents
 from consent.models import Consent
 from gateway.accounts import letters
+from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
 from gateway.emergency import services as emergencies
@@ -127,6 +128,7 @@ class Relay:
     def _recover(self, ledger: Ledger) -> None:
         jobs.recover()
         jobs.drop_old_results()
+        exports.drop_old()
         consents.expire_requests()
 
     def _send_letters(self, ledger: Ledger) -> None:

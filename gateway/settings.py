@@ -303,6 +303,7 @@ JOB_LEASE_SECONDS = 60
 # What one AI company may have under way, and ask of the API; and how long sealed results are kept.
 JOBS_AT_ONCE = int(os.environ.get("GATEWAY_JOBS_AT_ONCE", "50"))
 RESULT_DAYS = int(os.environ.get("GATEWAY_RESULT_DAYS", "30"))
+EXPORT_HOURS = int(os.environ.get("GATEWAY_EXPORT_HOURS", "24"))
 # No job is released when the relay has not stood at the ledger's end for so long; None: not asked (tests).
 REPLAY_SECONDS: int | None = 60
 

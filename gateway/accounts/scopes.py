@@ -93,10 +93,11 @@ def _system(text: str) -> SystemScope:
     if kind != "*" and kind not in RESOURCE_TYPES:
         raise InvalidInput("A scope names a resource type that FHIR R4 does not have.", code="scope")
     wanted = frozenset(READ + SEARCH if actions == "read" else actions)
-    return SystemScope(kind, wanted, _filter(query) if query else [])
+    return SystemScope(kind, wanted, read_filter(query) if query else [])
 
 
-def _filter(query: str) -> Filter:
+def read_filter(query: str) -> Filter:
+    """`category=system|code&…` as a filter. Raises InvalidInput (`scope`)."""
     try:
         pairs = parse_qsl(query, strict_parsing=True, errors="strict", max_num_fields=5)
     except (ValueError, UnicodeError):

@@ -5,7 +5,7 @@
 It speaks the frames of pipes.py. It says `{key, unenforced}` first: its X25519 public key, which dies
 with it, and what this system does not enforce. Then it answers each frame with `{}` or `{"error": code}`:
 
-    {"start": {model, index_date, job, attempt, part, output_key}}      hex, YYYY-MM-DD, numbers
+    {"start": {model or export, index_date, job, attempt, part, output_key}}   hex, YYYY-MM-DD, numbers
     {"subject": {subject, patient, rules}}                              begins a subject, forgets the last
     {"chunk": {chunk, version, resource_type, labels, wrapped_b64, blob_b64}}
     {"finish": {}}   answers `{"sealed_b64"}`: the result of the subject, sealed to the keyholder
@@ -17,9 +17,12 @@ import hashlib
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.analysis import sandbox
+
+if TYPE_CHECKING:
+    from gateway.analysis.catalogue.model import Model
 
 
 def main() -> int:
@@ -69,13 +72,14 @@ class Child:
 
     def start(self, given: dict[str, Any]) -> dict[str, Any]:
         from gateway.analysis.catalogue import find
+        from gateway.analysis.exporting import Export
         from gateway.keyholder.envelope import PartUnwrapper
 
         self.job, self.attempt, self.part = given["job"], given["attempt"], given["part"]
         self.output_key = bytes.fromhex(given["output_key"])
         self.index_date = date.fromisoformat(given["index_date"])
         # By digest: a worker whose code differs from the released model's finds none here.
-        self.model = find(given["model"])
+        self.work = Export(given["export"]) if "export" in given else find(given["model"])
         self.unwrapper = PartUnwrapper(self.private_key, job=self.job, attempt=self.attempt, part=self.part)
         return {}
 
@@ -84,12 +88,12 @@ class Child:
         return {}
 
     def take(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Open one chunk and keep of it what the model reads and the rules permit."""
+        """Open one chunk and keep of it what the work reads and the rules permit."""
         from gateway.keyholder.envelope import open_chunk
         from ledger.rpc import from_b64
 
         subject = self._current()
-        if given["resource_type"] not in self.model.reads:
+        if given["resource_type"] not in self.work.reads:
             return {}
         chunk, version = given["chunk"], given["version"]
         key = self.unwrapper.unwrap(
@@ -102,21 +106,35 @@ class Child:
         return {}
 
     def finish(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Score, write the FHIR result, seal it, forget the subject."""
+        """Compute the result, seal it, forget the subject."""
+        from gateway.analysis.exporting import Export
+        from gateway.keyholder.envelope import seal_output
+        from ledger.rpc import to_b64
+
+        subject, work = self._current(), self.work
+        if isinstance(work, Export):
+            output = work.lines(subject.patient, subject.resources)
+        else:
+            output = self.assess(subject, work)
+        self.subject = None
+        sealed = seal_output(
+            self.output_key, output, job=self.job, attempt=self.attempt, subjects=[subject.id]
+        )
+        return {"sealed_b64": to_b64(sealed)}
+
+    def assess(self, subject: "Subject", model: "Model") -> bytes:
+        """The model's result as a FHIR Bundle."""
         import orjson
 
         from gateway.analysis.catalogue.evidence import Evidence
         from gateway.analysis.fhir import result_bundle
-        from gateway.keyholder.envelope import seal_output
-        from ledger.rpc import to_b64
 
-        subject = self._current()
-        evidence = Evidence(tuple(subject.resources), subject.complete(self.model.reads))
-        found = self.model.features(evidence, index_date=self.index_date)
+        evidence = Evidence(tuple(subject.resources), subject.complete(model.reads))
+        found = model.features(evidence, index_date=self.index_date)
         bundle = result_bundle(
-            model=self.model,
+            model=model,
             found=found,
-            score=self.model.assess(found),
+            score=model.assess(found),
             digests=evidence.digests(),
             job=self.job,
             attempt=self.attempt,
@@ -124,11 +142,7 @@ class Child:
             index_date=self.index_date,
             now=datetime.now(UTC),
         )
-        self.subject = None
-        sealed = seal_output(
-            self.output_key, orjson.dumps(bundle), job=self.job, attempt=self.attempt, subjects=[subject.id]
-        )
-        return {"sealed_b64": to_b64(sealed)}
+        return orjson.dumps(bundle)
 
     def _current(self) -> "Subject":
         if self.subject is None:

@@ -27,6 +27,7 @@ CODES = frozenset(
         "invalid_input",
         "malformed_id",
         "malformed_key",
+        "piece_too_large",
         "unknown_model",
     }
 )

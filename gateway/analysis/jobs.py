@@ -209,5 +209,5 @@ def details(job: Job) -> dict[str, Any]:
         "job": job.id,
         "requester": str(job.requester_id),
         "purpose": job.purpose,
-        "model": job.model,
+        "model": job.model or None,
     }

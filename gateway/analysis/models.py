@@ -1,5 +1,7 @@
 """AI models, jobs and their sealed outputs. The table is the truth about a job, never the broker."""
 
+import secrets
+
 from django.db import models
 
 from consent.models import ConsentRequest, Patient, Requester, random_id
@@ -48,9 +50,18 @@ class Job(models.Model):
     SETTLED = (State.DONE, State.DENIED, State.STOPPED, State.FAILED, State.CANCELLED)
     UNDER_WAY = (State.RELEASING, State.RUNNING, State.DELIVERING)
 
+    class Kind(models.TextChoices):
+        ANALYSE = "analyse"  # the code comes to the records; only results leave
+        EXPORT = "export"  # de-identified records leave
+
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="jobs")
-    model = models.CharField(max_length=64)
+    kind = models.CharField(max_length=8, choices=Kind, default=Kind.ANALYSE)
+    model = models.CharField(max_length=64, blank=True, help_text="digest; an export has none")
+    # Of an export: types, since, filters, and the address with which it was asked for.
+    spec = models.JSONField(default=dict, blank=True)
+    # Its results were deleted at the client's wish: there is nothing at its address any more.
+    discarded_at = models.DateTimeField(null=True)
     purpose = models.CharField(max_length=20)
     use = models.JSONField(default=list)
     index_date = models.DateField()
@@ -143,3 +154,17 @@ class Output(models.Model):
 
     def __str__(self) -> str:
         return "sealed output"
+
+
+def random_key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+class ExportKey(models.Model):
+    """Names patients and moves dates for one recipient: what two of them hold cannot be put together."""
+
+    requester = models.OneToOneField(Requester, on_delete=models.CASCADE, related_name="+")
+    key = models.BinaryField(default=random_key)
+
+    def __str__(self) -> str:
+        return "export key"

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from consent import news
-from gateway.analysis import jobs
+from gateway.analysis import exports, jobs
 from gateway.analysis.children import JobChild
 from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
 from gateway.analysis.models import Attempt, Job, JobSubject, Output
@@ -98,7 +98,7 @@ class _Run:
             child.call(
                 "start",
                 {
-                    "model": self.job.model,
+                    **self.work(),
                     "index_date": self.job.index_date.isoformat(),
                     "job": self.job.id,
                     "attempt": attempt.number,
@@ -110,6 +110,11 @@ class _Run:
                 self.compute(attempt, child, subject)
         if self.begin_delivery():
             self.deliver(attempt)
+
+    def work(self) -> dict[str, Any]:
+        if self.job.kind == Job.Kind.EXPORT:
+            return {"export": exports.given_to_child(self.job)}
+        return {"model": self.job.model}
 
     # The first door
 

@@ -178,22 +178,47 @@ def submit(
     `index_date` (default today) is the day that the records are read for. Raises InvalidInput,
     RefusedTransition (`suspended`), QuotaReached.
     """
-    if requester.suspended_at:
-        raise RefusedTransition("The hospital takes no jobs from you now. Ask it why.", code="suspended")
     wanted = list(dict.fromkeys(subjects))
     today = timezone.localdate()
     index_date = index_date or today
     _check_job(model, purpose, use, wanted)
     if index_date > today:
         raise InvalidInput("The index date lies in the future.", code="index_date")
+    return _take(
+        Job(requester=requester, model=model, purpose=purpose, use=sorted(set(use)), index_date=index_date),
+        wanted,
+    )
+
+
+@transaction.atomic
+def submit_export(
+    *, requester: Requester, purpose: str, use: Sequence[str], subjects: Sequence[str], spec: Json
+) -> Job:
+    """Take an export, of a `spec` as exports.py makes it. Raises as `submit` does."""
+    _check_subjects(subjects)
+    return _take(
+        Job(
+            requester=requester,
+            kind=Job.Kind.EXPORT,
+            purpose=purpose,
+            use=sorted(set(use)),
+            index_date=timezone.localdate(),
+            spec=spec,
+        ),
+        subjects,
+    )
+
+
+def _take(job: Job, wanted: Sequence[str]) -> Job:
+    requester = job.requester
+    if requester.suspended_at:
+        raise RefusedTransition("The hospital takes no jobs from you now. Ask it why.", code="suspended")
     under_way = Job.objects.filter(requester=requester).exclude(state__in=Job.SETTLED)
     if under_way.count() >= settings.JOBS_AT_ONCE:
         raise QuotaReached(
             f"{settings.JOBS_AT_ONCE} jobs of yours are under way, the most. Wait for one, or cancel one."
         )
-    job = Job.objects.create(
-        requester=requester, model=model, purpose=purpose, use=sorted(set(use)), index_date=index_date
-    )
+    job.save(force_insert=True)
     own = {each.id: each for each in ConsentRequest.objects.filter(requester=requester, id__in=wanted)}
     JobSubject.objects.bulk_create(_subject(job, n, id, own.get(id)) for n, id in enumerate(wanted))
     record(kind="job.queued", actor=Actor.client(requester.pk), subjects=len(wanted), **details(job))
@@ -209,6 +234,10 @@ def _check_job(model: str, purpose: str, use: Sequence[str], subjects: Sequence[
         raise InvalidInput("This purpose is not a v3-ActReason code.", code="unknown_purpose")
     if len(use) > 20 or not all(isinstance(code, str) and 0 < len(code) <= 40 for code in use):
         raise InvalidInput("Give at most 20 DUO codes.", code="unknown_use")
+    _check_subjects(subjects)
+
+
+def _check_subjects(subjects: Sequence[str]) -> None:
     if not 1 <= len(subjects) <= MOST_SUBJECTS:
         raise InvalidInput(f"Name 1 to {MOST_SUBJECTS} consent requests.", code="subjects")
     if not all(isinstance(id, str) and 0 < len(id) <= 64 for id in subjects):
@@ -240,13 +269,18 @@ def cancel(*, job: Job, requester: Requester) -> None:
 
 
 def request_of(job: Job) -> Json:
-    """The request that the contract decides on (docs/architecture.md, "The request")."""
+    """The request that the contract decides on (docs/architecture.md, "The request").
+
+    An export discloses, and names no model: what a consent permits to a model it does not permit to leave.
+    """
+    exports = job.kind == Job.Kind.EXPORT
+    reads = job.spec["types"] if exports else sorted(find(job.model).reads)
     return {
-        "action": "use",
-        "model": job.model,
+        "action": "disclose" if exports else "use",
+        "model": None if exports else job.model,
         "purpose": job.purpose,
         "recipient": job.requester.reference,
-        "resources": [{"codes": None, "type": each} for each in sorted(find(job.model).reads)],
+        "resources": [{"codes": None, "type": each} for each in reads],
         "use": sorted(job.use),
         "version": 1,
     }
@@ -312,6 +346,7 @@ def client_brief(job: Job) -> dict[str, Any]:
     state = CLIENT_STATES[State(job.state)]
     return {
         "id": job.id,
+        "kind": job.kind,
         "state": state,
         "code": job.error_code if state in ("queued", "failed") else "",
         "model": job.model,
@@ -326,13 +361,16 @@ def client_brief(job: Job) -> dict[str, Any]:
 def results_until(job: Job) -> datetime:
     """Until when the results of a settled job are kept. What a consent ends before that, it ends."""
     assert job.settled_at is not None
+    if job.kind == Job.Kind.EXPORT:
+        return job.settled_at + timedelta(hours=settings.EXPORT_HOURS)
     return job.settled_at + timedelta(days=settings.RESULT_DAYS)
 
 
 def drop_old_results() -> int:
     """Delete the sealed results whose time is over; the relay calls this. Returns how many."""
     over = timezone.now() - timedelta(days=settings.RESULT_DAYS)
-    return Output.objects.filter(subject__job__settled_at__lt=over).delete()[0]
+    results = Output.objects.filter(subject__job__kind=Job.Kind.ANALYSE)
+    return results.filter(subject__job__settled_at__lt=over).delete()[0]
 
 
 def progress(job: Job) -> tuple[int, int]:
@@ -362,6 +400,7 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
     """
     kept = job.settled_at is not None and timezone.now() < results_until(job)
     own = job.requester_id == requester.pk and job.state in Job.SETTLED and kept
+    own = own and job.kind == Job.Kind.ANALYSE
     output = (
         Output.objects.select_related("subject__patient", "subject__request")
         .filter(subject__job=job, subject_id=subject, subject__state=JobSubject.State.DELIVERED)
@@ -371,6 +410,20 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
     if not own or output is None:
         raise AccessDenied("There is no result for you.", code="not_available")
     keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
+    opened = open_delivered(job=job, output=output, keyholder=keyholder)
+    # A consent for one time only has now had it: what it gave is read, nothing more comes.
+    if output.subject.consent:
+        consents.use_up(
+            consents=[output.subject.consent], stop_now=lambda consent: keyholder.stop(consent=consent)
+        )
+    return opened
+
+
+def open_delivered(*, job: Job, output: Output, keyholder: Keyholder) -> bytes:
+    """One delivered output in clear, opened by the keyholder after a fresh look at the ledger, and logged.
+
+    Raises AccessDenied (`not_available`), KeyholderUnavailable, LedgerError.
+    """
     try:
         opened = keyholder.open_output(job=job.id, digest=output.digest, sealed=bytes(output.sealed))
     except AccessDenied:
@@ -378,17 +431,12 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
     with transaction.atomic():
         record(
             kind="result.read",
-            actor=Actor.client(requester.pk),
+            actor=Actor.client(job.requester_id),
             subject=output.subject.patient.pseudonym if output.subject.patient else "",
-            subject_id=subject,
+            subject_id=output.subject_id,
             request=output.subject.request_id,
             consent=output.subject.consent or None,
             output=output.digest,
             **details(job),
-        )
-    # A consent for one time only has now had it: what it gave is read, nothing more comes.
-    if output.subject.consent:
-        consents.use_up(
-            consents=[output.subject.consent], stop_now=lambda consent: keyholder.stop(consent=consent)
         )
     return opened

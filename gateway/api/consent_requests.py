@@ -46,16 +46,11 @@ class ConsentRequests(APIView):
         return once(request, lambda requester: self._ask(requester, dict(question.validated_data)))
 
     def _ask(self, requester: Requester, question: dict[str, Any]) -> Response:
-        model = AIModel.objects.filter(
-            digest=question["model"], provider=requester, state=AIModel.State.APPROVED
-        ).first()
-        if model is None:
-            raise InvalidInput(
-                "This model is not registered and approved for you.", code="model_not_approved"
-            )
-        if model.tested_people:
-            tested = error_sentence(people=model.tested_people, wrong=model.tested_wrong or 0)
-            question["what_can_go_wrong"] = f"{tested}\n{question['what_can_go_wrong']}"
+        if question.pop("kind") == "export":
+            question["action"] = ConsentRequest.Action.DISCLOSE
+            question.setdefault("model", "")
+        else:
+            question["what_can_go_wrong"] = self._with_test(requester, question)
         patient = referrals.redeem(code=question.pop("referral_code"), requester=requester)
         if patient is None:
             raise NotAvailable
@@ -65,6 +60,20 @@ class ConsentRequests(APIView):
             status=201,
             headers={"Location": f"/api/v1/consent-requests/{asked.id}"},
         )
+
+    def _with_test(self, requester: Requester, question: dict[str, Any]) -> str:
+        """What can go wrong, after what the hospital's own test of the model found. Raises InvalidInput."""
+        model = AIModel.objects.filter(
+            digest=question.get("model", ""), provider=requester, state=AIModel.State.APPROVED
+        ).first()
+        if model is None:
+            raise InvalidInput(
+                "This model is not registered and approved for you.", code="model_not_approved"
+            )
+        said = str(question["what_can_go_wrong"])
+        if not model.tested_people:
+            return said
+        return f"{error_sentence(people=model.tested_people, wrong=model.tested_wrong or 0)}\n{said}"
 
 
 class ConsentRequestDetail(APIView):

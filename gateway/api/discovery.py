@@ -8,7 +8,8 @@ from django.views.decorators.http import require_safe
 
 from gateway.accounts.key_sets import ALGORITHMS
 from gateway.accounts.oauth import token_address
-from gateway.accounts.scopes import OURS
+from gateway.accounts.scopes import OURS, PARAMETERS
+from gateway.analysis.deidentify import RULES
 
 FHIR_JSON = "application/fhir+json"
 
@@ -63,5 +64,37 @@ def capability_statement() -> dict[str, Any]:
         "implementation": {"description": settings.CUSTODIAN, "url": f"{base()}/fhir"},
         "fhirVersion": "4.0.1",
         "format": ["json", FHIR_JSON],
-        "rest": [{"mode": "server", "security": {"extension": [uris], "service": [service]}}],
+        "instantiates": ["http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {"extension": [uris], "service": [service]},
+                "resource": [*(_resource(kind) for kind in sorted(RULES)), _group()],
+                "operation": [_export("export")],
+            }
+        ],
+    }
+
+
+def _resource(kind: str) -> dict[str, Any]:
+    searches = [{"name": name, "type": "token"} for name in sorted(PARAMETERS)]
+    return {
+        "type": kind,
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "searchParam": [{"name": "patient", "type": "reference"}, *searches],
+    }
+
+
+def _group() -> dict[str, Any]:
+    return {
+        "type": "Group",
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "operation": [_export("group-export")],
+    }
+
+
+def _export(name: str) -> dict[str, Any]:
+    return {
+        "name": "export",
+        "definition": f"http://hl7.org/fhir/uv/bulkdata/OperationDefinition/{name}",
     }

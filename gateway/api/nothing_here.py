@@ -6,6 +6,7 @@ from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from gateway.api.fhir.access import FHIRView
 from gateway.api.problems import NotAvailable
 
 
@@ -19,4 +20,12 @@ class NothingHere(APIView):
         super().initial(request, *args, **kwargs)
         if request.auth is None:
             raise NotAuthenticated
+        raise NotAvailable
+
+
+class NoFHIR(FHIRView):
+    """Every other address of the FHIR side."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
         raise NotAvailable

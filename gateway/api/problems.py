@@ -2,7 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -12,34 +13,14 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from gateway.api.codes import CODES
+from gateway.api.fhir.access import FHIRView
 from ledger.errors import AccessDenied, GatewayError
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
-# What an AI client is told for each code; `docs/api.md` has a paragraph for each.
-TITLES = {
-    "invalid_input": "The request is not valid",
-    "malformed": "The body is not readable",
-    "unauthenticated": "Sign in first",
-    "forbidden": "Your client may not do this",
-    "not_available": "Not available",
-    "not_found": "There is no such page",
-    "method_not_allowed": "This address does not take that method",
-    "not_acceptable": "This address answers with JSON only",
-    "unsupported_media_type": "Send application/json",
-    "too_many_requests": "Too many requests",
-    "too_many_jobs": "Too many jobs under way",
-    "no_stream_free": "No event stream is free",
-    "refused": "The state does not allow this",
-    "idempotency_key_missing": "Send an Idempotency-Key",
-    "idempotency_key_reused": "That Idempotency-Key was used for another request",
-    "ledger_unavailable": "The ledger cannot be reached",
-    "database_unavailable": "The database cannot be written to or reached",
-    "keyholder_unavailable": "The records cannot be opened now",
-    "error": "Something went wrong here",
-}
 # The title of a code that has none of its own, by its status: what was sent is at fault, not this server.
 TITLE_OF_STATUS = {400: "invalid_input", 403: "forbidden", 404: "not_available", 409: "refused"}
 DRF_CODES = {
@@ -73,13 +54,17 @@ def problem(
     detail: str,
     errors: Any = None,
     headers: Mapping[str, str] | None = None,
+    fhir: bool = False,
 ) -> Response:
-    """One problem response; `request_id` also stands in our log, with the code and nothing else."""
+    """One problem response, as an OperationOutcome where FHIR is spoken.
+
+    `request_id` also stands in our log, with the code and nothing else.
+    """
     request_id = secrets.token_hex(8)
     log.info("problem %s %s %s", status, code, request_id)
     body = {
-        "type": f"{settings.PUBLIC_URL}/api/v1/problems#{code}",
-        "title": TITLES.get(code) or TITLES[TITLE_OF_STATUS.get(status, "error")],
+        "type": f"{settings.PUBLIC_URL.rstrip('/')}/developers/errors/{code}",
+        "title": (CODES.get(code) or CODES[TITLE_OF_STATUS.get(status, "error")]).title,
         "status": status,
         "code": code,
         "detail": detail,
@@ -87,32 +72,71 @@ def problem(
     }
     if errors is not None:
         body["errors"] = errors
+    if fhir:
+        return Response(outcome(body), status=status, headers=dict(headers or {}))
     return Response(body, status=status, content_type=CONTENT_TYPE, headers=dict(headers or {}))
+
+
+# The issue types of FHIR (value set issue-type) that say the same as a status.
+ISSUES = {
+    400: "invalid",
+    401: "login",
+    403: "forbidden",
+    404: "not-found",
+    405: "not-supported",
+    409: "conflict",
+    429: "throttled",
+    503: "transient",
+}
+
+
+def outcome(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The same problem as a FHIR OperationOutcome, with the same code."""
+    return {
+        "resourceType": "OperationOutcome",
+        "issue": [
+            {
+                "severity": "error",
+                "code": ISSUES.get(body["status"], "exception"),
+                "details": {
+                    "coding": [
+                        {
+                            "system": f"{settings.PUBLIC_URL.rstrip('/')}/developers/errors",
+                            "code": body["code"],
+                        }
+                    ],
+                    "text": body["title"],
+                },
+                "diagnostics": f"{body['detail']} Request {body['request_id']}.",
+            }
+        ],
+    }
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """The one place where an exception becomes an answer. What it does not know is a 500 without words."""
     set_rollback()
+    answer = partial(problem, fhir=isinstance(context.get("view"), FHIRView))
     if isinstance(error, AccessDenied | Http404):
         error = NotAvailable()
     if isinstance(error, exceptions.APIException):
-        return _of_framework(error)
+        return _of_framework(error, answer)
     if isinstance(error, GatewayError):
         headers = {"Retry-After": "10"} if error.status in (429, 503) else None
-        return problem(code=error.code, status=error.status, detail=error.message, headers=headers)
+        return answer(code=error.code, status=error.status, detail=error.message, headers=headers)
     log.error("unhandled %s", type(error).__name__)
     if isinstance(error, OperationalError | InterfaceError):
-        return problem(
+        return answer(
             code="database_unavailable",
             status=503,
             detail="Nothing was written. Send the same request again in a few minutes, with the same key.",
         )
-    return problem(
+    return answer(
         code="error", status=500, detail="The failure is logged. Try again, or tell us the request id."
     )
 
 
-def _of_framework(error: exceptions.APIException) -> Response:
+def _of_framework(error: exceptions.APIException, answer: Callable[..., Response]) -> Response:
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
@@ -123,4 +147,4 @@ def _of_framework(error: exceptions.APIException) -> Response:
         detail, errors = "Some values are missing or wrong; `errors` says which.", error.detail
     else:
         detail, errors = str(error.detail), None
-    return problem(code=code, status=error.status_code, detail=detail, errors=errors, headers=headers)
+    return answer(code=code, status=error.status_code, detail=detail, errors=errors, headers=headers)

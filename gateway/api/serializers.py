@@ -21,7 +21,14 @@ class Strict(serializers.Serializer[Any]):
 
 class ConsentRequestIn(Strict):
     referral_code = serializers.CharField(max_length=64, help_text="from the patient; used once")
-    model = serializers.RegexField(DIGEST, help_text="SHA-256 of an approved model, hex")
+    kind = serializers.ChoiceField(
+        ["analyse", "export"],
+        default="analyse",
+        help_text="to run a model on the records here, or to have a de-identified copy of them",
+    )
+    model = serializers.RegexField(
+        DIGEST, required=False, help_text="SHA-256 of an approved model, hex; none for an export"
+    )
     purpose = serializers.CharField(max_length=20, help_text="v3-ActReason code, for example HRESCH")
     use = serializers.ListField(
         child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list, help_text="DUO codes"
@@ -84,9 +91,10 @@ class JobIn(Strict):
 
 class JobBrief(serializers.Serializer[Any]):
     id = serializers.RegexField(DIGEST)
+    kind = serializers.ChoiceField(["analyse", "export"])
     state = serializers.ChoiceField(["queued", "running", "done", "failed", "cancelled"])
     code = serializers.CharField(allow_blank=True, help_text="why it failed, or what it waits for")
-    model = serializers.RegexField(DIGEST)
+    model = serializers.CharField(allow_blank=True, help_text="digest; an export has none")
     purpose = serializers.CharField()
     index_date = serializers.DateField()
     created_at = serializers.DateTimeField()

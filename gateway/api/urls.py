@@ -5,7 +5,8 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from oauth2_provider.views import RevokeTokenView, TokenView
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.api import consent_requests, discovery, introspection, jobs, nothing_here
+from gateway.api import consent_requests, developers, discovery, introspection, jobs, nothing_here
+from gateway.api.fhir import bulk, resources
 
 version_1 = [
     path("openapi.json", SpectacularJSONAPIView.as_view(permission_classes=[], authentication_classes=[])),
@@ -18,6 +19,18 @@ version_1 = [
     path("jobs/<hex64:id>/results/<hex64:subject>", jobs.SubjectResult.as_view()),
 ]
 
+fhir = [
+    path("$export", bulk.Export.as_view()),
+    path("Group", bulk.Groups.as_view()),
+    path("Group/<str:group>", bulk.Groups.as_view()),
+    path("Group/<str:group>/$export", bulk.Export.as_view()),
+    path("bulk-status/<hex64:id>", bulk.Status.as_view()),
+    path("bulk-files/<hex64:id>/<str:kind>.ndjson", bulk.File.as_view()),
+    path("<str:kind>", resources.Search.as_view()),
+    path("<str:kind>/<str:id>", resources.Read.as_view()),
+    re_path("", nothing_here.NoFHIR.as_view()),
+]
+
 urlpatterns = [
     path("api/v1/", include(version_1)),
     re_path(r"^api/", nothing_here.NothingHere.as_view()),
@@ -28,4 +41,9 @@ urlpatterns = [
     path(".well-known/smart-configuration", discovery.smart_configuration),
     path("fhir/.well-known/smart-configuration", discovery.smart_configuration),
     path("fhir/metadata", discovery.metadata),
+    path("developers/", developers.index, name="developers"),
+    path("developers/operations/<slug:id>", developers.operation, name="developers_operation"),
+    path("developers/errors/", developers.errors, name="developers_errors"),
+    path("developers/errors/<slug:code>", developers.error, name="developers_error"),
+    path("fhir/", include(fhir)),
 ]

@@ -18,11 +18,12 @@ class Minimum:
     beyond: list[str]
     missing: list[str]
     sensitive: list[str]
+    copy: bool = False  # a copy of records is asked for: there is no model, and no minimum to compare with
 
     @property
     def is_more(self) -> bool:
         """Something is asked for that the model does not say it needs. No model declares sensitive kinds."""
-        return bool(self.beyond or self.sensitive)
+        return bool(self.beyond or self.sensitive or self.copy)
 
 
 def check(asked: ConsentRequest) -> Minimum:
@@ -37,6 +38,7 @@ def check(asked: ConsentRequest) -> Minimum:
         beyond=_names(kinds - reads),
         missing=_names((reads - kinds) & KINDS.keys()),
         sensitive=[str(SENSITIVE[code].name) for code in asked.sensitive],
+        copy=asked.action == ConsentRequest.Action.DISCLOSE,
     )
 
 

@@ -55,7 +55,7 @@ def approve(request: HttpRequest, id: str) -> HttpResponse:
     asked = find_request(id)
     if asked.state == State.REVIEW:
         found = minimum.check(asked)
-        if found.model is None:
+        if found.model is None and not found.copy:
             error = InvalidInput(
                 _("Its model is not approved for this provider: send it back."), code="model"
             )

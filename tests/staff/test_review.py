@@ -102,6 +102,15 @@ def test_without_an_approved_model_nothing_is_passed_on(member: Member, helix: A
     assert asked.state == "review"
 
 
+def test_a_copy_names_no_model_and_takes_a_tick(member: Member, unread: ConsentRequest, alice: Any) -> None:
+    ConsentRequest.objects.update(action="disclose", model="")
+    rita = member("reviewer")
+    assert "A copy leaves" in rita.get(at("staff_request", unread)).content.decode()
+    assert rita.post(at("staff_approve", unread)).status_code == 400
+    rita.post(at("staff_approve", unread), {"beyond": "yes"})
+    assert "What leaves the clinic" in hers(alice).get(at("question", unread)).content.decode()
+
+
 def test_nobody_reviews_a_question_to_themselves(member: Member, unread: ConsentRequest, alice: Any) -> None:
     rita = member("reviewer")
     alice.user = unread.patient.user = None

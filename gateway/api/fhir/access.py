@@ -1,0 +1,49 @@
+"""Who may call the FHIR side: an AI client whose token has SMART scopes over resources; and in what form."""
+
+from typing import Any
+
+from oauth2_provider.models import AccessToken
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from gateway.accounts.models import AIClient
+from gateway.accounts.scopes import Scopes
+
+
+class FHIRRenderer(JSONRenderer):
+    media_type = "application/fhir+json"
+
+
+class AlwaysFHIR(BaseContentNegotiation):
+    """One form of answer, whatever a client says that it accepts: FHIR clients say it in many ways."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class HasSystemScope(BasePermission):
+    message = "This token carries no scope over FHIR resources. Ask for one such as system/Observation.rs."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        token = request.auth
+        if not isinstance(token, AccessToken) or token.is_expired() or not scopes_of(request).system:
+            return False
+        return AIClient.objects.filter(application=token.application_id).exists()
+
+
+class FHIRView(APIView):
+    permission_classes = (HasSystemScope,)
+    renderer_classes = (FHIRRenderer,)
+    content_negotiation_class = AlwaysFHIR
+    schema = None
+
+
+def scopes_of(request: Request) -> Scopes:
+    assert isinstance(request.auth, AccessToken)
+    return Scopes.read(request.auth.scope)
