@@ -69,7 +69,7 @@ def capability_statement() -> dict[str, Any]:
             {
                 "mode": "server",
                 "security": {"extension": [uris], "service": [service]},
-                "resource": [*(_resource(kind) for kind in sorted(RULES)), _group()],
+                "resource": [*(_resource(kind) for kind in sorted(RULES)), _consent(), _group()],
                 "operation": [_export("export")],
             }
         ],
@@ -82,6 +82,14 @@ def _resource(kind: str) -> dict[str, Any]:
         "type": kind,
         "interaction": [{"code": "read"}, {"code": "search-type"}],
         "searchParam": [{"name": "patient", "type": "reference"}, *searches],
+    }
+
+
+def _consent() -> dict[str, Any]:
+    return {
+        "type": "Consent",
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "searchParam": [{"name": "identifier", "type": "token"}, {"name": "_id", "type": "token"}],
     }
 
 

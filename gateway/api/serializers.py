@@ -126,6 +126,34 @@ class JobListOut(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True, help_text="`before` of the next page")
 
 
+class DecisionIn(Strict):
+    request = serializers.RegexField(DIGEST, help_text="a consent request of yours")
+    kind = serializers.ChoiceField(["analyse", "export"], default="analyse")
+    model = serializers.RegexField(DIGEST, required=False, help_text="digest; none for an export")
+    purpose = serializers.CharField(max_length=20)
+    use = serializers.ListField(child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list)
+    resources = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z][A-Za-z]{2,40}$"), min_length=1, max_length=200
+    )
+
+
+class DecisionsIn(Strict):
+    decisions = DecisionIn(many=True, min_length=1, max_length=1000)
+
+
+class DecisionOut(serializers.Serializer[Any]):
+    request = serializers.RegexField(DIGEST)
+    decision = serializers.ChoiceField(["permit", "deny", "not_available"])
+    reasons = serializers.ListField(
+        child=serializers.CharField(), help_text="codes, on your own consents in force alone"
+    )
+    consent = serializers.CharField(allow_null=True, help_text="your consent that permits it")
+
+
+class DecisionsOut(serializers.Serializer[Any]):
+    decisions = DecisionOut(many=True)
+
+
 class ProblemOut(serializers.Serializer[Any]):
     type = serializers.URLField()
     title = serializers.CharField()

@@ -5,13 +5,14 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from oauth2_provider.views import RevokeTokenView, TokenView
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.api import consent_requests, developers, discovery, introspection, jobs, nothing_here
-from gateway.api.fhir import bulk, resources
+from gateway.api import consent_requests, decisions, developers, discovery, introspection, jobs, nothing_here
+from gateway.api.fhir import bulk, consents, resources
 
 version_1 = [
     path("openapi.json", SpectacularJSONAPIView.as_view(permission_classes=[], authentication_classes=[])),
     path("consent-requests", consent_requests.ConsentRequests.as_view()),
     path("consent-requests/<hex64:id>", consent_requests.ConsentRequestDetail.as_view()),
+    path("decisions", decisions.Decisions.as_view()),
     path("jobs", jobs.Jobs.as_view()),
     path("jobs/<hex64:id>", jobs.JobDetail.as_view()),
     path("jobs/<hex64:id>/cancel", jobs.JobCancel.as_view()),
@@ -24,6 +25,8 @@ fhir = [
     path("Group", bulk.Groups.as_view()),
     path("Group/<str:group>", bulk.Groups.as_view()),
     path("Group/<str:group>/$export", bulk.Export.as_view()),
+    path("Consent", consents.Consents.as_view()),
+    path("Consent/<hex64:id>", consents.ConsentDetail.as_view()),
     path("bulk-status/<hex64:id>", bulk.Status.as_view()),
     path("bulk-files/<hex64:id>/<str:kind>.ndjson", bulk.File.as_view()),
     path("<str:kind>", resources.Search.as_view()),

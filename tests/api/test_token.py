@@ -415,5 +415,6 @@ def test_the_openapi_document_lists_every_operation(client: Client) -> None:
         "read_job",
         "cancel_job",
         "follow_job",
+        "decide",
         "read_result",
     }

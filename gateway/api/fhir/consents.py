@@ -1,0 +1,73 @@
+"""`/fhir/Consent`: the client's own grants in force, with nothing that says whose they are."""
+
+from typing import Any
+
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from consent.models import Consent
+from gateway.accounts.scopes import READ, SEARCH
+from gateway.analysis import decisions
+from gateway.api.discovery import base
+from gateway.api.fhir.access import FHIRView, scopes_of
+from gateway.api.permissions import requester_of
+from gateway.api.problems import NotAvailable
+from ledger.errors import InvalidInput
+
+PAGE = 200
+WHO = ("patient", "performer", "verification", "sourceAttachment")
+
+
+class Consents(FHIRView):
+    """Search by `identifier` (the id of your consent request) or `_id`; `_after` goes on."""
+
+    def get(self, request: Request) -> Response:
+        if scopes_of(request).filters("Consent", SEARCH) is None:
+            raise PermissionDenied("This token carries no scope system/Consent.rs.")
+        asked = request.query_params.dict()
+        if unknown := sorted(set(asked) - {"identifier", "_id", "_after", "_format", "status"}):
+            raise InvalidInput(f"Search by identifier or _id, not by {unknown[0][:40]}.", code="parameter")
+        found = decisions.in_force(requester_of(request)).select_related("request").order_by("pk")
+        if asked.get("status", "active") != "active":
+            found = found.none()
+        if id := asked.get("_id"):
+            found = found.filter(pk=id)
+        if identifier := asked.get("identifier"):
+            found = found.filter(request_id=str(identifier).rpartition("|")[2])
+        if after := asked.get("_after"):
+            found = found.filter(pk__gt=after)
+        page = list(found[: PAGE + 1])
+        link = [{"relation": "self", "url": f"{base()}{request.get_full_path()}"}]
+        if len(page) > PAGE:
+            link.append({"relation": "next", "url": f"{base()}/fhir/Consent?_after={page[PAGE - 1].pk}"})
+        entries = [
+            {
+                "fullUrl": f"{base()}/fhir/Consent/{each.pk}",
+                "resource": shown(each),
+                "search": {"mode": "match"},
+            }
+            for each in page[:PAGE]
+        ]
+        bundle = {"resourceType": "Bundle", "type": "searchset", "link": link}
+        return Response({**bundle, "entry": entries} if entries else bundle)
+
+
+class ConsentDetail(FHIRView):
+    def get(self, request: Request, id: str) -> Response:
+        if scopes_of(request).filters("Consent", READ) is None:
+            raise PermissionDenied("This token carries no scope system/Consent.rs.")
+        found = decisions.in_force(requester_of(request)).select_related("request").filter(pk=id).first()
+        if found is None:
+            raise NotAvailable
+        return Response(shown(found))
+
+
+def shown(consent: Consent) -> dict[str, Any]:
+    """The FHIR R4 Consent without the patient; its identifier is the consent request that it answers."""
+    kept = {name: value for name, value in consent.fhir.items() if name not in WHO}
+    return {
+        **kept,
+        "status": "active",
+        "identifier": [{"system": f"{base()}/api/v1/consent-requests", "value": consent.request_id}],
+    }
