@@ -138,7 +138,7 @@ class DecisionIn(Strict):
 
 
 class DecisionsIn(Strict):
-    decisions = DecisionIn(many=True, min_length=1, max_length=1000)
+    decisions = DecisionIn(many=True, min_length=1, max_length=1000)  # type: ignore[call-arg]
 
 
 class DecisionOut(serializers.Serializer[Any]):

@@ -115,9 +115,9 @@ class Command(BaseCommand):
             key = settings.HOME / "helix.jwk.json"
             key.write_text(json.dumps(cast.client_key))
             key.chmod(0o600)
-            self.stdout.write(f"Helix AI's client for the API (docs/api.md): {cast.client_id}")
-            self.stdout.write(f"  its private key: {key}")
-            self.stdout.write(f"  digest of its approved model: {find('pce').digest()}")
+            self.stdout.write("Helix AI's client for the API (docs/quickstart.md):")
+            self.stdout.write(f"  URL=http://localhost:{port} CLIENT={cast.client_id}")
+            self.stdout.write(f"  KEY={key} MODEL={find('pce').digest()}")
         self.stdout.write(f"For the other commands, this installation is GATEWAY_HOME={settings.HOME}")
         self.stdout.write("Ctrl-C stops it.")
         try:

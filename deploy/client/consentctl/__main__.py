@@ -1,0 +1,7 @@
+"""`python -m consentctl`."""
+
+import sys
+
+from consentctl.cli import main
+
+sys.exit(main())

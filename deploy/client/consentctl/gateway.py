@@ -1,0 +1,164 @@
+"""The gateway as an AI company's program sees it. Blocking calls over the standard library's HTTP."""
+
+import json
+import secrets
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from consentctl.keys import Key
+
+Json = dict[str, Any]
+SCOPES = "consents jobs"
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+TIMEOUT = 60.0
+
+
+class Problem(Exception):
+    """What the gateway refused: `code` is stable, `status` HTTP's, `request_id` for whoever asks us."""
+
+    def __init__(self, *, status: int, code: str, detail: str, request_id: str = "") -> None:
+        super().__init__(f"{code}: {detail}")
+        self.status, self.code, self.detail, self.request_id = status, code, detail, request_id
+
+
+class Gateway:
+    """One gateway, one client. Tokens are had as they are needed and kept for as long as they live.
+
+    Every method that creates takes `key`, the Idempotency-Key: with the same one a repeated call has one
+    effect. Raises Problem for what the gateway refuses, OSError where it cannot be reached.
+    """
+
+    def __init__(self, url: str, *, client: str, key: Key, scope: str = SCOPES) -> None:
+        self.url, self.client, self.key, self.scope = url.rstrip("/"), client, key, scope
+        self._token, self._ends = "", 0.0
+
+    # Asking
+
+    def ask(self, question: Mapping[str, Any], *, key: str | None = None) -> Json:
+        """Ask a patient; docs/api.md says what a question holds. Gives `id`, `available`, `review`."""
+        return self._post("/api/v1/consent-requests", question, key=key)
+
+    def request(self, id: str) -> Json:
+        return self._get(f"/api/v1/consent-requests/{id}")
+
+    def decide(self, decisions: Sequence[Mapping[str, Any]]) -> list[Json]:
+        """Would this be permitted now? Up to 1,000 at once, answered in their order."""
+        return list(self._post("/api/v1/decisions", {"decisions": list(decisions)})["decisions"])
+
+    # Jobs
+
+    def submit(
+        self,
+        *,
+        model: str,
+        purpose: str,
+        use: Sequence[str] = (),
+        requests: Sequence[str] | None = None,
+        index_date: str | None = None,
+        key: str | None = None,
+    ) -> Json:
+        """Start a job over `requests`, or over everyone whom you asked for this model."""
+        body: Json = {"model": model, "purpose": purpose, "use": list(use)}
+        if requests is not None:
+            body["requests"] = list(requests)
+        if index_date is not None:
+            body["index_date"] = index_date
+        return self._post("/api/v1/jobs", body, key=key)
+
+    def jobs(self) -> Iterator[Json]:
+        """All jobs, newest first."""
+        before: str | None = ""
+        while before is not None:
+            page = self._get("/api/v1/jobs" + (f"?before={urllib.parse.quote(before)}" if before else ""))
+            yield from page["jobs"]
+            before = page["next"]
+
+    def job(self, id: str) -> Json:
+        return self._get(f"/api/v1/jobs/{id}")
+
+    def cancel(self, id: str) -> Json:
+        return self._post(f"/api/v1/jobs/{id}/cancel", None)
+
+    def wait(self, id: str, *, told: Callable[[int, int], None] | None = None, seconds: float = 3600) -> Json:
+        """Until the job has ended; `told(done, of)` each time it is asked. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status, headers, body = self._call("GET", f"/api/v1/jobs/{id}")
+            if status == 200:
+                return dict(json.loads(body))
+            if told is not None:
+                done, _, of = headers.get("X-Progress", "x, 0 of 0").rpartition(", ")[2].partition(" of ")
+                told(int(done), int(of))
+            time.sleep(min(float(headers.get("Retry-After", 1)), max(0.0, deadline - time.monotonic())))
+        raise TimeoutError("The job has not ended.")
+
+    def results(self, job: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
+        """The FHIR Bundle of each subject that was delivered and is still there."""
+        for entry in job["subjects"]:
+            if entry["state"] == "delivered":
+                try:
+                    yield entry["subject"], self._get(f"/api/v1/jobs/{job['id']}/results/{entry['subject']}")
+                except Problem as problem:
+                    if problem.code != "not_available":  # stopped since
+                        raise
+
+    # HTTP
+
+    def token(self) -> str:
+        """An access token that lives for another 30 seconds at least."""
+        if time.monotonic() > self._ends - 30:
+            told = json.loads(self._send("GET", f"{self.url}/.well-known/smart-configuration", {}, None)[2])
+            form = {
+                "grant_type": "client_credentials",
+                "scope": self.scope,
+                "client_assertion_type": ASSERTION_TYPE,
+                "client_assertion": self.key.assertion(client=self.client, audience=told["token_endpoint"]),
+            }
+            sent = urllib.parse.urlencode(form).encode()
+            got = json.loads(self._send("POST", f"{self.url}/oauth/token", {}, sent)[2])
+            self._token, self._ends = got["access_token"], time.monotonic() + got["expires_in"]
+        return self._token
+
+    def _get(self, path: str) -> Json:
+        return dict(json.loads(self._call("GET", path)[2]))
+
+    def _post(self, path: str, body: Any, *, key: str | None = None) -> Json:
+        headers = {"Idempotency-Key": key or secrets.token_hex(16), "Content-Type": "application/json"}
+        sent = b"" if body is None else json.dumps(body).encode()
+        return dict(json.loads(self._call("POST", path, headers, sent)[2]))
+
+    def _call(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        signed = {"Authorization": f"Bearer {self.token()}", **(headers or {})}
+        return self._send(method, self.url + path, signed, body)
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        if not url.startswith(("https://", "http://localhost", "http://127.0.0.1")):
+            raise ValueError("Only https, or this machine.")
+        request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            raise _problem(error.code, error.read()) from None
+
+
+def _problem(status: int, body: bytes) -> Problem:
+    """A problem (RFC 9457), or an error of the token address (RFC 6749)."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = {}
+    return Problem(
+        status=status,
+        code=str(told.get("code") or told.get("error") or "error"),
+        detail=str(told.get("detail") or told.get("error_description") or "The gateway said no more."),
+        request_id=str(told.get("request_id", "")),
+    )
