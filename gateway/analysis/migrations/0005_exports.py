@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('analysis', '0004_one_idempotency'),
-        ('consent', '0007_exports'),
+        ('consent', '0007_signature'),
     ]
 
     operations = [
