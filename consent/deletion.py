@@ -5,10 +5,11 @@ on the requester's page, until somebody writes down that the requester confirmed
 """
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent.asking import record_act
-from consent.models import Consent, Deletion, Patient
+from consent.models import Consent, Deletion, Patient, Requester
 from consent.state import OPEN, state_of
 from ledger.audit.log import Actor
 from ledger.errors import RefusedTransition
@@ -27,6 +28,12 @@ def ask_deletion(*, consent: Consent, patient: Patient) -> Deletion:
     if new:
         record_act("deletion.asked", Actor.patient(patient.pseudonym), consent.request, consent=consent.pk)
     return found
+
+
+def deletions_asked_of(requester: Requester) -> QuerySet[Deletion]:
+    """What it did not confirm yet, oldest first."""
+    asked = Deletion.objects.filter(consent__request__requester=requester, confirmed_at=None)
+    return asked.select_related("consent").order_by("asked_at", "pk")
 
 
 @transaction.atomic

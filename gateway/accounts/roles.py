@@ -16,6 +16,7 @@ ACTS: dict[str, frozenset[str]] = {
     "see_requesters": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
     "change_requesters": frozenset({"administrator"}),
     "test_models": frozenset({"reviewer"}),
+    "confirm_deletions": frozenset({"compliance", "administrator"}),
     "see_patients": frozenset({"clinician"}),
     "record_answers": frozenset({"clinician"}),
     "see_answers": frozenset({"clinician", "compliance", "auditor"}),

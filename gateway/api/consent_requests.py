@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import Min
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -10,7 +11,7 @@ from rest_framework.views import APIView
 
 from consent import notices, referrals, review, services
 from consent.explanation import error_sentence
-from consent.models import Consent, ConsentRequest, Requester
+from consent.models import Consent, ConsentRequest, Deletion, Requester
 from gateway.analysis.models import AIModel
 from gateway.api.idempotency import once
 from gateway.api.permissions import requester_of
@@ -92,7 +93,13 @@ def consent_request_body(asked: ConsentRequest) -> dict[str, Any]:
     in_force = asked.consents.filter(
         ledger_state=Consent.LedgerState.IN_FORCE, stopped_at=None, expires_at__gt=timezone.now()
     )
-    return {"id": asked.id, "available": in_force.exists(), "review": _review_of(asked)}
+    wanted = Deletion.objects.filter(consent__request=asked, confirmed_at=None)
+    return {
+        "id": asked.id,
+        "available": in_force.exists(),
+        "review": _review_of(asked),
+        "deletion_asked_at": wanted.aggregate(at=Min("asked_at"))["at"],
+    }
 
 
 def _review_of(asked: ConsentRequest) -> dict[str, Any]:

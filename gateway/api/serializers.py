@@ -71,6 +71,10 @@ class ConsentRequestOut(serializers.Serializer[Any]):
         help_text="a consent is in force; false for waiting, refused, ended and stopped alike"
     )
     review = ReviewOut(help_text="the hospital reads each question before a patient does")
+    deletion_asked_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="the patient asks you to delete what you got; null where not, or once you confirmed it",
+    )
 
 
 class JobIn(Strict):

@@ -23,6 +23,7 @@ from gateway.keyholder.client import Keyholder
 from gateway.portal.history import history_of
 from gateway.portal.paging import page_of
 from gateway.portal.questions import Choosing, check_page, choose_page, how_of
+from gateway.portal.signed_out import waits
 from gateway.portal.visitor import for_patient
 from ledger.errors import GatewayError, RefusedTransition
 
@@ -60,7 +61,7 @@ def index(request: HttpRequest, patient: Patient) -> HttpResponse:
 @for_patient
 def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     consent = find_choice(patient, id)
-    state = state_of(consent)
+    state, history = state_of(consent), history_of(consent)
     return render(
         request,
         "portal/choice.html",
@@ -79,7 +80,8 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "kinds": [KINDS[kind].name for kind in consent.kinds],
             "sensitive": [SENSITIVE[code].name for code in consent.sensitive],
             "purpose": PURPOSES.get(consent.request.purpose, consent.request.purpose),
-            "history": history_of(consent),
+            "history": history,
+            "all_sealed": all(entry.sealed for entry in history),
             **what_remains(consent, state),
         },
     )
@@ -114,6 +116,7 @@ def may_change(consent: Consent) -> bool:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
+@waits
 @for_patient
 def change(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     consent = find_choice(patient, id)

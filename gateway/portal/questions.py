@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from django.conf import settings
+from django.contrib import messages
 from django.db.models import Q
 from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse
@@ -16,6 +17,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -29,6 +31,7 @@ from gateway.portal import signing
 from gateway.portal.counts import Counts, count_items
 from gateway.portal.forms import SOONER, ChoiceForm, initial_of, length_of
 from gateway.portal.paging import page_of
+from gateway.portal.signed_out import form_that_waited, waits
 from gateway.portal.visitor import for_patient
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -103,6 +106,7 @@ def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
+@waits
 @for_patient
 def choose(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
@@ -230,14 +234,16 @@ def choose_page(request: HttpRequest, choosing: Choosing) -> HttpResponse:
             progress.choose(request=asked, user_id=user_id, **form.cleaned_data)
             return redirect(choosing.check)
     else:
-        form = ChoiceForm(question=asked, initial=initial_of(way.choice) if way.chosen else choosing.given)
+        before = initial_of(way.choice) if way.chosen else choosing.given
+        waited = form_that_waited(request, several=("kinds", "sensitive"))
+        form = ChoiceForm(question=asked, initial=waited or before)
     counts = count_items(asked.patient, asked)
     return question_page(
         request,
         "portal/choose.html",
         asked,
         choosing=choosing,
-        kept=bool(way.chosen),
+        kept=bool(way.chosen) or form.initial != (choosing.given or {}),
         form=form,
         counts=counts,
         kinds=boxes(form, "kinds", lambda kind: KINDS[kind].about, counts, counts.kinds),
@@ -254,11 +260,14 @@ def check_page(
     if first := choosing.before_check(way):
         return redirect(first)
     # What is agreed to is what this page showed, whatever was chosen in another window meanwhile.
-    changed = request.method == "POST" and request.POST.get("shown") != way.shown
+    if request.method == "POST" and request.POST.get("shown") != way.shown:
+        changed = _("Your answers changed. Nothing is shared yet. Please check them again.")
+        messages.warning(request, changed)
+        return redirect(choosing.check)
     problem = None
     try:
         yes = signing.on_screen(request, way, how_of(way), changes=choosing.consent)
-        if request.method == "POST" and not changed:
+        if request.method == "POST":
             signature = signing.given(request, asked, yes)
             agree(way, {"drafted": yes.drafted, "signature": signature})
             return redirect("done", id=asked.id)
@@ -271,8 +280,7 @@ def check_page(
         request,
         "portal/check.html",
         asked,
-        status=problem.status if problem else 409 if changed else 200,
-        changed=changed,
+        status=problem.status if problem else 200,
         problem=problem,
         yes=yes,
         choosing=choosing,

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from consent import requesters
+from consent.deletion import deletions_asked_of
 from consent.explanation import PURPOSES
 from consent.models import Requester
 from gateway.analysis import catalogue, services
@@ -84,6 +85,7 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         purposes=[PURPOSES[code] for code in found.purposes if code in PURPOSES],
         clients=found.clients.select_related("application").order_by("pk")[:PAGE],
         models=models,
+        deletions=deletions_asked_of(found)[:PAGE],
         addable=[model for model in catalogue.MODELS if model.digest() not in known],
     )
 

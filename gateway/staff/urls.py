@@ -5,6 +5,7 @@ from django.urls import path
 import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.staff import (
     answers,
+    deletions,
     emergency,
     emergency_review,
     patients,
@@ -41,6 +42,7 @@ urlpatterns = [
     path("consents/<hex64:id>", answers.answer, name="staff_answer"),
     path("consents/<hex64:id>/withdraw", answers.withdraw, name="staff_withdraw"),
     path("consents/<hex64:id>/mistake", answers.mark_invalid, name="staff_mark_invalid"),
+    path("consents/<hex64:id>/deleted", deletions.confirm, name="staff_confirm_deletion"),
     path("consents/<hex64:id>/scan", answers.scan, name="staff_scan"),
     path("emergency/<hex64:id>", emergency.warning, name="staff_emergency"),
     path("emergency/<hex64:id>/who", emergency.who, name="staff_emergency_who"),

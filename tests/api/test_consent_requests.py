@@ -24,6 +24,7 @@ def test_a_patient_is_asked(call: Call, question: dict[str, Any], alice: Patient
         "id": body["id"],
         "available": False,
         "review": {"state": "passed", "reasons": []},
+        "deletion_asked_at": None,
     }
     asked = ConsentRequest.objects.get()
     assert (asked.patient, asked.requester, asked.state) == (alice, helix, "pending")

@@ -10,6 +10,7 @@ import pytest
 from django.db import transaction
 from django.urls import reverse
 
+from consent.teach_back import ITEMS
 from ledger.audit.log import Actor, record
 from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
 from tests.questions import ask, commit
@@ -52,12 +53,16 @@ def test_from_signing_in_to_stop(
     visit.look("question-open")
     visit.press("Yes, choose what to share")
     visit.look("choose")
-    visit.press("Yes, check my answers")
+    visit.press("Yes, go on")
     visit.look("choose-error")
     page.get_by_label("Test results").check()
     page.get_by_label("Mental health").check()
     page.get_by_label("For 90 days").check()
-    visit.press("Yes, check my answers")
+    visit.press("Yes, go on")
+    visit.look("understand")
+    for item in ITEMS.values():
+        page.get_by_label(str(item.answers[item.right])).check()
+        visit.press("Continue")
     visit.look("check")
     page.get_by_role("button", name="Show that it is you").click()
     page.get_by_label("Password").fill("correct horse battery")
@@ -79,7 +84,7 @@ def test_from_signing_in_to_stop(
     page.get_by_role("link", name="Change this choice").click()
     visit.look("change")
     page.get_by_label("For 90 days").check()
-    visit.press("Yes, check my answers")
+    visit.press("Yes, go on")
     assert page.get_by_text("holds until this is sealed").is_visible()
     visit.look("change-check")
 

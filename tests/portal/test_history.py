@@ -10,12 +10,16 @@ from django.utils import timezone
 from consent import deletion, recorded, services
 from consent.models import Consent, ConsentRequest, Deletion
 from gateway.analysis.models import Job, JobSubject, Output
+from gateway.api.consent_requests import consent_request_body
 from gateway.portal.history import history_of
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
 from ledger.client import Event
 from ledger.errors import RefusedTransition
 from tests.questions import MODEL, ask, commit, grant, in_force
+from tests.staff.conftest import member
+
+__all__ = ["member"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -99,12 +103,12 @@ def test_only_this_question_and_only_this_patient(question: ConsentRequest, alic
     assert words(consent) == before
 
 
-def test_each_step_says_whether_it_is_sealed(browser: Client, question: ConsentRequest) -> None:
+def test_it_says_whether_all_of_it_is_in_the_record_book(browser: Client, question: ConsentRequest) -> None:
     consent = in_force(question)
-    assert page(browser, "choice", consent).count("Waiting to be sealed") == 4
+    assert "not in the record book yet" in page(browser, "choice", consent)
     for leaf, row in enumerate(AuditRow.objects.order_by("pk")):
         AuditRow.objects.filter(pk=row.pk).update(leaf=leaf)
-    assert "Waiting to be sealed" not in page(browser, "choice", consent)
+    assert "not in the record book yet" not in page(browser, "choice", consent)
 
 
 # After a stop
@@ -118,7 +122,7 @@ def test_the_stop_page_says_when_and_how_long_by_the_ledgers_time(
     assert browser.get(there)["Location"] == reverse("choice", args=[consent.id])
     assert browser.post(there)["Location"] == there
     text = page(browser, "stop", consent)
-    assert "You stopped on" in text
+    assert ": you stopped. From then on we open nothing more" in text
     assert "waiting to be sealed. It works all the same" in text
     consent.refresh_from_db()
     assert consent.stopped_at is not None
@@ -191,3 +195,25 @@ def test_what_was_never_shared_needs_no_deletion(question: ConsentRequest, alice
     consent.refresh_from_db()
     with pytest.raises(RefusedTransition):
         deletion.ask_deletion(consent=consent, patient=alice)
+
+
+def test_the_request_reaches_the_requester_and_its_page(
+    browser: Client, question: ConsentRequest, member: Any
+) -> None:
+    consent = in_force(question)
+    services.revoke(consent=consent, patient=question.patient, stop_now=lambda _: None)
+    assert consent_request_body(question)["deletion_asked_at"] is None
+    subject(consent, JobSubject.State.DELIVERED, sent=True)
+    browser.post(reverse("ask_deletion", args=[consent.id]))
+    asked = Deletion.objects.get()
+    assert consent_request_body(question)["deletion_asked_at"] == asked.asked_at
+    officer = member("compliance")
+    provider = reverse("staff_requester", args=[question.requester_id])
+    assert "Patients ask them to delete" in officer.get(provider).content.decode()
+    there = reverse("staff_confirm_deletion", args=[consent.id])
+    assert member("auditor").post(there).status_code == 403
+    for _ in range(2):
+        assert officer.post(there)["Location"] == provider
+    assert "Patients ask them to delete" not in officer.get(provider).content.decode()
+    assert consent_request_body(question)["deletion_asked_at"] is None
+    assert "They said on" in page(browser, "choice", consent)

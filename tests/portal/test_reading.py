@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from consent.explanation import longest_sentence, reading_grade
 from consent.models import ConsentRequest
+from gateway.demo.pages import agree, to_check
 
 pytestmark = pytest.mark.django_db
 
@@ -57,5 +58,39 @@ def test_other_pages(browser: Client, name: str) -> None:
     html = browser.get(reverse(name)).content.decode()
     text = text_of(html[html.index("<main") : html.index("</main>")])
     assert reading_grade(text) <= 6
+    for word in ("artefact", "revoke", "processing", "Are you sure"):
+        assert word not in text
+
+
+JOURNEY = {
+    "understand_one": ["Continue", "Not quite"],
+    "choose": ["How long for?", "More private records"],
+    "check": ["Check your answers"],
+    "done": ["Keep your receipt"],
+    "choice": ["What happened"],
+    "stop": ["What may still exist"],
+}
+
+
+@pytest.mark.parametrize("name", JOURNEY)
+def test_the_way_through_a_question(browser: Client, question: ConsentRequest, name: str) -> None:
+    """Each page between the question and what comes after a stop, with what it says at its longest."""
+    to_check(browser, question.id, {"kinds": ["Observation"], "duration": "until"})
+    for _ in range(2):
+        browser.post(reverse("understand_one", args=[question.id, 3]), {"answer": "late"})
+    address = reverse(name, args=[question.id, 3] if name == "understand_one" else [question.id])
+    if name in ("check", "done", "choice", "stop"):
+        to_check(browser, question.id, {"kinds": ["Observation"], "duration": "until"})
+    if name in ("done", "choice", "stop"):
+        agree(browser, reverse("check", args=[question.id]))
+    if name in ("choice", "stop"):
+        consent = question.consents.get()
+        browser.post(reverse("stop", args=[consent.id]))
+        address = reverse(name, args=[consent.id])
+    html = browser.get(address).content.decode()
+    assert all(words in html for words in JOURNEY[name])
+    text = text_of(html[html.index("<main") : html.index("</main>")])
+    assert reading_grade(text) <= 6
+    assert longest_sentence(text) <= 20
     for word in ("artefact", "revoke", "processing", "Are you sure"):
         assert word not in text
