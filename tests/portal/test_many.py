@@ -82,10 +82,11 @@ def test_each_page_takes_as_many_queries_with_300_rows_as_with_10(
         reverse("notice", args=[question.notice.digest]),
     ]
     many(question, 10)
+    first = [queries(browser, address) for address in addresses]  # a check page drafts the yes, once
     few = {address: queries(browser, address) for address in addresses}
     many(question, 290)
     assert {address: queries(browser, address) for address in addresses} == few
-    assert max(few.values()) <= MOST
+    assert max(first) <= MOST
 
 
 @pytest.mark.parametrize(
