@@ -166,6 +166,7 @@ def _ours(consent: Consent) -> Json:
         "model": consent.request.model,
         "duration": consent.duration,
         "given_by": GivenBy(consent.given_by).value,
+        "signed_with_passkey": consent.signature is not None,
         "teach_back": consent.teach_back,
     }
 

@@ -53,11 +53,13 @@ def _printed(consent: Consent) -> dict[str, Any]:
         SENSITIVE[code].name for code in consent.sensitive
     ]
     rows = [
+        (_("Your name"), asked.patient.name),
         (_("Who asked"), asked.requester.name),
         (_("What for"), asked.what_for),
         (_("You said"), _("No") if no else _("Yes")),
         *([] if no else [(_("Records"), ", ".join(str(name) for name in names))]),
         *([(_("Until"), _day(consent.expires_at))] if consent.expires_at else []),
+        *([] if no else [(_("Signed with a passkey"), _("Yes") if consent.signature else _("No"))]),
         (_("Who keeps your records"), settings.CUSTODIAN),
         (_("How to stop"), receipt["consent_record"]["pii_processing"]["purposes"][0]["withdrawal_method"]),
         (_("Full text that you were shown"), _("Version %(number)d") % {"number": notice.version}),

@@ -13,7 +13,17 @@ from tests.questions import ask, in_force
 pytestmark = pytest.mark.django_db
 
 OWN = ["home", "requests", "choices", "access", "mfa_index"]
-OF_A_QUESTION = ["question", "choose", "check", "refuse", "done"]
+OF_A_QUESTION = ["question", "choose", "understand", "check", "refuse", "done"]
+OF_A_CHOICE = [
+    "choice",
+    "change",
+    "check_change",
+    "stop",
+    "ask_deletion",
+    "undo",
+    "receipt_json",
+    "receipt_pdf",
+]
 PUBLIC = ["start", "help", "account_login", "account_reset_password", "account_signup"]
 
 
@@ -40,11 +50,13 @@ def test_anothers_question_is_no_question(
     assert browser.get(reverse(name, args=[question.id])).status_code in (200, 302)
 
 
-@pytest.mark.parametrize("name", ["choice", "stop"])
+@pytest.mark.parametrize("name", OF_A_CHOICE)
 def test_anothers_choice_is_no_choice(stranger: Client, question: ConsentRequest, name: str) -> None:
     consent = in_force(question)
-    assert stranger.post(reverse(name, args=[consent.id])).status_code in (404, 405)
-    assert stranger.get(reverse(name, args=[consent.id])).status_code == 404
+    for method in (stranger.get, stranger.post):
+        pages = [method(reverse(name, args=[id])) for id in (consent.id, "0" * 64)]
+        assert {page.status_code for page in pages} <= {404, 405}
+        assert pages[0].status_code == pages[1].status_code
     consent.refresh_from_db()
     assert consent.stopped_at is None
 

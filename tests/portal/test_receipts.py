@@ -66,6 +66,7 @@ def test_it_says_what_was_chosen_and_what_was_read(browser: Client, question: Co
     assert told == {"Observation": False, "PSY": True}
     assert found["consent_gateway"]["teach_back"] == {"use": 1, "refusal": 1, "stop": 1}
     assert found["consent_gateway"]["sealed_at"] is None
+    assert found["consent_gateway"]["signed_with_passkey"] is False
     commit(consent)
     assert receipt(browser, consent)["consent_gateway"]["sealed_at"] is not None
 

@@ -1,6 +1,7 @@
 """Yes and stop on a real ledger through a real keyholder: what a page says is what the ledger holds."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from gateway.keyholder.client import Keyholder
 from gateway.relay import HANDLERS, Relay
 from ledger import outbox
 from ledger.client import Ledger, connect
+from ledger.errors import LedgerError
+from ledger.models import LedgerTransaction
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,3 +78,31 @@ def test_stopped_before_it_was_sealed_is_never_in_force(
     if held is not None:
         (org,) = held["marks"]
         assert on_ledger(ledger, f"revoked/{consent.id}/{org}")["set"] is True
+
+
+def test_with_the_ledger_out_of_reach_a_choice_is_kept_and_lands_later(
+    no_keyholder: None, own_installation: Any, browser: Client, question: ConsentRequest, alice: Any
+) -> None:
+    Keyholder(settings.KEYHOLDER_SOCKET).enrol(patient=alice.id)
+    ledger = connect(settings.LEDGER_URL, identity="gateway")
+    own_installation.processes.stop("ledger")
+    assert browser.get(reverse("choose", args=[question.id])).status_code == 200
+    say_yes(browser, question.id, {"kinds": ["Observation"], "duration": "until"})
+    consent = Consent.objects.get()
+    for page in (
+        reverse("choices"),
+        reverse("done", args=[question.id]),
+        reverse("choice", args=[consent.id]),
+    ):
+        assert "Waiting to be sealed" in browser.get(page).content.decode()
+    with suppress(LedgerError):
+        relay(ledger)
+    consent.refresh_from_db()
+    assert state_of(consent) == State.PENDING
+    own_installation.processes.restart("ledger")
+    LedgerTransaction.objects.update(not_before=None)
+    relay(ledger)
+    consent.refresh_from_db()
+    assert state_of(consent) == State.PARTLY
+    assert on_ledger(ledger, f"consent/{consent.id}")["state"] == "active"
+    ledger.close()
