@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from consent.models import Consent, Notice, Scan, random_id
+from consent.models import Consent, Notice, Representative, Scan, random_id
 from ledger.audit.log import Actor
 
 GivenBy, Authority = Consent.GivenBy, Consent.Authority
@@ -15,7 +15,8 @@ GivenBy, Authority = Consent.GivenBy, Consent.Authority
 
 @dataclass(frozen=True)
 class How:
-    """`staff` is the id of the account that wrote the answer down; None where the patient gave it herself.
+    """`staff` is the id of the account that wrote the answer down, `representative` who gave it in the portal
+    for the patient; both None where she gave it herself.
 
     `teach_back` says how often each teach-back question was asked until it was answered right, `notice`
     which text was shown, where it is not the question's own but a translation of it.
@@ -27,10 +28,26 @@ class How:
     scan: Scan | None = None
     teach_back: Mapping[str, int] = field(default_factory=dict)
     notice: Notice | None = None
+    representative: Representative | None = None
+
+    @classmethod
+    def by(cls, representative: Representative | None, **about: Any) -> "How":
+        """In the portal, by this person; None: by the patient herself. `about` are other fields."""
+        authority = Authority.PATIENT if representative is None else representative.role
+        return cls(authority=authority, representative=representative, **about)
+
+    @property
+    def author(self) -> str:
+        """As `Consent.author`."""
+        if self.representative is not None:
+            return self.representative.pk
+        return "" if self.authority == Authority.PATIENT else str(self.authority)
 
     @property
     def actor(self) -> Actor | None:
         """Who acted, for the audit log; None: the patient."""
+        if self.representative is not None:
+            return Actor.representative(self.representative.pseudonym)
         return None if self.staff is None else Actor.staff(self.staff)
 
     @property
@@ -43,14 +60,21 @@ class How:
             "scan": self.scan,
             "teach_back": dict(self.teach_back),
             "notice": self.notice,
+            "representative": self.representative,
         }
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the audit row says besides: how well it was understood, or how it came to be written down."""
+        """What the audit row says besides: how well it was understood, by what authority it was given, or how
+        it came to be written down.
+        """
         if self.staff is None:
             shown = {"notice": self.notice.digest} if self.notice else {}
-            return {"teach_back": sum(self.teach_back.values()) or None, **shown}
+            return {
+                "authority": None if self.representative is None else str(self.authority),
+                "teach_back": sum(self.teach_back.values()) or None,
+                **shown,
+            }
         return {
             "given_by": str(self.given_by),
             "authority": str(self.authority),

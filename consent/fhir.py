@@ -25,6 +25,9 @@ CONSENT_SCOPE = f"{TERMINOLOGY}/consentscope"
 CONSENT_ACTION = f"{TERMINOLOGY}/consentaction"
 RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
 LOINC = "http://loinc.org"
+ROLE_CODES = f"{TERMINOLOGY}/v3-RoleCode"
+# What a representative is to the patient: v3-RoleCode.
+RELATIONSHIPS = {"parent": "PRN", "guardian": "GUARD", "attorney": "POWATT"}
 
 
 def build_consent(
@@ -85,6 +88,7 @@ def _frame(consent_id: str, request: ConsentRequest, at: datetime, how: How) -> 
         "performer": [_performer(request, how)],
         "organization": [{"display": settings.CUSTODIAN}],
         "policy": [{"uri": uri_of((how.notice or request.notice).digest)}],
+        **_related_person(request, how),
         **_written_down(request, at, how),
     }
 
@@ -93,7 +97,22 @@ def _performer(request: ConsentRequest, how: How) -> Json:
     """Who agreed: the patient, or a related person by what they are to her; their name stays on the paper."""
     if how.authority == Authority.PATIENT:
         return {"reference": f"Patient/{request.patient_id}"}
-    return {"type": "RelatedPerson", "display": str(how.authority)}
+    named = {} if how.representative is None else {"reference": "#performer"}
+    return {**named, "type": "RelatedPerson", "display": str(how.authority)}
+
+
+def _related_person(request: ConsentRequest, how: How) -> Json:
+    """Who acted for the patient: what they are to her, and their name in the audit log; no other."""
+    if how.representative is None:
+        return {}
+    person = {
+        "resourceType": "RelatedPerson",
+        "id": "performer",
+        "identifier": [{"value": how.representative.pseudonym}],
+        "patient": {"reference": f"Patient/{request.patient_id}"},
+        "relationship": [{"coding": [_coding(ROLE_CODES, RELATIONSHIPS[str(how.authority)])]}],
+    }
+    return {"contained": [person]}
 
 
 def _signed(request: ConsentRequest, drafted: Drafted) -> Json:

@@ -7,11 +7,12 @@ pages show, and the intents that the outbox carries to the ledger.
 import hashlib
 import secrets
 import uuid
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from ledger.audit.log import pseudonym
 from ledger.client import HOME
@@ -60,6 +61,20 @@ class Patient(models.Model):
     def pseudonym(self) -> str:
         """This patient's name in the audit log."""
         return pseudonym(bytes(self.audit_key), self.id)
+
+    @property
+    def of_age_on(self) -> date | None:
+        """The first day on which she decides alone, by AGE_OF_MAJORITY; None where her birthday is unknown.
+
+        Born on 29 February: 28 February where there is no 29th, so that nobody decides for her too long.
+        """
+        if self.birth_date is None:
+            return None
+        year = self.birth_date.year + settings.AGE_OF_MAJORITY
+        try:
+            return self.birth_date.replace(year=year)
+        except ValueError:
+            return date(year, 2, 28)
 
 
 class Requester(models.Model):
@@ -175,6 +190,8 @@ class ConsentRequest(models.Model):
     )
     send_back_reasons = models.JSONField(default=list, blank=True)
     asked_at = models.DateTimeField(null=True, blank=True)
+    # A review of a disagreement put it again: answers from before then do not count (consent/conflicts.py).
+    asked_anew_at = models.DateTimeField(null=True, blank=True)
 
     objects = Questions.as_manager()
 
@@ -231,6 +248,106 @@ class Scan(models.Model):
         return "scan"
 
 
+class Representative(models.Model):
+    """Who may act for a patient: how far, by what paper, from when to when. A row ends; it is never removed.
+
+    Whether the authority stands is worked out at each act (`stands`): no job has to end it.
+    """
+
+    class Role(models.TextChoices):
+        PARENT = "parent"
+        GUARDIAN = "guardian"
+        ATTORNEY = "attorney"
+
+    class Scope(models.TextChoices):
+        """Each may do what those before it may. Whoever may say yes may always stop."""
+
+        SEE = "see"
+        STOP = "stop"
+        ANSWER = "answer"
+
+    class EndedBy(models.TextChoices):
+        CLINIC = "clinic"
+        PATIENT = "patient"
+        REPRESENTATIVE = "representative"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="representatives")
+    # The representative's own account, from when they accept the invitation.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="represents"
+    )
+    name = models.CharField(max_length=200, help_text="as the patient reads it")
+    role = models.CharField(max_length=8, choices=Role)
+    scope = models.CharField(max_length=6, choices=Scope)
+    kinds = models.JSONField(default=list, help_text="FHIR resource types they may give")
+    sensitive = models.JSONField(default=list, help_text="v3-ActCode sensitivity codes they may give")
+    # The paper that says so: its scan, who looked at it, when.
+    evidence = models.ForeignKey(Scan, on_delete=models.RESTRICT, related_name="representatives")
+    checked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    checked_at = models.DateTimeField(auto_now_add=True)
+    starts = models.DateField()
+    ends = models.DateField(null=True, blank=True, help_text="the last day; none: until it is ended")
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.CharField(max_length=14, choices=EndedBy, blank=True)
+    invitation_digest = models.CharField(max_length=64, blank=True, db_index=True)
+    invitation_expires = models.DateTimeField(null=True, blank=True)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    # The patient came of age and has read that this person decides for her no longer.
+    told_at = models.DateTimeField(null=True, blank=True)
+    # Names this person in the audit log, for this patient alone.
+    audit_key = models.BinaryField(default=random_key)
+
+    def __str__(self) -> str:
+        return "representative"
+
+    @property
+    def pseudonym(self) -> str:
+        """This representative's name in the audit log."""
+        return pseudonym(bytes(self.audit_key), self.id)
+
+    @property
+    def ends_with_age(self) -> bool:
+        """Whether the authority is over a minor, and ends on her birthday. Needs `patient`."""
+        of_age = self.patient.of_age_on
+        if self.role == self.Role.GUARDIAN:
+            return of_age is not None and self.starts < of_age
+        return self.role == self.Role.PARENT
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day of the authority; None: no end is known. Where a birthday ends it and is not known, it
+        is over. Needs `patient`.
+        """
+        if not self.ends_with_age:
+            return self.ends
+        before = (self.patient.of_age_on or date.min + timedelta(days=1)) - timedelta(days=1)
+        return before if self.ends is None else min(self.ends, before)
+
+    def stands(self, today: date | None = None) -> bool:
+        """Whether this person may act for the patient on this day (the clinic's own time zone)."""
+        today = today or timezone.localdate()
+        last = self.last_day
+        over = self.ended_at is not None or (last is not None and today > last)
+        return self.accepted_at is not None and self.starts <= today and not over
+
+    def came_of_age(self, today: date | None = None) -> bool:
+        """Whether the patient's birthday is what ended it."""
+        of_age = self.patient.of_age_on
+        return (
+            self.ends_with_age
+            and self.accepted_at is not None
+            and of_age is not None
+            and (today or timezone.localdate()) >= of_age
+            and (self.ended_at is None or timezone.localtime(self.ended_at).date() >= of_age)
+            and (self.ends is None or self.ends >= of_age)
+        )
+
+    def may(self, act: str) -> bool:
+        """Whether `act` (of Scope) is within the scope, whatever the day."""
+        return act in self.Scope.values[: self.Scope.values.index(self.scope) + 1]
+
+
 class Consent(models.Model):
     """The readable copy of one answer. `status` has FHIR's words; `ledger_state` is what the ledger holds."""
 
@@ -245,6 +362,7 @@ class Consent(models.Model):
         NONE = "none"
         GRANTING = "granting"
         IN_FORCE = "in_force"
+        HELD = "held"  # never sent: somebody else who decides says no (consent/conflicts.py)
         REFUSED = "refused"
         REVOKING = "revoking"
         REVOKED = "revoked"
@@ -291,6 +409,15 @@ class Consent(models.Model):
     )
     teach_back = models.JSONField(default=dict, help_text="teach-back question: how often it was asked")
     scan = models.ForeignKey(Scan, null=True, blank=True, on_delete=models.RESTRICT, related_name="consents")
+    # Who answered for the patient in the portal; None: she did, or the paper says who.
+    representative = models.ForeignKey(
+        Representative, null=True, blank=True, on_delete=models.RESTRICT, related_name="consents"
+    )
+    # Who stopped it: an actor's kind (ledger/audit/log.py), and the representative where it was one.
+    stopped_by = models.CharField(max_length=14, blank=True)
+    stopper = models.ForeignKey(
+        Representative, null=True, blank=True, on_delete=models.RESTRICT, related_name="+"
+    )
     # Written down by mistake: it never was an answer, and the question is open again.
     invalid_at = models.DateTimeField(null=True, blank=True)
     decided_at = models.DateTimeField(auto_now_add=True)
@@ -309,6 +436,11 @@ class Consent(models.Model):
         return f"consent {self.status}"
 
     @property
+    def author(self) -> str:
+        """Whose decision it is: "" for the patient's own, a representative's id, or what the paper says."""
+        return self.representative_id or ("" if self.authority == self.Authority.PATIENT else self.authority)
+
+    @property
     def shown_notice(self) -> Notice:
         """The full text that the patient was shown, in her language; before it was kept, the question's."""
         return self.notice or self.request.notice
@@ -323,6 +455,43 @@ class Deletion(models.Model):
 
     def __str__(self) -> str:
         return "deletion"
+
+
+class Conflict(models.Model):
+    """Two who may decide disagree. The most restrictive holds until a reviewer has looked at it."""
+
+    class Why(models.TextChoices):
+        HELD = "held"  # a yes after another's no or stop: it was not sent
+        OVERRULED = "overruled"  # a no stopped another's yes
+        STOPPED = "stopped"  # one stopped what another gave
+
+    class Outcome(models.TextChoices):
+        KEEP = "keep"  # nothing is shared
+        ASK_ANEW = "ask_anew"  # the question is put again, and answers from before do not count
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="conflicts")
+    # The yes that does not hold; its question is the one that may be asked anew.
+    yes = models.ForeignKey(Consent, on_delete=models.CASCADE, related_name="conflicts")
+    # The answer that says no, or the stop: then it is the yes itself.
+    no = models.ForeignKey(Consent, on_delete=models.CASCADE, related_name="+")
+    why = models.CharField(max_length=9, choices=Why)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    outcome = models.CharField(max_length=8, choices=Outcome, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["patient", "settled_at"], name="conflicts_of_patient"),
+            models.Index(fields=["settled_at", "opened_at"], name="open_conflicts"),
+        ]
+
+    def __str__(self) -> str:
+        return f"conflict: {self.why}"
 
 
 class News(models.Model):

@@ -11,10 +11,10 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
 
-from consent import services
+from consent import conflicts, services
 from consent.answers import Authority, GivenBy, How
 from consent.asking import record_act, settle
-from consent.models import Consent, ConsentRequest, Scan
+from consent.models import Conflict, Consent, ConsentRequest, Scan
 from ledger.audit.log import Actor
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -33,10 +33,12 @@ def record_answer(
     duration: str = "",
     scan: Scan | None = None,
     read_back: bool = False,
+    stop_now: Callable[[str], None] = services.ledger_tells,
 ) -> Consent:
     """Write down the patient's answer: a yes to `kinds` and `sensitive`, or a no where both are empty.
 
-    Paper needs its scan. Every answer is read back to the person first. Nobody writes down their own.
+    Paper needs its scan. Every answer is read back to the person first. Nobody writes down their own. A no
+    stops what somebody else gave (`stop_now` as for `services.revoke`).
     Raises InvalidInput, RefusedTransition.
     """
     patient = request.patient
@@ -50,11 +52,13 @@ def record_answer(
         raise InvalidInput("This scan belongs to another answer.", code="scan_of_another")
     if not read_back:
         raise InvalidInput("Read the answer back to the person first.", code="read_back")
+    if authority == Authority.PARENT and not conflicts.decides(patient, authority, None):
+        raise InvalidInput("This patient is of age: no parent decides for her.", code="of_age")
     if request.asked_at is None:
         raise RefusedTransition("This question has not passed its review.", code="not_open")
     how = How(given_by=given_by, authority=authority, staff=by.pk, scan=scan)
     if not kinds and not sensitive:
-        return services.refuse(request=request, patient=patient, how=how)
+        return services.refuse(request=request, patient=patient, how=how, stop_now=stop_now)
     return services.grant(
         request=request, patient=patient, kinds=kinds, sensitive=sensitive, duration=duration, how=how
     )
@@ -68,6 +72,8 @@ def withdraw(
         raise InvalidInput("Say how the patient told you.", code="given_by")
     with transaction.atomic():
         stopped = services.stop(consent, Actor.staff(by.pk), stop_now)
+        if stopped.author:  # somebody else gave it
+            conflicts.opened(yes=stopped, no=stopped, why=Conflict.Why.STOPPED, by=Actor.staff(by.pk))
         record_act(
             "consent.withdrawn", Actor.staff(by.pk), consent.request, consent=consent.pk, given_by=given_by
         )

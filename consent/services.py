@@ -14,10 +14,18 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from consent import fhir
+from consent import conflicts, fhir, representatives
 from consent.answers import IN_PORTAL, Drafted, How
 from consent.asking import ask, expire_requests, record_act, settle, withdraw_request
-from consent.models import Consent, ConsentRequest, Patient, Progress, random_id
+from consent.models import (
+    Conflict,
+    Consent,
+    ConsentRequest,
+    Patient,
+    Progress,
+    Representative,
+    random_id,
+)
 from consent.patients import (
     accept_invitation,
     find_invitation,
@@ -63,7 +71,12 @@ __all__ = [
 Json = dict[str, Any]
 
 Status, LedgerState, Duration = Consent.Status, Consent.LedgerState, Consent.Duration
+Scope = Representative.Scope
 RELAY = Actor.system("relay")
+
+
+def ledger_tells(consent_id: str) -> None:
+    """For who cannot tell the keyholder of a stop at once: the ledger does."""
 
 
 # Answering
@@ -85,26 +98,45 @@ def grant(
     """The patient says yes to `kinds` (and to each of `sensitive` on its own) for `duration`.
 
     `until` is the last day, where the patient chose one that is sooner than the question's; `how` the
-    answer came: by the patient in the portal, or written down by staff (consent/recorded.py). `drafted` is
-    what `signature` (ledger.webauthn.Assertion) signed; the keyholder checks that it did. The consent is
-    proposed until the ledger has it. Raises InvalidInput for a choice that was not offered,
-    RefusedTransition for an answer that is not allowed (any more).
+    answer came: by the patient or a representative in the portal, or written down by staff
+    (consent/recorded.py). `drafted` is what `signature` (ledger.webauthn.Assertion) signed; the keyholder
+    checks that it did. The consent is proposed until the ledger has it; where somebody else who decides for
+    her says no, it is held and never sent (consent/conflicts.py). A representative's yes ends with the
+    authority at the latest. Raises InvalidInput for a choice that was not offered, RefusedTransition for an
+    answer that is not allowed (any more).
     """
     _check_may_answer(request, patient)
     check_proofed(patient)
     check_choice(request, kinds, sensitive, duration, until)
-    _check_signature(request, signature)
-    settle(request, ConsentRequest.State.ANSWERED)
+    _check_signature(request, signature, how)
+    representatives.check(how.representative, patient, Scope.ANSWER, kinds=kinds, sensitive=sensitive)
+    conflicts.one_at_a_time(patient)
+    no = conflicts.against(request, how.author)
+    differs = conflicts.may_differ(request, how.author, no)
+    open_states = (ConsentRequest.State.PENDING, *([ConsentRequest.State.ANSWERED] if differs else []))
+    settle(request, ConsentRequest.State.ANSWERED, of=open_states)
     consent = _propose(
-        request, kinds, sensitive, duration, until, how=how, drafted=drafted, signature=signature
+        request,
+        kinds,
+        sensitive,
+        duration,
+        until,
+        how=how,
+        drafted=drafted,
+        signature=signature,
+        held=no is not None,
     )
-    _send_to_keyholder("GrantConsent", consent)
+    by = how.actor or Actor.patient(patient.pseudonym)
+    if no is None:
+        _send_to_keyholder("GrantConsent", consent)
+    else:
+        conflicts.opened(yes=consent, no=no, why=Conflict.Why.HELD, by=by)
     record_act(
         "consent.granted",
-        how.actor or Actor.patient(patient.pseudonym),
+        by,
         request,
         consent=consent.id,
-        code="asked",
+        code="asked" if no is None else "held",
         signed="passkey" if signature else "no",
         **how.details,
     )
@@ -126,19 +158,28 @@ def draft(
     Raises InvalidInput.
     """
     check_choice(request, kinds, sensitive, duration, until)
-    ends = end_of(Duration(duration), request=request, now=drafted.at, until=until)
+    ends = _end(Duration(duration), request, drafted, until, how)
     return fhir.build_consent(
         drafted=drafted, request=request, kinds=kinds, sensitive=sensitive, ends=ends, how=how
     )
 
 
 @transaction.atomic
-def refuse(*, request: ConsentRequest, patient: Patient, how: How = IN_PORTAL) -> Consent:
+def refuse(
+    *,
+    request: ConsentRequest,
+    patient: Patient,
+    how: How = IN_PORTAL,
+    stop_now: Callable[[str], None] = ledger_tells,
+) -> Consent:
     """The patient says no. Nothing goes to the ledger: what was not granted does not exist there.
 
+    What somebody else gave the same requester for the same model stops with it (`stop_now` as for `revoke`).
     Raises RefusedTransition.
     """
     _check_may_answer(request, patient)
+    representatives.check(how.representative, patient, Scope.ANSWER, asked=request.kinds)
+    conflicts.one_at_a_time(patient)
     settle(request, ConsentRequest.State.ANSWERED)
     id, now = random_id(), timezone.now()
     consent = Consent.objects.create(
@@ -151,13 +192,11 @@ def refuse(*, request: ConsentRequest, patient: Patient, how: How = IN_PORTAL) -
         fhir=fhir.build_refusal(consent_id=id, request=request, at=now, how=how),
         **how.fields,
     )
-    record_act(
-        "consent.refused",
-        how.actor or Actor.patient(patient.pseudonym),
-        request,
-        consent=consent.id,
-        **how.details,
-    )
+    by = how.actor or Actor.patient(patient.pseudonym)
+    record_act("consent.refused", by, request, consent=consent.id, **how.details)
+    for yes in conflicts.others_yes(request, how.author):
+        stop(yes, by, stop_now, stopper=how.representative)
+        conflicts.opened(yes=yes, no=consent, why=Conflict.Why.OVERRULED, by=by)
     return consent
 
 
@@ -174,11 +213,17 @@ def replace(
     drafted: Drafted | None = None,
     signature: Json | None = None,
 ) -> Consent:
-    """The patient changes what they gave: a new consent takes the place of `consent`, which stays as it is
-    until the ledger has the new one. `drafted` and `signature`: as for `grant`. Raises
-    InvalidInput, RefusedTransition.
+    """Who gave it changes it: a new consent takes the place of `consent`, which stays as it is until the
+    ledger has the new one. `drafted` and `signature`: as for `grant`. Raises InvalidInput,
+    RefusedTransition (`not_your_choice`: somebody else gave it; `in_conflict`).
     """
     _require_owner(consent.patient_id, patient)
+    representatives.check(how.representative, patient, Scope.ANSWER, kinds=kinds, sensitive=sensitive)
+    conflicts.one_at_a_time(patient)
+    if consent.author != how.author:
+        raise RefusedTransition(
+            "Somebody else made this choice. You can stop it, but not change it.", code="not_your_choice"
+        )
     now = timezone.now()
     locked = Consent.objects.select_for_update(of=("self",)).select_related("request").get(pk=consent.pk)
     if Consent.objects.filter(replaces=locked).exists() or locked.ledger_state == LedgerState.SUPERSEDED:
@@ -186,7 +231,9 @@ def replace(
     if locked.ledger_state != LedgerState.IN_FORCE or locked.stopped_at or not _lasts(locked, now):
         raise RefusedTransition("Only a choice that is in force can be changed.", code="not_in_force")
     check_choice(locked.request, kinds, sensitive, duration, until)
-    _check_signature(locked.request, signature)
+    _check_signature(locked.request, signature, how)
+    if conflicts.against(locked.request, how.author) is not None:
+        raise RefusedTransition("The clinic looks at a disagreement about this first.", code="in_conflict")
     newer = _propose(
         locked.request,
         kinds,
@@ -213,14 +260,24 @@ def replace(
     return newer
 
 
-def revoke(*, consent: Consent, patient: Patient, stop_now: Callable[[str], None]) -> Consent:
-    """The patient stops sharing. Nobody may refuse this but for there being nothing to stop.
+@transaction.atomic
+def revoke(
+    *, consent: Consent, patient: Patient, stop_now: Callable[[str], None], how: How = IN_PORTAL
+) -> Consent:
+    """The patient stops sharing, or a representative does. Nobody may refuse this but for there being
+    nothing to stop; where somebody else gave it, a reviewer looks at it afterwards.
 
     `stop_now(consent id)` is called as soon as the stop is committed here: it tells the keyholder, which
     opens nothing more from then on. The ledger follows. Raises RefusedTransition.
     """
     _require_owner(consent.patient_id, patient)
-    return stop(consent, Actor.patient(patient.pseudonym), stop_now)
+    representatives.check(how.representative, patient, Scope.STOP)
+    conflicts.one_at_a_time(patient)
+    by = how.actor or Actor.patient(patient.pseudonym)
+    stopped = stop(consent, by, stop_now, stopper=how.representative)
+    if stopped.author != how.author:
+        conflicts.opened(yes=stopped, no=stopped, why=Conflict.Why.STOPPED, by=by)
+    return stopped
 
 
 def use_up(*, consents: Sequence[str], stop_now: Callable[[str], None]) -> None:
@@ -233,7 +290,9 @@ def use_up(*, consents: Sequence[str], stop_now: Callable[[str], None]) -> None:
             continue
 
 
-def stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consent:
+def stop(
+    consent: Consent, by: Actor, stop_now: Callable[[str], None], *, stopper: Representative | None = None
+) -> Consent:
     """Stop `consent`, whoever asks: callers say why they may. Raises RefusedTransition (`not_in_force`)."""
     with transaction.atomic():
         now = timezone.now()
@@ -246,10 +305,10 @@ def stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consen
         )
         stopped = None
         for row in rows.select_related(
-            "request__requester", "request__notice", "patient", "request__patient"
+            "request__requester", "request__notice", "patient", "request__patient", "representative__patient"
         ):
             if row.stopped_at is None and row.ledger_state in (LedgerState.GRANTING, LedgerState.IN_FORCE):
-                _begin_stop(row, by, now)
+                _begin_stop(row, by, now, stopper)
                 transaction.on_commit(lambda id=row.id: stop_now(id), robust=True)  # type: ignore[misc]
                 stopped = row if row.pk == consent.pk else stopped
         if stopped is None:
@@ -259,9 +318,10 @@ def stop(consent: Consent, by: Actor, stop_now: Callable[[str], None]) -> Consen
     return stopped
 
 
-def _begin_stop(consent: Consent, by: Actor, now: datetime) -> None:
+def _begin_stop(consent: Consent, by: Actor, now: datetime, stopper: Representative | None) -> None:
     consent.stopped_at, consent.status, consent.ledger_state = now, Status.INACTIVE, LedgerState.REVOKING
-    consent.save(update_fields=["stopped_at", "status", "ledger_state"])
+    consent.stopped_by, consent.stopper = by.kind, stopper
+    consent.save(update_fields=["stopped_at", "status", "ledger_state", "stopped_by", "stopper"])
     # The outbox keeps the order within one reference: a grant still under way goes first.
     outbox.enqueue(
         name="RevokeConsent",
@@ -406,31 +466,42 @@ def _propose(
     how: How = IN_PORTAL,
     drafted: Drafted | None = None,
     signature: Json | None = None,
+    held: bool = False,
 ) -> Consent:
     drafted = dataclasses.replace(drafted or Drafted(), signed=signature is not None)
+    made = draft(
+        request=request,
+        kinds=kinds,
+        sensitive=sensitive,
+        duration=duration,
+        until=until,
+        drafted=drafted,
+        how=how,
+    )
     return Consent.objects.create(
         id=drafted.consent,
         request=request,
         patient_id=request.patient_id,
         channel=request.patient.channel,
         replaces=replaces,
-        ledger_state=LedgerState.GRANTING,
+        ledger_state=LedgerState.HELD if held else LedgerState.GRANTING,
         duration=duration,
         kinds=sorted(set(kinds)),
         sensitive=sorted(set(sensitive)),
-        expires_at=end_of(Duration(duration), request=request, now=drafted.at, until=until),
-        fhir=draft(
-            request=request,
-            kinds=kinds,
-            sensitive=sensitive,
-            duration=duration,
-            until=until,
-            drafted=drafted,
-            how=how,
-        ),
+        expires_at=_end(Duration(duration), request, drafted, until, how),
+        fhir={**made, "status": "proposed"} if held else made,
         signature=signature,
         **how.fields,
     )
+
+
+def _end(
+    duration: Consent.Duration, request: ConsentRequest, drafted: Drafted, until: date | None, how: How
+) -> datetime:
+    """When it ends: no later than the authority of who gives it."""
+    authority = how.representative.last_day if how.representative else None
+    days = [day for day in (until, authority) if day is not None]
+    return end_of(duration, request=request, now=drafted.at, until=min(days, default=None))
 
 
 def _send_to_keyholder(name: str, consent: Consent) -> None:
@@ -473,7 +544,9 @@ def check_choice(
         raise InvalidInput("Choose a day from today on, and not after the last day.", code="until")
 
 
-def _check_signature(request: ConsentRequest, signature: Json | None) -> None:
+def _check_signature(request: ConsentRequest, signature: Json | None, how: How) -> None:
+    if how.representative is not None and signature is not None:
+        raise RefusedTransition("Only the patient signs with a passkey.", code="signature_wrong")
     if request.signature_required and signature is None:
         raise RefusedTransition("This question needs a yes signed with a passkey.", code="signature_missing")
 

@@ -30,6 +30,7 @@ class State(StrEnum):
     REPLACED = "replaced"
     IN_REVIEW = "in_review"  # a question that no patient has seen yet
     MISTAKE = "mistake"  # staff wrote it down by mistake
+    HELD = "held"  # a yes that somebody else who decides said no to: nothing is shared
 
 
 # What can still be stopped.
@@ -46,6 +47,7 @@ def state_of(consent: Consent, now: datetime | None = None) -> State:
         held.REVOKED: State.STOPPED,
         held.SUPERSEDED: State.REPLACED,
         held.REVOKING: State.STOPPING,
+        held.HELD: State.HELD,
     }
     if consent.invalid_at is not None and consent.ledger_state != held.REVOKING:
         return State.MISTAKE

@@ -68,6 +68,8 @@ KEYHOLDER_SOCKET = os.environ.get("KEYHOLDER_SOCKET", str(HOME / "keyholder" / "
 CUSTODIAN = os.environ.get("GATEWAY_CUSTODIAN", "Riverside Hospital")
 CUSTODIAN_ADDRESS = os.environ.get("GATEWAY_CUSTODIAN_ADDRESS", "")
 JURISDICTION = os.environ.get("GATEWAY_JURISDICTION", "")
+# From this birthday on nobody decides for a patient as a parent.
+AGE_OF_MAJORITY = int(os.environ.get("GATEWAY_AGE_OF_MAJORITY", "18"))
 HELP_PHONE = os.environ.get("GATEWAY_HELP_PHONE", "0800 555 0100")
 
 INSTALLED_APPS = [
@@ -129,6 +131,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.messages.context_processors.messages",
                 "gateway.portal.context.hospital",
             ],
+            "builtins": ["gateway.portal.tags"],
         },
     },
 ]

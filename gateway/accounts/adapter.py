@@ -6,7 +6,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
-from consent import services
+from consent import invitations
 from gateway.accounts.models import User
 from ledger.errors import RefusedTransition
 
@@ -19,7 +19,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         try:
-            services.find_invitation(request.session.get(INVITATION, ""))
+            invitations.find(request.session.get(INVITATION, ""))
         except RefusedTransition:
             return False
         return True
@@ -27,7 +27,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         with transaction.atomic():
             user = super().save_user(request, user, form, commit=True)
-            services.accept_invitation(code=request.session.pop(INVITATION, ""), user=user)
+            invitations.accept(code=request.session.pop(INVITATION, ""), user=user)
         return user
 
     def pre_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse | None:

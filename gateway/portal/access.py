@@ -34,7 +34,7 @@ TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "pdf": "a
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def access(request: HttpRequest, patient: Patient) -> HttpResponse:
     requesters = uses.requesters_of(patient)
     wanted = Filter.read(request.GET, requesters)
@@ -68,7 +68,7 @@ def access(request: HttpRequest, patient: Patient) -> HttpResponse:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
     """One use: who, why, which kinds of records, what came of it, and the two doors."""
     steps = uses.find_use(patient, key)
@@ -114,7 +114,7 @@ def _second_door(kinds: set[str]) -> str:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def download(request: HttpRequest, patient: Patient, form: str) -> HttpResponse:
     """What is filtered, as a file: `form` is csv, json or pdf."""
     if form not in TYPES:

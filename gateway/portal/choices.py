@@ -1,10 +1,8 @@
 """What the patient chose: the list, one choice with its history, Change, Stop and what comes after it."""
 
-import logging
 from contextlib import suppress
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.db.models import Count, Max, Q
 from django.http import Http404, HttpRequest, HttpResponse
@@ -13,21 +11,21 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from consent import services
+from consent import conflicts, services
+from consent.conflicts import PERSONS
 from consent.deletion import ask_deletion
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent, Patient
 from consent.state import OPEN, State, state_of
 from gateway.analysis.models import JobSubject
-from gateway.keyholder.client import Keyholder
 from gateway.portal.history import history_of
 from gateway.portal.paging import page_of
+from gateway.portal.people import disagreement
 from gateway.portal.questions import Choosing, check_page, choose_page, how_of
 from gateway.portal.signed_out import waits
-from gateway.portal.visitor import for_patient
-from ledger.errors import GatewayError, RefusedTransition
-
-log = logging.getLogger(__name__)
+from gateway.portal.stopping import stop_now
+from gateway.portal.visitor import Visit, enter, for_patient, named
+from ledger.errors import RefusedTransition
 
 
 def find_choice(patient: Patient, id: str) -> Consent:
@@ -35,7 +33,14 @@ def find_choice(patient: Patient, id: str) -> Consent:
     found = (
         Consent.objects.filter(pk=id, patient=patient)
         .select_related(
-            "request__requester", "request__notice", "request__patient", "notice", "replaced_by", "deletion"
+            "request__requester",
+            "request__notice",
+            "request__patient",
+            "notice",
+            "replaced_by",
+            "deletion",
+            "representative",
+            "stopper",
         )
         .first()
     )
@@ -46,22 +51,23 @@ def find_choice(patient: Patient, id: str) -> Consent:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
     given = Consent.objects.filter(patient=patient).select_related("request__requester")
     found, older = page_of(given, "-decided_at", request.GET.get("after", ""))
     rows = [{"consent": each, "state": state_of(each)} for each in found]
     for row in rows:
-        row["open"] = row["state"] in OPEN
+        row["open"] = row["state"] in OPEN and enter(request).may_stop
     return render(request, "portal/choices.html", {"section": "choices", "rows": rows, "older": older})
 
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     consent = find_choice(patient, id)
-    state, history = state_of(consent), history_of(consent)
+    state, visit = state_of(consent), enter(request)
+    history = history_of(consent, visit)
     return render(
         request,
         "portal/choice.html",
@@ -71,23 +77,24 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "question": consent.request,
             "notice": consent.shown_notice,
             "state": state,
-            "open": state in OPEN,
+            "open": state in OPEN and visit.may_stop,
+            "disagreements": [disagreement(each, visit) for each in conflicts.about(consent)],
             "newer": getattr(consent, "replaced_by", None),
-            "can_change": may_change(consent),
+            "can_change": may_change(request, consent),
             "still_holds": consent.request.consents.filter(ledger_state=Consent.LedgerState.IN_FORCE).first()
             if state == State.NOT_SEALED
             else None,
-            "kinds": [KINDS[kind].name for kind in consent.kinds],
-            "sensitive": [SENSITIVE[code].name for code in consent.sensitive],
+            "kinds": [KINDS[kind].name for kind in visit.covered(consent.kinds)],
+            "sensitive": [SENSITIVE[code].name for code in visit.covered(consent.sensitive)],
             "purpose": PURPOSES.get(consent.request.purpose, consent.request.purpose),
             "history": history,
             "all_sealed": all(entry.sealed for entry in history),
-            **what_remains(consent, state),
+            **what_remains(consent, state, visit),
         },
     )
 
 
-def what_remains(consent: Consent, state: State) -> dict[str, Any]:
+def what_remains(consent: Consent, state: State, visit: Visit) -> dict[str, Any]:
     """For a choice that is over: when it stopped, how long until that was sealed, what may still exist."""
     if state in OPEN or (consent.granted_at is None and consent.stopped_at is None):
         return {"over": False}
@@ -103,56 +110,64 @@ def what_remains(consent: Consent, state: State) -> dict[str, Any]:
     return {
         "over": True,
         "stopped": state in (State.STOPPING, State.STOPPED),
+        "stopped_by": named(visit, consent.stopper) if consent.stopped_by in PERSONS else "",
         "took": took,
         "deletion": getattr(consent, "deletion", None),
         **used,
     }
 
 
-def may_change(consent: Consent) -> bool:
-    """In force, and no newer choice is on its way."""
-    return state_of(consent) in (State.SHARING, State.PARTLY) and not hasattr(consent, "replaced_by")
+def may_change(request: HttpRequest, consent: Consent) -> bool:
+    """In force, no newer choice is on its way, and this visitor made it."""
+    visit = enter(request)
+    own = consent.author == visit.how().author and visit.may_answer
+    held = state_of(consent) in (State.SHARING, State.PARTLY)
+    return own and held and not hasattr(consent, "replaced_by")
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @waits
-@for_patient
+@for_patient(may="answer")
 def change(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     consent = find_choice(patient, id)
-    return choose_page(request, Choosing.again(consent)) if may_change(consent) else redirect("choice", id=id)
+    if not may_change(request, consent):
+        return redirect("choice", id=id)
+    consent.request = enter(request).offered(consent.request)
+    return choose_page(request, Choosing.again(consent))
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_patient
+@for_patient(may="answer")
 def check_change(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     """What was chosen before holds until the ledger has the new choice."""
     consent = find_choice(patient, id)
-    if not may_change(consent):
+    if not may_change(request, consent):
         return redirect("choice", id=id)
+    consent.request = enter(request).offered(consent.request)
     return check_page(
         request,
         Choosing.again(consent),
         lambda way, signed: services.replace(
-            consent=consent, patient=patient, how=how_of(way), **way.choice, **signed
+            consent=consent, patient=patient, how=how_of(request, way), **way.choice, **signed
         ),
     )
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_patient
+@for_patient(may="stop")
 def stop(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     """One POST, no reason asked; then what came of it. The same POST twice shows the same page."""
     consent = find_choice(patient, id)
     if request.method == "POST":
         # Where it is not in force any more, which is what was wanted, the page says why.
         with suppress(RefusedTransition):
-            services.revoke(consent=consent, patient=patient, stop_now=stop_now)
+            services.revoke(consent=consent, patient=patient, stop_now=stop_now, how=enter(request).how())
         return redirect("stop", id=id)
     state = state_of(consent)
-    remains = what_remains(consent, state)
+    remains = what_remains(consent, state, enter(request))
     if not remains.get("stopped"):
         return redirect("choice", id=id)
     return render(
@@ -182,11 +197,3 @@ def delete(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         else:
             messages.success(request, _("We asked them to delete it."))
     return redirect("choice", id=id)
-
-
-def stop_now(consent_id: str) -> None:
-    """The keyholder opens nothing more from here on. Where it cannot be reached, the ledger tells it."""
-    try:
-        Keyholder(settings.KEYHOLDER_SOCKET).stop(consent=consent_id)
-    except GatewayError as error:
-        log.warning("stop was not told to the keyholder at once: %s", error.code)

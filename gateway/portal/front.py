@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from consent import services
+from consent import invitations
 from consent.models import Consent, ConsentRequest, Notice, Patient
 from gateway.accounts.adapter import INVITATION, LAST_VISIT
 from gateway.portal.uses import EMERGENCY, count_uses, rows_of
@@ -44,7 +44,7 @@ def notice(request: HttpRequest, digest: str) -> HttpResponse:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def home(request: HttpRequest, patient: Patient) -> HttpResponse:
     since = request.session.get(LAST_VISIT)
     new = rows_of(patient)
@@ -79,19 +79,19 @@ def home(request: HttpRequest, patient: Patient) -> HttpResponse:
 def invitation(request: HttpRequest, code: str) -> HttpResponse:
     """From the link in the clinic's letter to an account, a new one or one that the visitor has."""
     try:
-        services.find_invitation(code)
+        found = invitations.find(code)
     except RefusedTransition as error:
         return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
     if request.method == "POST" and request.user.is_authenticated:
         try:
-            services.accept_invitation(code=code, user=request.user)
+            invitations.accept(code=code, user=request.user)
         except RefusedTransition as error:
             return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
         messages.success(request, _("Your account is ready."))
-        return redirect("home")
+        return redirect("home" if isinstance(found, Patient) else "people")
     if not request.user.is_authenticated:  # for the sign-up alone
         request.session[INVITATION] = code
-    return render(request, "portal/invitation.html", {"code": code})
+    return render(request, "portal/invitation.html", {"code": code, "to_act": not isinstance(found, Patient)})
 
 
 def problem(request: HttpRequest, status: int, template: str) -> HttpResponse:

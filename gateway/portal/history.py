@@ -9,6 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from consent.models import Consent
+from gateway.portal.visitor import Visit, named
 from ledger.audit.models import AuditRow
 
 Json = dict[str, Any]
@@ -20,6 +21,7 @@ WORDS: dict[tuple[str, str], Promise] = {
     ("request.withdrawn", ""): _("%(who)s took the question back"),
     ("request.expired", ""): _("The time to answer ended"),
     ("consent.granted", "asked"): _("You said yes"),
+    ("consent.granted", "held"): _("You said yes. Someone else said no, so nothing is shared"),
     ("consent.granted", "committed"): _("Your choice was sealed"),
     ("consent.granted", ""): _("Your choice could not be sealed. Nothing is shared"),
     ("consent.refused", ""): _("You said no"),
@@ -45,6 +47,13 @@ BY_STAFF: dict[str, Promise] = {
     "consent.refused": _("Staff wrote down your no"),
     "consent.stopped": _("Staff stopped it for you"),
 }
+# The same rows, where it was somebody else who may act, or where the patient is not who reads.
+BY_ANOTHER: dict[str, Promise] = {
+    "consent.granted": _("%(by)s said yes"),
+    "consent.refused": _("%(by)s said no"),
+    "consent.replaced": _("%(by)s changed this choice"),
+    "consent.stopped": _("%(by)s stopped sharing"),
+}
 AFTER_ONE_RESULT = _("It ended after the first result, as you chose")
 
 
@@ -55,26 +64,32 @@ class Entry:
     sealed: bool
 
 
-def history_of(consent: Consent) -> list[Entry]:
-    """Oldest first. Needs `consent.request` with requester and patient."""
+def history_of(consent: Consent, visit: Visit) -> list[Entry]:
+    """Oldest first, as this visitor reads it. Needs `consent.request` with requester and patient."""
     asked = consent.request
+    people = {each.pseudonym: named(visit, each) for each in asked.patient.representatives.all()}
+    if visit.acting is not None:
+        people[asked.patient.pseudonym] = named(visit, None)
     rows = AuditRow.objects.filter(subject=asked.patient.pseudonym, step_of=asked.pk).order_by("pk")
     found = []
     for row in rows:
         line = json.loads(bytes(row.line))
-        if words := _words(line, consent):
-            said = str(words) % {"who": asked.requester.name}
+        by = people.get(line["actor"]["id"], "")
+        if words := _words(line, consent, by):
+            said = str(words) % {"who": asked.requester.name, "by": by}
             found.append(Entry(row.recorded_at, said, sealed=row.leaf is not None))
     return found
 
 
-def _words(line: Json, consent: Consent) -> Promise | None:
+def _words(line: Json, consent: Consent, person: str) -> Promise | None:
     kind, details = line["kind"], line["details"]
     code, by = details.get("code", ""), line["actor"]["kind"]
     if details.get("replaces") == consent.pk:
         return REPLACED.get(code)
     if details.get("consent") not in (None, consent.pk):
         return None  # another answer to the same question
+    if person and kind in BY_ANOTHER:
+        return BY_ANOTHER[kind]
     if by == "staff" and kind in BY_STAFF and code in ("", "asked"):
         return BY_STAFF[kind]
     if kind == "consent.stopped" and by == "system":

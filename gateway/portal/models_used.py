@@ -16,7 +16,7 @@ State = JobSubject.State
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def models(request: HttpRequest, patient: Patient) -> HttpResponse:
     let_in = ~Q(consent="")  # the release stands on a consent of hers
     found = list(

@@ -30,7 +30,7 @@ WEB = Actor.system("web")
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def proof(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
     """The verdict in plain words; what does not match opens an incident by itself."""
     steps = uses.find_use(patient, key)
@@ -47,7 +47,7 @@ def proof(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def download(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
     verdict, kept = _judge(uses.find_use(patient, key))
     if verdict != Verdict.SEALED or kept is None:

@@ -32,7 +32,8 @@ from gateway.portal.counts import Counts, count_items
 from gateway.portal.forms import SOONER, ChoiceForm, initial_of, length_of
 from gateway.portal.paging import page_of
 from gateway.portal.signed_out import form_that_waited, waits
-from gateway.portal.visitor import for_patient
+from gateway.portal.stopping import stop_now
+from gateway.portal.visitor import enter, for_patient, named, turned_away
 from ledger.errors import InvalidInput, RefusedTransition
 
 Json = dict[str, Any]
@@ -57,15 +58,31 @@ def answer_to(question: ConsentRequest) -> Consent | None:
     Nor was what staff wrote down by mistake.
     """
     answers = question.consents.filter(invalid_at=None).order_by("-decided_at")
+    if question.asked_anew_at is not None:  # a review put it again: what was said before does not count
+        answers = answers.filter(decided_at__gt=question.asked_anew_at)
     answer = answers.exclude(ledger_state=Consent.LedgerState.REFUSED).first() or answers.first()
     if answer is not None:
         answer.request = question
     return answer
 
 
+def said_no(request: HttpRequest, asked: ConsentRequest, answer: Consent | None) -> str:
+    """Who said no, where that is somebody else than this visitor, who may still say yes: to a review."""
+    if answer is None or state_of(answer) != State.REFUSED or asked.answer_by < timezone.localdate():
+        return ""
+    visit = enter(request)
+    return "" if answer.author == visit.how().author else named(visit, answer.representative)
+
+
+def is_open(request: HttpRequest, asked: ConsentRequest) -> bool:
+    """Whether this visitor may answer now."""
+    waiting = state_of_request(asked) == State.WAITING
+    return waiting or bool(said_no(request, asked, answer_to(asked)))
+
+
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
     asked = ConsentRequest.objects.shown_to(patient).select_related("requester")
     today, held = timezone.localdate(), ConsentRequest.State
@@ -89,7 +106,7 @@ def index(request: HttpRequest, patient: Patient) -> HttpResponse:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
     answer = answer_to(asked)
@@ -101,47 +118,50 @@ def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         state=state_of(answer) if answer else state_of_request(asked),
         purpose=PURPOSES.get(asked.purpose, asked.purpose),
         notice=shown_notice(asked),
+        said_no=said_no(request, asked, answer),
     )
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @waits
-@for_patient
+@for_patient(may="answer")
 def choose(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
-    if state_of_request(asked) != State.WAITING:
+    if not is_open(request, asked):
         return redirect("question", id=id)
-    return choose_page(request, Choosing.first(asked))
+    offered = enter(request).offered(asked)
+    return choose_page(request, Choosing.first(offered)) if offered.kinds else turned_away(request, "scope")
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_patient
+@for_patient(may="answer")
 def check(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
-    if state_of_request(asked) != State.WAITING:
+    if not is_open(request, asked):
         # The same POST twice: the answer stands, and its receipt says which.
         return redirect("done", id=id) if answer_to(asked) else redirect("question", id=id)
     return check_page(
         request,
-        Choosing.first(asked),
+        Choosing.first(enter(request).offered(asked)),
         lambda way, signed: services.grant(
-            request=asked, patient=patient, how=how_of(way), **way.choice, **signed
+            request=asked, patient=patient, how=how_of(request, way), **way.choice, **signed
         ),
     )
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_patient
+@for_patient(may="answer")
 def refuse(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     """No is one click, and asks nothing back."""
     asked = find_question(patient, id)
     if request.method != "POST":
         return redirect("question", id=id)
     try:
-        services.refuse(request=asked, patient=patient, how=How(notice=shown_notice(asked)))
+        how = enter(request).how(notice=shown_notice(asked))
+        services.refuse(request=asked, patient=patient, how=how, stop_now=stop_now)
     except RefusedTransition as error:
         answer = answer_to(asked)
         if answer is None:
@@ -151,7 +171,7 @@ def refuse(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="see")
 def done(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
     answer = answer_to(asked)
@@ -164,8 +184,8 @@ def done(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         answer=answer,
         state=state_of(answer),
         part=not gives_all(answer),
-        kinds=[KINDS[kind].name for kind in answer.kinds],
-        sensitive=[SENSITIVE[code].name for code in answer.sensitive],
+        kinds=[KINDS[kind].name for kind in enter(request).covered(answer.kinds)],
+        sensitive=[SENSITIVE[code].name for code in enter(request).covered(answer.sensitive)],
     )
 
 
@@ -214,9 +234,9 @@ def way_of(request: HttpRequest, asked: ConsentRequest) -> Progress:
     return progress.progress_of(request=asked, user_id=cast(int, request.user.pk))
 
 
-def how_of(way: Progress) -> How:
+def how_of(request: HttpRequest, way: Progress) -> How:
     """What is kept with an answer that is given here."""
-    return How(teach_back=way.asked, notice=shown_notice(way.request))
+    return enter(request).how(teach_back=way.asked, notice=shown_notice(way.request))
 
 
 def shown_notice(asked: ConsentRequest) -> Notice:
@@ -266,7 +286,7 @@ def check_page(
         return redirect(choosing.check)
     problem = None
     try:
-        yes = signing.on_screen(request, way, how_of(way), changes=choosing.consent)
+        yes = signing.on_screen(request, way, how_of(request, way), changes=choosing.consent)
         if request.method == "POST":
             signature = signing.given(request, asked, yes)
             agree(way, {"drafted": yes.drafted, "signature": signature})

@@ -17,7 +17,7 @@ from consent.receipt import build_receipt
 from gateway.documents import pdf
 from gateway.portal.choices import find_choice
 from gateway.portal.history import history_of
-from gateway.portal.visitor import for_patient
+from gateway.portal.visitor import Visit, for_patient
 
 
 @never_cache
@@ -71,7 +71,7 @@ def _printed(consent: Consent) -> dict[str, Any]:
         "history_columns": [_("When"), _("What")],
         "history": [
             [date_format(timezone.localtime(entry.when), "DATETIME_FORMAT"), entry.words]
-            for entry in history_of(consent)
+            for entry in history_of(consent, Visit(own=asked.patient))
         ],
         "numbers": _("Numbers to check it by"),
         "number_columns": [_("Number"), _("Value")],

@@ -43,6 +43,7 @@ class Way(StrEnum):
     ADD = "add"  # only once she has added a passkey
     VOUCH = "vouch"  # only once a passkey that signs vouches for the ones she has here
     LOST = "lost"  # a passkey signs for her that is not hers to use any more: the clinic helps
+    HERS = "hers"  # only once the patient signs it herself: who acts for her cannot
     WAIT = "wait"  # the clinic dropped her passkeys: not before a day is over
     NOT_NOW = "not_now"  # the keyholder cannot be reached
 
@@ -85,7 +86,8 @@ def on_screen(request: HttpRequest, way: Progress, how: How, *, changes: Consent
     question = way.request
     services.check_proofed(question.patient)
     drafted = _drafted(request, way, how, changes)
-    own = tuple(passkeys_of(cast(User, request.user)))
+    # Whoever acts for the patient has no passkey of hers: theirs would sign on after the authority ended.
+    own = () if how.representative else tuple(passkeys_of(cast(User, request.user)))
     signers: Signers = {"known": [], "signing": [], "quiet_until": 0}
     commitment = ""
     keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
@@ -108,6 +110,8 @@ def on_screen(request: HttpRequest, way: Progress, how: How, *, changes: Consent
     if own and not does_without:
         signing = tuple(one for one in own if first or one.credential in signers["signing"])
         return Yes(Way.SIGN if signing else Way.VOUCH, drafted, commitment, signing, first=first)
+    if how.representative and (not first or question.signature_required):
+        return Yes(Way.HERS, drafted)
     return Yes(Way.LOST, drafted) if not first else _unsigned(request, question, drafted)
 
 

@@ -13,10 +13,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from consent import progress
 from consent.models import ConsentRequest, Patient
-from consent.state import State, state_of_request
 from consent.teach_back import ITEMS, OFFER_HELP_AFTER
 from gateway.portal.forms import TeachBackForm
-from gateway.portal.questions import boxes, find_question, question_page, way_of
+from gateway.portal.questions import boxes, find_question, is_open, question_page, way_of
 from gateway.portal.visitor import for_patient
 
 NAMES = list(ITEMS)
@@ -24,21 +23,21 @@ NAMES = list(ITEMS)
 
 @never_cache
 @require_safe
-@for_patient
+@for_patient(may="answer")
 def first(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     """To the first question that is not understood yet, or on to the check."""
     asked = find_question(patient, id)
-    if state_of_request(asked) != State.WAITING:
+    if not is_open(request, asked):
         return redirect("question", id=id)
     return _onward(request, asked)
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_patient
+@for_patient(may="answer")
 def one(request: HttpRequest, patient: Patient, id: str, number: int) -> HttpResponse:
     asked = find_question(patient, id)
-    if state_of_request(asked) != State.WAITING:
+    if not is_open(request, asked):
         return redirect("question", id=id)
     way = way_of(request, asked)
     if not way.chosen or not 1 <= number <= len(NAMES):

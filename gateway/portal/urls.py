@@ -10,6 +10,7 @@ from gateway.portal import (
     models_used,
     news,
     own_copy,
+    people,
     proof,
     questions,
     receipts,
@@ -53,4 +54,8 @@ urlpatterns = [
     path("copy/<hex64:id>/my-records.<str:form>", own_copy.own_copy_file, name="own_copy_file"),
     path("news", news.news, name="news"),
     path("settings", news.settings_page, name="settings"),
+    path("people", people.people, name="people"),
+    path("people/act", people.act, name="act"),
+    path("people/told", people.told, name="told"),
+    path("people/<hex64:id>/end", people.end, name="end"),
 ]

@@ -9,7 +9,8 @@ from django.views.decorators.http import require_http_methods
 
 from consent import recorded
 from consent.models import Patient
-from gateway.portal.choices import find_choice, stop_now
+from gateway.portal.choices import find_choice
+from gateway.portal.stopping import stop_now
 from gateway.portal.visitor import for_patient
 from ledger.errors import RefusedTransition
 

@@ -14,10 +14,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import recorded, scans
 from consent.explanation import KINDS, SENSITIVE
-from consent.models import Consent
+from consent.models import Consent, Scan
 from consent.state import OPEN, state_of
 from gateway.accounts.models import User
-from gateway.portal.choices import stop_now
+from gateway.portal.stopping import stop_now
 from gateway.staff.forms import WithdrawForm
 from gateway.staff.visitor import actor, for_staff, page, perform, refused
 from ledger.audit.log import Actor, record
@@ -115,17 +115,22 @@ def scan(request: HttpRequest, id: str) -> HttpResponse:
     found = find_answer(id)
     if found.scan is None:
         raise Http404
-    content = scans.read(found.scan)
+    return scan_file(request, found.scan, consent=found.pk)
+
+
+def scan_file(request: HttpRequest, scan: Scan, **about: Any) -> HttpResponse:
+    """A scan as a file; `about` is what its row of the log says besides."""
+    content = scans.read(scan)
     with transaction.atomic():
         record(
             kind="scan.opened",
             actor=actor(request),
-            subject=found.patient.pseudonym,
-            scan=found.scan.digest,
-            consent=found.pk,
+            subject=scan.patient.pseudonym,
+            scan=scan.digest,
+            **about,
         )
     response = HttpResponse(content, content_type="application/octet-stream")
-    response["Content-Disposition"] = f'attachment; filename="scan.{scans.ENDINGS[found.scan.media_type]}"'
+    response["Content-Disposition"] = f'attachment; filename="scan.{scans.ENDINGS[scan.media_type]}"'
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "no-store"
     return response

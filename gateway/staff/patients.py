@@ -71,7 +71,7 @@ def new(request: HttpRequest) -> HttpResponse:
         except GatewayError as error:
             form.add_error(None, error.message)
         else:
-            return _shown_once(request, patient, _("Invitation"), _link(code))
+            return shown_once(request, patient.name, _("Invitation"), link_to(code), back=_at(patient))
     return page(
         request, "staff/form.html", SECTION, form=form, title=_("Invite a patient"), button=_("Invite")
     )
@@ -101,7 +101,7 @@ def invite_again(request: HttpRequest, id: str) -> HttpResponse:
         code = services.invite_again(patient=found, by=actor(request))
     except GatewayError as error:
         return refused(request, SECTION, error, _at(found))
-    return _shown_once(request, found, _("Invitation"), _link(code))
+    return shown_once(request, found.name, _("Invitation"), link_to(code), back=_at(found))
 
 
 @require_POST
@@ -142,7 +142,8 @@ def referral(request: HttpRequest, id: str) -> HttpResponse:
         code = referrals.issue(patient=found, requester=requester, by=actor(request))
     except GatewayError as error:
         return refused(request, SECTION, error, _at(found))
-    return _shown_once(request, found, _("Referral code for %(who)s") % {"who": requester.name}, code)
+    title = _("Referral code for %(who)s") % {"who": requester.name}
+    return shown_once(request, found.name, title, code, back=_at(found))
 
 
 def find_patient(id: str) -> Patient:
@@ -153,16 +154,16 @@ def _act(request: HttpRequest, found: Patient, act: Callable[[], object], done: 
     return perform(request, SECTION, act, back=_at(found), done=done)
 
 
-def _shown_once(request: HttpRequest, found: Patient, title: str, secret: str) -> HttpResponse:
-    """It passes through no session, no cookie and no URL."""
+def shown_once(request: HttpRequest, name: str, title: str, secret: str, *, back: str) -> HttpResponse:
+    """For the person of this name. It passes through no session, no cookie and no URL."""
     response = page(
-        request, "staff/shown_once.html", SECTION, patient=found, title=title, secret=secret, back=_at(found)
+        request, "staff/shown_once.html", SECTION, name=name, title=title, secret=secret, back=back
     )
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _link(code: str) -> str:
+def link_to(code: str) -> str:
     return settings.PUBLIC_URL.rstrip("/") + reverse("invitation", args=[code])
 
 

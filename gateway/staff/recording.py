@@ -22,6 +22,7 @@ from consent.explanation import KINDS, SENSITIVE
 from consent.models import ConsentRequest, Patient, Scan
 from gateway.accounts.models import User
 from gateway.portal.forms import durations
+from gateway.portal.stopping import stop_now
 from gateway.staff.forms import (
     AuthorityForm,
     DecisionForm,
@@ -204,6 +205,7 @@ def _check(request: HttpRequest, given: dict[str, Any], asked: ConsentRequest) -
             **given["decision"],
             scan=Scan.objects.filter(pk=given.get("scan")).first(),
             read_back=given["read_back"],
+            stop_now=stop_now,
         )
     except GatewayError as error:
         return refused(request, SECTION, error, reverse("staff_new_answer"))

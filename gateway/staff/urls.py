@@ -5,12 +5,14 @@ from django.urls import path
 import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.staff import (
     answers,
+    conflicts,
     deletions,
     emergency,
     emergency_review,
     patients,
     queue,
     recording,
+    representatives,
     requesters,
     requests,
     visitor,
@@ -23,6 +25,15 @@ urlpatterns = [
     path("requests/<hex64:id>/own", requests.own, name="staff_own"),
     path("requests/<hex64:id>/approve", requests.approve, name="staff_approve"),
     path("requests/<hex64:id>/send-back", requests.send_back, name="staff_send_back"),
+    path("conflicts", conflicts.index, name="staff_conflicts"),
+    path("conflicts/<hex64:id>", conflicts.conflict, name="staff_conflict"),
+    path("patients/<hex64:id>/representatives", representatives.index, name="staff_representatives"),
+    path("patients/<hex64:id>/representatives/new", representatives.new, name="staff_new_representative"),
+    path(
+        "representatives/<hex64:id>/invite", representatives.invite_again, name="staff_invite_representative"
+    ),
+    path("representatives/<hex64:id>/end", representatives.end, name="staff_end_representative"),
+    path("representatives/<hex64:id>/evidence", representatives.evidence, name="staff_evidence"),
     path("requesters", requesters.index, name="staff_requesters"),
     path("requesters/new", requesters.register, name="staff_new_requester"),
     path("requesters/<uuid:id>", requesters.requester, name="staff_requester"),

@@ -38,6 +38,7 @@ class Entry:
 
 MENU: list[Entry] = [
     Entry("staff_queue", _("Requests"), "see_queue"),
+    Entry("staff_conflicts", _("Disagreements"), "see_conflicts"),
     Entry("staff_patients", _("Patients"), "see_patients"),
     Entry("staff_answers", _("Paper and phone"), "see_answers"),
     Entry("staff_requesters", _("AI providers"), "see_requesters"),

@@ -76,6 +76,7 @@ _MODEL = {
     "channel": CODE,
 }
 _PATIENT = {"code": CODE, "method": CODE}
+_REPRESENTATIVE = {"representative": ID, "role": CODE, "scope": CODE, "scan": ID, "code": CODE}
 _ACCESS = {
     "access": ID, "digest": ID, "chunks": COUNT, "purpose": PURPOSE, "tx_id": ID, "block": COUNT,
     "code": CODE,
@@ -114,13 +115,19 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "passkey.enrolled": _PATIENT,  # it signs choices from now on
     "passkey.dropped": _PATIENT,
     "passkeys.reset": _PATIENT,  # staff proofed her again; none of her passkeys signs any more
+    "representative.registered": _REPRESENTATIVE,
+    "representative.accepted": _REPRESENTATIVE,
+    "representative.entered": _REPRESENTATIVE,  # from then on this session acts for the patient
+    "representative.ended": _REPRESENTATIVE,
+    "conflict.opened": _CONSENT,
+    "conflict.settled": _CONSENT,
     "referral.issued": {"requester": UUID},
     "requester.registered": {"requester": UUID},
     "requester.changed": {"requester": UUID},
     "requester.suspended": {"requester": UUID},
     "requester.resumed": {"requester": UUID},
     "model.tested": {"model": ID, "requester": UUID, "people": COUNT, "wrong": COUNT},
-    "scan.opened": {"scan": ID, "consent": ID},
+    "scan.opened": {"scan": ID, "consent": ID, "representative": ID},
     "client.registered": {"requester": UUID, "client": CLIENT},
     "client.secret_renewed": {"requester": UUID, "client": CLIENT},  # before clients had keys
     "client.keys_changed": {"requester": UUID, "client": CLIENT},
@@ -149,7 +156,9 @@ def pseudonym(key: bytes, id: str) -> str:
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acted. `id` is a pseudonym (patient, staff), a client's id, or a process of ours (system)."""
+    """Who acted. `id` is a pseudonym (patient, representative, staff), a client's id, or a process of ours
+    (system).
+    """
 
     kind: str
     id: str
@@ -157,6 +166,11 @@ class Actor:
     @classmethod
     def patient(cls, pseudonym: str) -> "Actor":
         return cls("patient", pseudonym)
+
+    @classmethod
+    def representative(cls, pseudonym: str) -> "Actor":
+        """Somebody who acts for the row's subject."""
+        return cls("representative", pseudonym)
 
     @classmethod
     def staff(cls, user_id: object) -> "Actor":
@@ -177,6 +191,7 @@ class Actor:
 
 ACTORS: Mapping[str, Callable[[Any], bool]] = {
     "patient": ID,
+    "representative": ID,
     "staff": ID,
     "client": _text(_CLIENT),
     "system": CODE,
