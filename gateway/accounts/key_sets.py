@@ -5,6 +5,7 @@ set at an address is read at most every 30 seconds for a `kid` that is not in it
 most: that long a key that was taken out of it is still taken.
 """
 
+import re
 import time
 from typing import Any
 
@@ -87,13 +88,14 @@ def key_of(client: AIClient, kid: str) -> Key | None:
         return None
     now = time.time()
     kept = cache.get(_name(client))
-    if kept is not None and kept["url"] == client.jwks_url and now - kept["at"] < KEPT_SECONDS:
+    if kept is not None and kept["url"] == client.jwks_url and now < kept["until"]:
         key = usable(kept["set"]).get(kid)
         if key is not None or now - kept["at"] < READ_AGAIN_SECONDS:
             return key
-    key_set = _read(client.jwks_url)
+    key_set, seconds = _read(client.jwks_url)
     found = usable(key_set)
-    cache.set(_name(client), {"url": client.jwks_url, "at": now, "set": key_set}, KEPT_SECONDS)
+    kept = {"url": client.jwks_url, "at": now, "until": now + seconds, "set": key_set}
+    cache.set(_name(client), kept, KEPT_SECONDS)
     return found.get(kid)
 
 
@@ -102,14 +104,20 @@ def forget(client: AIClient) -> None:
     cache.delete(_name(client))
 
 
-def _read(url: str) -> Any:
+def _read(url: str) -> tuple[Any, int]:
+    """The key set, and for how many seconds its own server lets it be kept (RFC 9111), at most so long."""
     answer = outbound.call(url, headers={"Accept": "application/jwk-set+json, application/json"})
     if answer.status != 200:
         raise outbound.Unreachable("The address of the key set did not answer with 200.")
     try:
-        return loads(answer.body)
+        key_set = loads(answer.body)
     except Refused:
         raise InvalidInput("The key set is not JSON.", code="key_set") from None
+    told = answer.headers.get("cache-control", "").lower()
+    if "no-store" in told or "no-cache" in told:
+        return key_set, 0
+    found = re.search(r"max-age=(\d{1,9})", told)
+    return key_set, min(KEPT_SECONDS, int(found[1])) if found else KEPT_SECONDS
 
 
 def _name(client: AIClient) -> str:

@@ -282,6 +282,24 @@ def test_what_cannot_be_exported_is_said_so(bulk: Any, path: str, prefer: str, c
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize("name", ["application/fhir%2Bndjson", "application/ndjson", "ndjson"])
+def test_the_three_names_of_ndjson_are_taken(bulk: Any, play: Copies, name: str) -> None:
+    play.ask_copy(play.someone())
+    assert bulk().kick_off(f"/fhir/$export?_outputFormat={name}").status_code == 202
+
+
+def test_the_manifest_has_its_form(play: Copies, bulk: Any) -> None:
+    play.yes_copy(play.someone(*records()))
+    _, manifest = bulk().export("/fhir/$export?_type=Patient")
+    assert sorted(manifest) == [
+        "deleted", "error", "output", "request", "requiresAccessToken", "transactionTime",
+    ]  # fmt: skip
+    assert manifest["request"] == "http://testserver/fhir/$export?_type=Patient"
+    assert manifest["transactionTime"].endswith("+00:00")
+    assert [sorted(each) for each in manifest["output"]] == [["type", "url"]]
+    assert manifest["error"] == manifest["deleted"] == []
+
+
 def test_without_a_token_or_a_scope_there_is_nothing(client: Client, bulk: Any, play: Copies) -> None:
     for path in ("/fhir/$export", "/fhir/Patient", "/fhir/Patient/x", "/fhir/Group", "/fhir/x/y/z"):
         answer = client.get(path)

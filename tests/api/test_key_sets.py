@@ -93,6 +93,18 @@ def test_a_new_kid_is_looked_for_and_not_at_every_request(
     assert ask_for_token(assertion(old, claims(registered))).status_code == 401
 
 
+@pytest.mark.parametrize(("told", "asked"), [("no-store", 2), ("max-age=0", 2), ("max-age=60", 1), ("", 1)])
+def test_the_set_is_kept_no_longer_than_its_server_says(
+    site: Site, registered: str, told: str, asked: int
+) -> None:
+    key = new_key("one")
+    site.serve_keys(key)
+    site.answer = (200, {"Cache-Control": told}, site.answer[2])
+    for _ in range(2):
+        assert ask_for_token(assertion(key, claims(registered))).status_code == 200
+    assert site.asked == asked
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

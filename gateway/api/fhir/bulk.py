@@ -4,6 +4,7 @@ Whom a client asked for a copy of their records is a Group, by purpose and use. 
 what a file holds was de-identified and delivered, and is opened while the file is read (ADR 15).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Any
@@ -173,6 +174,7 @@ def manifest(job: Job) -> dict[str, Any]:
         "request": job.spec["address"],
         "requiresAccessToken": True,
         "output": files,
+        "deleted": [],
         "error": [],
     }
 
@@ -243,10 +245,12 @@ def _types_and_filters(
     asked_for: dict[str, list[Filter]] = {}
     for name, value in given:
         if name == "_typeFilter":
-            kind, _, query = value.partition("?")
-            if kind not in RESOURCE_TYPES:
-                raise InvalidInput("A _typeFilter begins with a type of FHIR R4.", code="type_filter")
-            asked_for.setdefault(kind, []).append(read_filter(query))
+            # A comma parts two filters where a type follows it; else it parts two codes of one.
+            for one in re.split(r",(?=[A-Z][A-Za-z]+\?)", value):
+                kind, _, query = one.partition("?")
+                if kind not in RESOURCE_TYPES:
+                    raise InvalidInput("A _typeFilter begins with a type of FHIR R4.", code="type_filter")
+                asked_for.setdefault(kind, []).append(read_filter(query))
     types = named or sorted(
         {
             kind
