@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import close_old_connections, transaction
 
 from consent import services as consents
 from consent.models import Consent
-from gateway.accounts import letters
+from gateway.accounts import letters, webhooks
 from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
@@ -37,11 +37,25 @@ def record_accessed(event: Event) -> None:
     own_copies.record_accessed(event)
 
 
+def and_tell(record: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Record what the ledger says of consents, and tell the companies that asked, in one transaction."""
+
+    @transaction.atomic
+    def handle(event: Event) -> None:
+        record(event)
+        named = [event.payload.get("consent"), *event.payload.get("consents", ())]
+        for consent in Consent.objects.filter(pk__in=[each for each in named if each], channel=event.channel):
+            asked = consent.request
+            webhooks.tell(requester=asked.requester_id, event="consent.changed", request=asked.pk)
+
+    return handle
+
+
 HANDLERS: Mapping[str, Callable[[Event], None]] = {
-    "ConsentGranted": consents.record_granted,
-    "ConsentsGranted": consents.record_all_granted,
-    "ConsentReplaced": consents.record_replaced,
-    "ConsentRevoked": consents.record_revoked,
+    "ConsentGranted": and_tell(consents.record_granted),
+    "ConsentsGranted": and_tell(consents.record_all_granted),
+    "ConsentReplaced": and_tell(consents.record_replaced),
+    "ConsentRevoked": and_tell(consents.record_revoked),
     "ModelRegistered": jobs.record_model_registered,
     "Accessed": record_accessed,
     "Checkpointed": sealing.record_checkpointed,
@@ -68,6 +82,7 @@ class Relay:
             (self._confirm, 5.0),
             (self._recover, 5.0),
             (self._send_letters, 5.0),
+            (self._send_webhooks, 1.0),
         ]
         threads = [threading.Thread(target=self._repeat, args=(work, rest)) for work, rest in rounds]
         for thread in threads:
@@ -133,6 +148,9 @@ class Relay:
 
     def _send_letters(self, ledger: Ledger) -> None:
         letters.send_letters()
+
+    def _send_webhooks(self, ledger: Ledger) -> None:
+        webhooks.send_due()
 
 
 def _grant(consent: Consent) -> dict[str, Any]:

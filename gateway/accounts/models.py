@@ -1,5 +1,7 @@
 """Who signs in: people (patients and staff), and AI clients by their OAuth application."""
 
+import uuid
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -61,3 +63,43 @@ class UsedAssertion(models.Model):
 
     def __str__(self) -> str:
         return "used assertion"
+
+
+class Webhook(models.Model):
+    """An address of a requester's that is told what changed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    requester = models.ForeignKey(Requester, on_delete=models.CASCADE, related_name="webhooks")
+    url = models.CharField(max_length=500)
+    events = models.JSONField()
+    secret = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"webhook of {self.requester}"
+
+
+class WebhookCall(models.Model):
+    """One call: what it says, and what became of it. `status` is HTTP's; 0: no answer."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    id = models.CharField(primary_key=True, max_length=32)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="calls")
+    event = models.CharField(max_length=30)
+    body = models.JSONField()
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    tries = models.PositiveSmallIntegerField(default=0)
+    status = models.PositiveSmallIntegerField(default=0)
+    next_at = models.DateTimeField()
+    tried_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "next_at"], name="webhook_calls_due")]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.state}"

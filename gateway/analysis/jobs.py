@@ -20,6 +20,7 @@ from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
+from gateway.accounts import webhooks
 from gateway.analysis.models import Attempt, Job, JobSubject, Output
 from ledger.audit.log import Actor, record
 from ledger.errors import GatewayError, RefusedTransition
@@ -170,6 +171,7 @@ def close(job: Job, to: State, *, code: str = "") -> None:
         state=JobSubject.State.NOT_AVAILABLE
     )
     Output.objects.filter(subject__job=job, delivered_at=None).delete()
+    webhooks.tell(requester=job.requester_id, event="job.updated", job=job.id)
 
 
 def put_back(mine: Claim, error: GatewayError, *, anew: bool = False) -> None:

@@ -43,6 +43,7 @@ CODES: dict[str, Code] = {
     "denied": Code(404, "Not available", "A client reads this as `not_available`."),
     "envelope_tampered": Code(500, "A sealed record does not open", OURS),
     "error": Code(500, "Something went wrong here", OURS),
+    "events": Code(400, "Name what you want to be told", "One or more of consent.changed and job.updated."),
     "export_failed": Code(
         500, "The export failed", "Kick off another. If that fails too, send us the request id."
     ),
@@ -139,6 +140,7 @@ CODES: dict[str, Code] = {
     "suspended": Code(409, "The hospital takes nothing from you now", "Ask the hospital why."),
     "too_many_jobs": Code(429, "Too many jobs under way", "Wait for one of them, or cancel one."),
     "too_many_requests": Code(429, "Too many requests", "Wait as Retry-After says."),
+    "too_many_webhooks": Code(409, "Too many webhooks", "End one that you do not need any more."),
     "type_filter": Code(400, "That _typeFilter is not understood", AN_EXPORT),
     "unauthenticated": Code(401, "Sign in first", "The token is missing or has ended. Get a new one."),
     "unknown_model": Code(400, "No such model here", "The digest is that of no model of the catalogue."),

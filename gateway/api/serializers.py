@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from consent.explanation import SENSITIVE
+from gateway.accounts.webhooks import EVENTS
 from gateway.analysis.services import MOST_SUBJECTS
 
 DIGEST = r"^[0-9a-f]{64}$"
@@ -156,6 +157,40 @@ class DecisionOut(serializers.Serializer[Any]):
 
 class DecisionsOut(serializers.Serializer[Any]):
     decisions = DecisionOut(many=True)
+
+
+class WebhookIn(Strict):
+    url = serializers.CharField(max_length=500, help_text="https, on the public internet")
+    events = serializers.ListField(child=serializers.ChoiceField(sorted(EVENTS)), min_length=1, max_length=5)
+
+
+class WebhookOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    url = serializers.CharField()
+    events = serializers.ListField(child=serializers.CharField())
+    created_at = serializers.DateTimeField()
+
+
+class WebhookMadeOut(WebhookOut):
+    secret = serializers.CharField(help_text="signs the calls; shown this once")
+
+
+class WebhooksOut(serializers.Serializer[Any]):
+    webhooks = WebhookOut(many=True)
+
+
+class WebhookCallOut(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    event = serializers.CharField()
+    state = serializers.ChoiceField(["pending", "delivered", "failed"])
+    tries = serializers.IntegerField()
+    status = serializers.IntegerField(help_text="HTTP's; 0: no answer")
+    tried_at = serializers.DateTimeField(allow_null=True)
+    body = serializers.JSONField()
+
+
+class WebhookCallsOut(serializers.Serializer[Any]):
+    calls = WebhookCallOut(many=True)
 
 
 class ProblemOut(serializers.Serializer[Any]):

@@ -5,13 +5,26 @@ from drf_spectacular.views import SpectacularJSONAPIView
 from oauth2_provider.views import RevokeTokenView, TokenView
 
 import gateway.addresses  # noqa: F401 (`hex64`)
-from gateway.api import consent_requests, decisions, developers, discovery, introspection, jobs, nothing_here
+from gateway.api import (
+    consent_requests,
+    decisions,
+    developers,
+    discovery,
+    introspection,
+    jobs,
+    nothing_here,
+    webhooks,
+)
 from gateway.api.fhir import bulk, consents, resources
 
 version_1 = [
     path("openapi.json", SpectacularJSONAPIView.as_view(permission_classes=[], authentication_classes=[])),
     path("consent-requests", consent_requests.ConsentRequests.as_view()),
     path("consent-requests/<hex64:id>", consent_requests.ConsentRequestDetail.as_view()),
+    path("webhooks", webhooks.Webhooks.as_view()),
+    path("webhooks/<uuid:id>", webhooks.WebhookDetail.as_view()),
+    path("webhooks/<uuid:id>/calls", webhooks.WebhookCalls.as_view()),
+    path("webhooks/<uuid:id>/calls/<str:call>/resend", webhooks.WebhookResend.as_view()),
     path("decisions", decisions.Decisions.as_view()),
     path("jobs", jobs.Jobs.as_view()),
     path("jobs/<hex64:id>", jobs.JobDetail.as_view()),

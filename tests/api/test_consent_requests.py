@@ -89,7 +89,7 @@ def test_a_question_that_cannot_be_asked_leaves_the_code_unused(call: Call, ques
     hard = " ".join(["word"] * 30) + "."
     refused = call("POST", "consent-requests", {**question, "what_for": hard})
     assert (refused.status_code, refused.json()["code"]) == (400, "hard_to_read")
-    assert refused.json()["title"] == "The request is not valid"
+    assert refused.json()["title"] == "The text is hard to read"
     assert call("POST", "consent-requests", question).status_code == 201
 
 

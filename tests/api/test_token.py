@@ -416,5 +416,10 @@ def test_the_openapi_document_lists_every_operation(client: Client) -> None:
         "cancel_job",
         "follow_job",
         "decide",
+        "register_webhook",
+        "list_webhooks",
+        "delete_webhook",
+        "list_webhook_calls",
+        "resend_webhook_call",
         "read_result",
     }

@@ -44,6 +44,7 @@ class House(Story):
     patients: list[Patient]
     asked: dict[str, str]
     consents: dict[str, str]
+    public_url: str
 
     def move_in(self) -> None:
         """Seal the records of some patients, each of whom says yes to Helix AI."""
@@ -201,7 +202,9 @@ def open_house() -> Iterator[House]:
     """Make the installation, start it, let everyone in; nothing of it is left at the end."""
     home = Path(tempfile.mkdtemp(prefix="gh-"))
     # These installations keep their data in SQLite, whatever the suite runs on.
-    environment = {"DATABASE_URL": "", "GATEWAY_LOG_LEVEL": "WARNING"}
+    port = _free_port()
+    public_url = f"http://localhost:{port}"
+    environment = {"DATABASE_URL": "", "GATEWAY_LOG_LEVEL": "WARNING", "GATEWAY_URL": public_url}
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         subprocess.run(
@@ -217,12 +220,11 @@ def open_house() -> Iterator[House]:
         )
         stack.enter_context(living_at(home))
         processes = stack.enter_context(Processes(home, environment))
-        port = _free_port()
         specs = installation.specs(home, port=port)
         for spec in specs:
             processes.start(spec)
         house = House(home, f"http://127.0.0.1:{port}", processes, lambda _: None, home / "data")
-        house.specs = specs
+        house.specs, house.public_url = specs, public_url
         house.move_in()
         yield house
 

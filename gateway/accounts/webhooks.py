@@ -1,0 +1,125 @@
+"""Telling an AI company that something changed: signed calls to an address of theirs.
+
+A call names what changed and nothing of it; whoever is told asks the API. It is written down in the
+transaction that makes the change, sent by the relay, tried again for a day, and kept in a log from which
+it can be sent once more.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from consent.models import Requester
+from gateway.accounts import outbound
+from gateway.accounts.models import Webhook, WebhookCall
+from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
+
+EVENTS = {
+    "consent.changed": "a consent came into force or ended: read the consent request again",
+    "job.updated": "a job has ended: read the job",
+}
+MOST = 10  # webhooks of one requester
+SIGNATURE = "Consent-Gateway-Signature"
+# Minutes until the next try; after the last one the call has failed.
+PAUSES = (1, 5, 30, 120, 360, 960)
+AT_ONCE = 20
+KEPT_DAYS = 30
+
+log = logging.getLogger(__name__)
+Call = Callable[..., outbound.Answer]
+
+
+@transaction.atomic
+def register(*, requester: Requester, url: str, events: Sequence[str]) -> tuple[Webhook, str]:
+    """A new webhook, and its secret (43 characters of base64url), which is shown this once.
+
+    Raises InvalidInput (`address`, `events`), RefusedTransition (`too_many_webhooks`).
+    """
+    outbound.check_address(url)
+    if not events or set(events) - EVENTS.keys():
+        raise InvalidInput(f"Name one or more of {', '.join(EVENTS)}.", code="events")
+    if Webhook.objects.filter(requester=requester).count() >= MOST:
+        raise RefusedTransition(f"You have {MOST} webhooks, the most.", code="too_many_webhooks")
+    secret = secrets.token_urlsafe(32)
+    made = Webhook.objects.create(
+        requester=requester, url=url, events=sorted(set(events)), secret=secret.encode()
+    )
+    return made, secret
+
+
+def find(*, requester: Requester, id: UUID) -> Webhook:
+    """One's own webhook. Raises AccessDenied (`not_available`)."""
+    found = Webhook.objects.filter(pk=id, requester=requester).first()
+    if found is None:
+        raise AccessDenied("There is no such webhook.", code="not_available")
+    return found
+
+
+def tell(*, requester: Any, event: str, **about: str) -> None:
+    """Write down one call for each webhook that wants this event, in the caller's transaction."""
+    wanted = [each for each in Webhook.objects.filter(requester=requester) if event in each.events]
+    now = timezone.now()
+    for webhook in wanted:
+        id = secrets.token_hex(16)
+        body = {"id": id, "type": event, "at": now.isoformat(timespec="seconds"), **about}
+        WebhookCall.objects.create(id=id, webhook=webhook, event=event, body=body, next_at=now)
+
+
+def send_again(*, webhook: Webhook, call: str) -> WebhookCall:
+    """Send one call of the log once more, now. Raises AccessDenied."""
+    changed = WebhookCall.objects.filter(pk=call, webhook=webhook)
+    if not changed.update(state=WebhookCall.State.PENDING, next_at=timezone.now(), tries=0):
+        raise AccessDenied("There is no such call.", code="not_available")
+    return changed.get()
+
+
+def send_due(*, call: Call = outbound.call) -> int:
+    """Send what is due; the relay calls this. Returns how many were sent."""
+    now = timezone.now()
+    WebhookCall.objects.filter(created_at__lt=now - timedelta(days=KEPT_DAYS)).delete()
+    due = _due().filter(next_at__lte=now).select_related("webhook").order_by("next_at")[:AT_ONCE]
+    return sum(_send(each, call) for each in due)
+
+
+def _due() -> QuerySet[WebhookCall]:
+    return WebhookCall.objects.filter(state=WebhookCall.State.PENDING)
+
+
+def _send(one: WebhookCall, call: Call) -> bool:
+    """One try. A conditional update takes the call first, so that two relays send it once."""
+    pause = PAUSES[min(one.tries, len(PAUSES) - 1)]
+    later = timezone.now() + timedelta(minutes=pause)
+    if not _due().filter(pk=one.pk, tries=one.tries).update(tries=one.tries + 1, next_at=later):
+        return False
+    body = json.dumps(one.body, separators=(",", ":"), sort_keys=True).encode()
+    headers = {"Content-Type": "application/json", SIGNATURE: sign(one.webhook, body, int(time.time()))}
+    status = 0
+    try:
+        status = call(one.webhook.url, method="POST", body=body, headers=headers).status
+    except GatewayError as error:
+        log.info("webhook: %s", error.code)
+    if 200 <= status < 300:
+        state = WebhookCall.State.DELIVERED
+    elif one.tries + 1 >= len(PAUSES):
+        state = WebhookCall.State.FAILED
+    else:
+        state = WebhookCall.State.PENDING
+    WebhookCall.objects.filter(pk=one.pk).update(state=state, status=status, tried_at=timezone.now())
+    return True
+
+
+def sign(webhook: Webhook, body: bytes, at: int) -> str:
+    """`t=<seconds>,v1=<HMAC-SHA256(secret, "<seconds>.<body>") in hex>`: an old call cannot be sent anew."""
+    signed = hmac.new(bytes(webhook.secret), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={at},v1={signed}"
