@@ -147,10 +147,10 @@ def who_of(entry: dict[str, Any]) -> str:
     return _("Computer program") if entry["program"] else _("Person")
 
 
-def _cells(entry: dict[str, Any]) -> list[str]:
+def _cells(entry: dict[str, Any], when: str) -> list[str]:
+    """One use as a row of a table; `when` is its time as text."""
     seal = _("Sealed") if entry["sealed"] else _("Waiting to be sealed")
     result = " ".join(str(each) for each in (entry["result"], entry["note"] and f"({entry['note']})") if each)
-    when = date_format(timezone.localtime(entry["when"]), "SHORT_DATETIME_FORMAT")
     return [when, entry["who"] or _("Your hospital"), who_of(entry), str(entry["why"]), result, seal]
 
 
@@ -164,7 +164,8 @@ def _csv(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
     writer = csv.writer(out)
     writer.writerow([*_columns(), _("Number")])
     for entry in entries:
-        writer.writerow([plain_cell(cell) for cell in (*_cells(entry), entry["key"])])
+        when = timezone.localtime(entry["when"]).isoformat(sep=" ", timespec="seconds")
+        writer.writerow([plain_cell(cell) for cell in (*_cells(entry, when), entry["key"])])
     return out.getvalue().encode()
 
 
@@ -198,7 +199,10 @@ def _pdf(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
     data = {
         "about": about,
         "columns": _columns(),
-        "rows": [_cells(entry) for entry in entries],
+        "rows": [
+            _cells(entry, date_format(timezone.localtime(entry["when"]), "DATETIME_FORMAT"))
+            for entry in entries
+        ],
         "after": [],
     }
     return documents.render("uses", data, title=_("Who used my records"), language=get_language() or "en")

@@ -213,7 +213,7 @@ def _pdf(patient: Patient, opened: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _day(line: Line) -> str:
-    return date_format(line.when, "SHORT_DATE_FORMAT") if line.when else line.said
+    return date_format(line.when, "DATE_FORMAT") if line.when else line.said
 
 
 def _details(line: Line) -> str:

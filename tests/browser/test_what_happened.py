@@ -1,0 +1,204 @@
+"""What happened with my records, in a real browser, on a real ledger: uses, proofs, copy, news, settings."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from django.conf import settings as now
+from django.core.cache import cache
+from django.db import transaction
+from django.urls import reverse
+
+from consent import news
+from consent.models import News
+from gateway.accounts.passkeys import passkeys_of
+from gateway.analysis.models import Job, JobSubject
+from gateway.keyholder.client import Keyholder
+from ledger import outbox
+from ledger.audit import sealing
+from ledger.audit.log import Actor, record
+from ledger.audit.models import AuditBatch, AuditRow
+from ledger.client import connect
+from tests.browser.test_signing import Signer, add_passkey, house, sign_in
+from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.portal.test_own_copy import RECORDS, seal
+from tests.questions import ask, in_force
+
+__all__ = ["house"]
+
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
+
+USED, DENIED, FRESH = "aa" * 32, "bb" * 32, "dd" * 32
+
+
+def log(kind: str, patient: Any, use: str, **more: Any) -> None:
+    with transaction.atomic():
+        record(kind=kind, actor=Actor.system("worker"), subject=patient.pseudonym, subject_id=use, **more)
+
+
+def relay() -> None:
+    ledger = connect(now.LEDGER_URL, identity="gateway")
+    sealing.seal_all()
+    checkpoints = {"Checkpointed": sealing.record_checkpointed}
+    outbox.send_pending(ledger, through_keyholder=lambda row: {"state": "refused", "code": "", "tx_id": ""})
+    outbox.follow(ledger, listener="browser", handlers=checkpoints, wait=0.2)
+    ledger.close()
+
+
+@pytest.fixture
+def played(no_keyholder: None, own_installation: Any, alice: Any, helix: Any, pce: Any) -> Any:
+    """A use with its result and a blocked try are sealed; another use is not yet."""
+    cache.clear()
+    question = ask(helix, alice, model=pce.digest)
+    consent = in_force(question)
+    asked = {"requester": str(helix.pk), "request": question.id, "model": pce.digest}
+    for kind in ("job.released", "job.delivered"):
+        log(kind, alice, USED, consent=consent.id, **asked)
+    log("job.denied", alice, DENIED, **asked)
+    relay()
+    log("job.released", alice, FRESH, consent=consent.id, **asked)
+    job = Job.objects.create(requester=helix, model=pce.digest, purpose="HRESCH", index_date="2026-01-01")
+    subjects = ((USED, "delivered", consent.id), (DENIED, "not_available", ""), (FRESH, "queued", consent.id))
+    JobSubject.objects.bulk_create(
+        JobSubject(id=id, job=job, number=number, asked="x", patient=alice, state=state, consent=given)
+        for number, (id, state, given) in enumerate(subjects)
+    )
+    keyholder = Keyholder(now.KEYHOLDER_SOCKET)
+    keyholder.enrol(patient=alice.pk)
+    for kind, resources in RECORDS.items():
+        seal(keyholder, alice.pk, kind, [orjson.dumps(each) for each in resources])
+    return alice
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_uses_and_their_proofs(
+    chromium: Any, live_server: Any, settings: Any, played: Any, tmp_path: Path, width: int
+) -> None:
+    visit = Visit(chromium, live_server.url, width, who=played.user)
+    page = visit.page
+    visit.open("/access")
+    page.get_by_text("2 steps").click()
+    visit.look("access")
+    page.get_by_label("Show").select_option("blocked")
+    page.get_by_label("Who", exact=True).select_option("Helix AI")
+    page.get_by_label("From day").fill("2026-01-01")
+    visit.press("Update list")
+    visit.look("access-filtered")
+    assert page.get_by_role("rowheader").count() == 1
+    page.get_by_role("rowheader").get_by_role("link").click()
+    assert page.get_by_text("Nothing was opened").is_visible()
+    visit.look("use-blocked")
+    visit.open(f"/access/{USED}")
+    visit.look("use")
+
+    page.get_by_role("link", name="Sealed. See the proof").click()
+    assert page.get_by_text("Nobody can change it").is_visible()
+    visit.look("proof-sealed")
+    page.get_by_text("How the proof works").click()
+    visit.look("proof-sealed-open")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the proof").click()
+    proof = tmp_path / "proof.json"
+    download.value.save_as(proof)
+    visit.open(f"/access/{FRESH}/proof")
+    visit.look("proof-waiting")
+
+    visit.open("/proof/check")
+    visit.look("check")
+    page.get_by_label("The file of the proof").set_input_files(proof)
+    visit.press("Check it")
+    assert page.get_by_text("This proof is good").is_visible()
+    visit.look("check-good")
+    forged = tmp_path / "forged.json"
+    forged.write_bytes(proof.read_bytes().replace(b"job.released", b"job.rel3ased"))
+    page.get_by_label("Check another proof").set_input_files(forged)
+    visit.press("Check it")
+    visit.look("check-foreign")
+
+    root = AuditBatch.objects.get().root
+    AuditBatch.objects.update(root="00" * 32)
+    visit.open(f"/access/{USED}/proof")
+    assert page.get_by_text(settings.HELP_PHONE).first.is_visible()
+    visit.look("proof-differs")
+    visit.open("/proof/check")
+    page.get_by_label("The file of the proof").set_input_files(proof)
+    visit.press("Check it")
+    visit.look("check-differs")
+    AuditBatch.objects.update(root=root)
+    assert AuditRow.objects.filter(kind="incident.opened").count() == 1
+
+    settings.KEYHOLDER_SOCKET = str(tmp_path / "nobody.sock")
+    visit.open(f"/access/{USED}/proof", 503)
+    visit.look("proof-unknown")
+    visit.open("/models")
+    visit.look("models")
+    visit.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_copy_news_and_settings(
+    chromium: Any, live_server: Any, played: Any, width: int, scripts: bool
+) -> None:
+    visit = Visit(chromium, live_server.url, width, scripts, who=played.user)
+    page = visit.page
+    visit.open("/copy")
+    assert "reauthenticate" in page.url
+    page.get_by_label("Password").fill("correct horse battery")
+    visit.press("Confirm")
+    visit.look("copy")
+    visit.press("Get my copy")
+    visit.look("copy-asked")
+    visit.press("Open my copy")
+    assert page.get_by_text("Your copy is ready").is_visible()
+    visit.look("copy-ready")
+    page.get_by_role("button", name="Read my copy").click()
+    assert page.get_by_text("Hay fever").is_visible()
+    visit.look("copy-read")
+    visit.open("/copy")
+    visit.look("copy-earlier")
+
+    for kind in News.Kind:
+        news.tell(patient=played, kind=kind, about="" if kind == "emergency" else USED)
+    visit.open("/news")
+    visit.look("news")
+    visit.open("/settings")
+    visit.look("settings")
+    page.get_by_label("Once a day").check()
+    page.get_by_label("Large text").check()
+    visit.press("Save")
+    assert page.get_by_text("We saved your settings").is_visible()
+    visit.look("settings-saved-large")
+    for name in ("home", "access", "news"):
+        visit.open(reverse(name))
+        visit.look(f"{name}-large")
+    visit.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_copy_is_signed_for_with_a_passkey(
+    chromium: Any, live_server: Any, house: Any, alice: Any, width: int
+) -> None:
+    visit = Visit(chromium, live_server.url, width)
+    page = visit.page
+    signer = Signer(page)
+    sign_in(visit, alice.user)
+    add_passkey(visit, "My phone")
+    (passkey,) = passkeys_of(alice.user)
+    keyholder = Keyholder(now.KEYHOLDER_SOCKET)
+    keyholder.enrol_passkey(patient=alice.pk, credential=passkey.credential, public_key=passkey.public_key)
+    visit.open("/copy")
+    visit.press("Get my copy")
+    visit.look("copy-sign")
+    signer.verifies(False)
+    visit.press("Sign and open my copy")
+    page.get_by_text("Your passkey did not sign").wait_for()
+    visit.look("copy-not-signed")
+    signer.verifies(True)
+    visit.press("Sign and open my copy")
+    page.get_by_text("Your copy is ready").wait_for()
+    page.get_by_role("button", name="Read my copy").click()
+    page.get_by_text("We have no records of yours").wait_for()
+    visit.look("copy-empty")
+    visit.close()
