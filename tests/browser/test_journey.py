@@ -256,7 +256,9 @@ def test_the_list_of_all_of_them(visit: Visit, alice: Any, helix: Any) -> None:
     visit.look("home-busy")
     consent = in_force(ask(helix, alice))
     subject(consent, JobSubject.State.DELIVERED, sent=True)
-    visit.open(reverse("choices"))
+    # Two clicks from home.
+    visit.open(reverse("home"))
+    visit.page.get_by_role("link", name="See or stop what you share").click()
     visit.press("Stop sharing")
     assert visit.page.get_by_role("heading", name="You stopped sharing").is_visible()
     visit.look("stopped-just-now")
