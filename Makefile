@@ -5,7 +5,7 @@ BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 LEDGER ?= embedded
 
-.PHONY: help setup demo run test test-all test-postgres check bench lock clean
+.PHONY: help setup demo run test test-all test-postgres screenshots messages check bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,14 @@ test-all: .venv/dev ## the tests, with the whole product of cases
 
 test-postgres: .venv/dev ## the tests on a real PostgreSQL
 	@$(BIN)/python tests/on_postgres.py -m "not exhaustive" -n 2 --dist loadfile
+
+screenshots: .venv/dev ## a picture of each page in each state, in screenshots/
+	@rm -rf screenshots; mkdir screenshots
+	@SCREENSHOTS=screenshots $(BIN)/python -m pytest -m browser -n 2 --dist loadfile tests/browser
+	@echo "screenshots/ has $$(ls screenshots | wc -l) pictures"
+
+messages: .venv/dev ## collect what is to be translated, and compile the catalogues
+	@$(BIN)/python -m deploy.messages
 
 check: .venv/dev ## formatting, lint, types, layers, security, migrations
 	$(BIN)/ruff format --check .

@@ -53,8 +53,12 @@ class AttemptOver(RefusedTransition):
 def run(job_id: str, *, keyholder: Keyholder | None = None) -> None:
     """Run one job to its end, or to where somebody else must go on. Never raises for what can be retried."""
     claim = jobs.claim(job_id)
-    if claim is None:
-        return
+    if claim is not None:
+        run_claimed(claim, keyholder=keyholder)
+
+
+def run_claimed(claim: Claim, *, keyholder: Keyholder | None = None) -> None:
+    """The same, for who has the claim already."""
     try:
         try:
             _Run(claim, keyholder or Keyholder(settings.KEYHOLDER_SOCKET)).go()

@@ -5,6 +5,7 @@ carebundle draws the clinical picture; what the risk model also asks for and car
 """
 
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,23 @@ SMOKING = [
 RACES = [("2106-3", "White"), ("2054-5", "Black or African American")]
 
 
-def write(folder: Path, *, count: int, reference_date: date, name_first: str) -> list[str]:
+def write(
+    folder: Path, *, count: int, reference_date: date, names: Sequence[str] = (), seed: int = SEED
+) -> list[str]:
     """Write one NDJSON file for each resource type; return the ids of the Patient resources.
 
-    The first patient is called `name_first`: the one who signs in.
+    The first patients are called `names`: those who sign in. Another `seed` draws other patients.
     """
     bundles = carebundle.generate_cohort(
-        count=count, seed=SEED, age_range=(45, 70), reference_date=reference_date
+        count=count, seed=seed, age_range=(45, 70), reference_date=reference_date
     )
     files = {
         kind: [json.loads(line) for line in text.splitlines()]
         for kind, text in carebundle.to_ndjson(bundles).items()
     }
     patients = files["Patient"]
-    patients[0]["name"] = [{"use": "official", "given": [name_first], "family": "Example"}]
+    for patient, name in zip(patients, names, strict=False):
+        patient["name"] = [{"use": "official", "given": [name], "family": "Example"}]
     for index, patient in enumerate(patients):
         patient.setdefault("extension", []).append(_race(*RACES[index % len(RACES)]))
         files["Observation"].append(

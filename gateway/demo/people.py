@@ -24,7 +24,8 @@ from gateway.accounts import clients
 from gateway.accounts.models import User
 from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
-from gateway.demo import patients
+from gateway.analysis.models import AIModel
+from gateway.demo import patients, states
 from gateway.records import ingest
 from ledger.audit.log import Actor
 
@@ -43,6 +44,7 @@ class Cast:
     patients: list[Patient]
     sign_ins: list[str] = field(default_factory=list)
     reviewer: User | None = None
+    clinician: User | None = None
 
     @property
     def alice(self) -> Patient:
@@ -51,11 +53,13 @@ class Cast:
 
 def gather(data: Path, *, count: int) -> Cast:
     """Write the synthetic records, seal them, and give everyone an account."""
-    records = patients.write(data, count=count, reference_date=REFERENCE_DATE, name_first="Alice")
+    records = patients.write(data, count=count, reference_date=REFERENCE_DATE, names=["Alice"])
     taken = ingest.ingest([data])
     helix, client_id, client_key = _helix()
     cast = Cast(helix, client_id, client_key, taken.resources, [])
-    bob = _staff(cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters")
+    bob = cast.clinician = _staff(
+        cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters"
+    )
     _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
     cast.reviewer = _staff(cast, "rita", "a reviewer of questions, at /staff/", "reviewer")
     _staff(cast, "omar", "an auditor, at /staff/", "auditor")
@@ -70,6 +74,20 @@ def gather(data: Path, *, count: int) -> Cast:
         consents.proof_identity(patient=patient, by=bob, method="in_person")
         cast.patients.append(patient)
     return cast
+
+
+def gather_states(cast: Cast, data: Path) -> tuple[str, list[states.Person]]:
+    """The catalogue of states, for whoever looks around: a password for all, made anew, and who is there."""
+    assert cast.reviewer is not None
+    assert cast.clinician is not None
+    password = secrets.token_urlsafe(9)
+    stage = states.Stage(
+        requester=cast.helix,
+        model=AIModel.objects.get(provider=cast.helix, state=AIModel.State.APPROVED),
+        reviewer=cast.reviewer,
+        clinician=cast.clinician,
+    )
+    return password, states.make(stage, data, password=password, reference_date=REFERENCE_DATE)
 
 
 def register_model(helix: Requester) -> str:

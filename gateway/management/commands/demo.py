@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 if TYPE_CHECKING:
     from gateway.demo.people import Cast
+    from gateway.demo.states import Person
     from gateway.processes import Processes
 
 MARKER = "this-is-a-demonstration"
@@ -99,16 +100,26 @@ class Command(BaseCommand):
                         say(f"{'✓' if held else '✗'} {name.replace('_', ' ')}")
                     if options["once"]:
                         return {**asdict(seen), "ledger_kind": options["ledger"]}
-                    self._serve(port, processes, story.cast)
+                    say("Bringing one person into each state that a page can show")
+                    assert story.cast is not None
+                    everyone = people.gather_states(story.cast, home / "states")
+                    self._serve(port, processes, story.cast, *everyone)
         except (StoryError, GatewayError) as error:
             raise CommandError(str(error)) from None
         return None
 
-    def _serve(self, port: int, processes: "Processes", cast: "Cast | None") -> None:
+    def _serve(
+        self, port: int, processes: "Processes", cast: "Cast", password: str, everyone: "list[Person]"
+    ) -> None:
         from gateway.analysis.catalogue import find
 
-        self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Who can sign in:")
-        for who in cast.sign_ins if cast else ():
+        self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Every state to look at:")
+        for person in everyone:
+            who = person.patient.user.email if person.patient.user else f"/invitation/{person.code}"
+            self.stdout.write(f"  {who:34} {person.what}")
+        self.stdout.write(f"All of them sign in with the password {password}")
+        self.stdout.write("Who plays in the story, and the staff:")
+        for who in cast.sign_ins:
             self.stdout.write(f"  {who}")
         self.stdout.write("Staff sign in without a second step here; an installation asks them for one.")
         if cast:

@@ -1,0 +1,105 @@
+"""The catalogue of states (gateway/demo/states.py) brought to life once for a file of tests, and served.
+
+Tests that use it look and change nothing, so that what one sees does not hang on another.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.management import call_command
+from django.test import override_settings
+from pytest_django.live_server_helper import LiveServer
+
+from consent.models import Requester
+from gateway.accounts.models import User
+from gateway.accounts.roles import STAFF_ROLES, make_groups
+from gateway.analysis import services as analysis
+from gateway.analysis.catalogue import find
+from gateway.analysis.models import AIModel
+from gateway.demo import states
+from gateway.demo.states import Person, Stage
+from gateway.relay import Relay
+from ledger.audit import sealing
+from ledger.audit.log import Actor
+from ledger.client import connect
+from tests.conftest import Installation, start_installation
+from tests.staff.conftest import add_factor
+
+
+@dataclass
+class Gallery:
+    """`people` by their state, `staff` by their role; `url` is where the site is served."""
+
+    url: str
+    installation: Installation
+    stage: Stage
+    people: dict[str, Person]
+    staff: dict[str, User]
+
+    def who(self, name: str) -> User:
+        """Whoever is in this state or has this role."""
+        return self.people[name].user if name in self.people else self.staff[name]
+
+
+@contextmanager
+def open_gallery() -> Iterator[Gallery]:
+    installation = start_installation()
+    here = override_settings(
+        LEDGER_URL=installation.ledger_url,
+        KEYHOLDER_SOCKET=installation.keyholder_socket,
+        REPLAY_SECONDS=None,
+        # A test's own database transaction hides what it writes from the server's threads.
+        SESSION_ENGINE="django.contrib.sessions.backends.cache",
+    )
+    server = LiveServer("localhost")
+    try:
+        with here:
+            yield _fill(server.url, installation)
+    finally:
+        server.stop()
+        installation.processes.stop_all()
+        shutil.rmtree(installation.home, ignore_errors=True)
+        call_command("flush", verbosity=0, interactive=False)
+
+
+def _fill(url: str, installation: Installation) -> Gallery:
+    make_groups()
+    staff = {role: _member(role) for role in STAFF_ROLES}
+    relay, ledger = Relay(settings.LEDGER_URL, settings.KEYHOLDER_SOCKET), _connection()
+
+    def nudge() -> None:
+        relay._send(ledger)
+        relay._listen(ledger)
+
+    helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
+    digest = analysis.register_model(model=find("pce"), provider=helix, by=Actor.system("demo")).digest
+    while AIModel.objects.get(pk=digest).state != AIModel.State.APPROVED:
+        nudge()
+    stage = Stage(
+        requester=helix,
+        model=AIModel.objects.get(pk=digest),
+        reviewer=staff["reviewer"],
+        clinician=staff["clinician"],
+        nudge=nudge,
+    )
+    people = states.make(stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1))
+    sealing.seal()
+    nudge()
+    return Gallery(url, installation, stage, {person.state: person for person in people}, staff)
+
+
+def _connection() -> Any:
+    return connect(settings.LEDGER_URL, identity="gateway")
+
+
+def _member(role: str) -> User:
+    person = User.objects.create_user(role, f"{role}@example.org", None, is_staff=True)
+    person.groups.set(Group.objects.filter(name=role))
+    add_factor(person)
+    return person

@@ -1,0 +1,182 @@
+"""Every page of the portal and the staff site, in every state: one row each.
+
+To add a page, add a row. A route that is in no row fails tests/browser/test_table.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import reverse
+
+from gateway.demo.states import Person
+from tests.browser.gallery import Gallery
+
+
+@dataclass(frozen=True)
+class Page:
+    """`route` as `who` sees it: a state of the catalogue, a role of the staff, or nobody signed in.
+
+    `of` is whom the page is about, where that is somebody else. `status` is what it answers.
+    """
+
+    route: str
+    who: str = ""
+    of: str = ""
+    query: str = ""
+    status: int = 200
+
+    @property
+    def name(self) -> str:
+        about = self.of and f"-of-{self.of}"
+        what = self.query and "-" + "".join(letter if letter.isalnum() else "-" for letter in self.query)
+        return f"{self.route}-{self.who or 'signed_out'}{about}{what}"
+
+    def path(self, gallery: Gallery) -> str:
+        about = gallery.people.get(self.of or self.who)
+        kwargs = ARGUMENTS[self.route](gallery, about) if self.route in ARGUMENTS else {}
+        return reverse(self.route, kwargs=kwargs) + (f"?{self.query}" if self.query else "")
+
+
+def pages(route: str, *who: str, **fields: Any) -> list[Page]:
+    """The same page as each of `who` sees it."""
+    return [Page(route, each, **fields) for each in who]
+
+
+Arguments = Callable[[Gallery, Any], dict[str, Any]]
+
+
+def _question(gallery: Gallery, about: Person) -> dict[str, Any]:
+    assert about.question is not None
+    return {"id": about.question.pk}
+
+
+def _consent(gallery: Gallery, about: Person) -> dict[str, Any]:
+    assert about.consent is not None
+    return {"id": about.consent.pk}
+
+
+def _patient(gallery: Gallery, about: Person) -> dict[str, Any]:
+    return {"id": about.patient.pk}
+
+
+def _requester(gallery: Gallery, about: Any) -> dict[str, Any]:
+    return {"id": gallery.stage.requester.pk}
+
+
+def _notice(gallery: Gallery, about: Person) -> dict[str, Any]:
+    assert about.question is not None
+    return {"digest": about.question.notice.digest}
+
+
+# Route -> what its address needs.
+ARGUMENTS: Mapping[str, Arguments] = {
+    "invitation": lambda gallery, about: {"code": about.code},
+    "notice": _notice,
+    "question": _question,
+    "choose": _question,
+    "done": _question,
+    "choice": _consent,
+    "change": _consent,
+    "staff_request": _question,
+    "staff_requester": _requester,
+    "staff_change_requester": _requester,
+    "staff_new_answer_step": lambda gallery, about: {"step": "who"},
+    "staff_answer": _consent,
+    "staff_patient": _patient,
+}
+
+# States whose question, or whose answer, has a page of its own.
+ASKED = (
+    "waiting", "due_today", "sharing", "partly", "refused", "expired", "stopped", "replaced", "taken_back",
+    "not_answered", "waiting_to_be_sealed", "stop_waits", "used_up", "stopped_midway",
+    "written_down", "written_down_by_mistake",
+)  # fmt: skip
+ANSWERED = (
+    "sharing", "partly", "refused", "expired", "stopped", "replaced", "waiting_to_be_sealed", "stop_waits",
+    "used_up", "stopped_midway", "written_down", "written_down_by_mistake",
+)  # fmt: skip
+LISTED = ("nothing_asked", "waiting", "sharing", "taken_back", "not_answered", "stop_waits", "written_down")
+
+PORTAL = [
+    Page("start"),
+    Page("start", "sharing"),
+    Page("help"),
+    Page("help", "sharing"),
+    Page("invitation", of="invited"),
+    Page("notice", of="waiting"),
+    *pages("home", *LISTED, "used", "due_today"),
+    *pages("requests", *LISTED),
+    *pages("question", *ASKED),
+    Page("question", "sharing", of="waiting", status=404),
+    Page("question", "in_review", status=404),
+    *pages("choose", "waiting", "due_today", "written_down_by_mistake"),
+    *pages("done", *(name for name in ANSWERED if name != "written_down_by_mistake")),
+    *pages("choices", *LISTED, "replaced", "expired", "waiting_to_be_sealed"),
+    *pages("choice", *ANSWERED),
+    Page("choice", "refused", of="sharing", status=404),
+    *pages("change", "sharing", "partly"),
+    *pages("access", "nothing_asked", "used", "used_up", "stopped_midway", "blocked"),
+    Page("access", "used", query="show=blocked"),
+]
+
+STAFF = [
+    Page("staff_queue", "reviewer"),
+    Page("staff_queue", "reviewer", query="show=information"),
+    Page("staff_queue", "reviewer", query="show=mine"),
+    Page("staff_queue", "auditor"),
+    *pages("staff_request", "reviewer", "auditor", of="in_review"),
+    Page("staff_request", "reviewer", of="sent_back"),
+    Page("staff_request", "reviewer", of="taken_back"),
+    *pages("staff_requesters", "reviewer", "administrator"),
+    *pages("staff_requester", "reviewer", "administrator"),
+    Page("staff_new_requester", "administrator"),
+    Page("staff_change_requester", "administrator"),
+    *pages("staff_answers", "clinician", "compliance"),
+    *pages("staff_answer", "clinician", "compliance", of="written_down"),
+    Page("staff_answer", "clinician", of="written_down_by_mistake"),
+    Page("staff_new_answer_step", "clinician"),
+    *pages("staff_patients", "clinician"),
+    Page("staff_patients", "clinician", query="q=Example"),
+    Page("staff_new_patient", "clinician"),
+    *pages("staff_patient", "clinician", of="sharing"),
+    *pages("staff_patient", "clinician", of="invited"),
+    Page("staff_queue", "sharing", status=403),
+]
+
+# Sign-in and what belongs to it, in our skin.
+ACCOUNT = [
+    Page("account_login"),
+    Page("account_logout", "sharing"),
+    Page("account_reset_password"),
+    Page("mfa_index", "sharing"),
+    Page("mfa_list_webauthn", "sharing"),
+]
+
+PAGES = [*PORTAL, *STAFF, *ACCOUNT]
+
+# Routes that show no page when they are opened: where they lead is a row above, or a journey shows it.
+LEAD_ON: Mapping[str, str] = {
+    "check": "needs what was chosen a page before: tests/browser/test_patient.py",
+    "check_change": "needs what was chosen a page before: tests/browser/test_patient.py",
+    "refuse": "acts, then shows done",
+    "stop": "acts, then shows choice",
+    "undo": "acts, then shows choice",
+    "staff": "shows the first page that the role may see",
+    "staff_own": "acts, then shows staff_request",
+    "staff_approve": "acts, then shows staff_queue",
+    "staff_send_back": "acts, then shows staff_queue",
+    "staff_suspend_requester": "acts, then shows staff_requester",
+    "staff_resume_requester": "acts, then shows staff_requester",
+    "staff_register_model": "acts, then shows staff_requester",
+    "staff_suspend_model": "acts, then shows staff_requester",
+    "staff_test_model": "acts, then shows staff_requester",
+    "staff_new_answer": "shows the first step",
+    "staff_withdraw": "acts, then shows staff_answer",
+    "staff_mark_invalid": "acts, then shows staff_answer",
+    "staff_scan": "a file: tests/staff/test_answers.py",
+    "staff_invite_again": "acts, then shows a code once: tests/staff/test_providers_and_patients.py",
+    "staff_proof": "acts, then shows staff_patient",
+    "staff_link": "acts, then shows staff_patient",
+    "staff_referral": "acts, then shows a code once: tests/staff/test_providers_and_patients.py",
+}

@@ -1,0 +1,124 @@
+"""Everyone of the catalogue is in the state that it says; no page of theirs takes more than 15 queries."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, models
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from consent.models import Patient, Requester, random_id
+from consent.state import State, state_of, state_of_request
+from gateway.analysis.models import Job
+from ledger.audit.models import AuditRow
+from tests.browser.gallery import Gallery, open_gallery
+from tests.browser.pages import PAGES, Page
+
+pytestmark = pytest.mark.django_db
+
+MOST = 15
+ROWS = 10_000
+# Those who come to have much.
+GROWN = ("sharing", "waiting", "used")
+PAGES_OF_OURS = [page for page in PAGES if page.status == 200]
+
+
+@pytest.fixture(scope="module")
+def gallery(django_db_setup: None, django_db_blocker: Any) -> Iterator[Gallery]:
+    with django_db_blocker.unblock(), open_gallery() as opened:
+        yield opened
+
+
+# State of the catalogue -> what its answer is, where that is not the state's own name.
+ANSWERS = {
+    "waiting_to_be_sealed": State.PENDING,
+    "stop_waits": State.STOPPING,
+    "used": State.SHARING,
+    "used_up": State.STOPPED,
+    "stopped_midway": State.STOPPED,
+    "blocked": State.STOPPED,
+    "written_down": State.PARTLY,
+    "written_down_by_mistake": State.MISTAKE,
+}
+QUESTIONS = {"due_today": State.WAITING, "sent_back": State.IN_REVIEW}
+JOBS = {
+    "used": (Job.State.DONE, ["delivered"]),
+    "used_up": (Job.State.DONE, ["delivered"]),
+    "stopped_midway": (Job.State.STOPPED, ["not_available"]),
+    "blocked": (Job.State.DENIED, ["not_available"]),
+}
+
+
+def test_everyone_is_in_their_state(gallery: Gallery) -> None:
+    for name, person in gallery.people.items():
+        if person.consent is not None:
+            assert state_of(person.consent) == ANSWERS.get(name, name), name
+        elif person.question is not None:
+            assert state_of_request(person.question) == QUESTIONS.get(name, name), name
+        if person.job is not None:
+            subjects = [each.state for each in person.job.subjects.all()]
+            assert (person.job.state, subjects) == JOBS[name]
+
+
+def count(gallery: Gallery, page: Page) -> int:
+    client = Client()
+    if page.who:
+        client.force_login(gallery.who(page.who), backend="django.contrib.auth.backends.ModelBackend")
+    path = page.path(gallery)
+    client.get(path)  # what is read once for a process is not the page's
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(path).status_code == 200, page.name
+    return len(queries)
+
+
+def test_few_queries_however_much_there_is(gallery: Gallery) -> None:
+    before = {page.name: count(gallery, page) for page in PAGES_OF_OURS}
+    assert {name: queries for name, queries in before.items() if queries > MOST} == {}
+    fill(gallery, ROWS)
+    after = {page.name: count(gallery, page) for page in PAGES_OF_OURS}
+    grown = {name: (before[name], after[name]) for name in before if after[name] > MOST}
+    assert grown == {}
+
+
+def fill(gallery: Gallery, rows: int) -> None:
+    """So many rows of everything that a page may list."""
+    now = timezone.now()
+    names = ({"id": random_id(), "name": f"Patient {n} Example", "record_id": f"p-{n}"} for n in range(rows))
+    patients = [Patient(**name, proofed_at=now) for name in names]
+    Patient.objects.bulk_create(patients, batch_size=500)
+    Requester.objects.bulk_create([Requester(name=f"Asker {n}") for n in range(rows)], batch_size=500)
+    unread = gallery.people["in_review"].question
+    assert unread is not None
+    copies(unread, rows, lambda n: {"patient": patients[n]})
+    for name in GROWN:
+        person = gallery.people[name]
+        assert person.question is not None
+        each = rows // len(GROWN)
+        asked = copies(person.question, each, lambda n: {})
+        if person.consent is not None:
+            copies(person.consent, each, lambda n, asked=asked: {"request": asked[n]})
+        row = AuditRow.objects.filter(subject=person.patient.pseudonym).latest("pk")
+        AuditRow.objects.bulk_create(
+            [
+                AuditRow(subject=row.subject, kind="job.released", line=row.line, recorded_at=now)
+                for _ in range(each)
+            ],
+            batch_size=500,
+        )
+
+
+def copies(row: models.Model, many: int, changes: Any) -> list[Any]:
+    """As many rows like `row`, each with an id of its own."""
+    kept = {
+        field.attname: getattr(row, field.attname)
+        for field in row._meta.concrete_fields
+        if not field.primary_key
+    }
+    made = []
+    for number in range(many):
+        changed = changes(number)
+        fields = {name: value for name, value in kept.items() if name.removesuffix("_id") not in changed}
+        made.append(type(row)(pk=random_id(), **fields, **changed))
+    return type(row)._default_manager.bulk_create(made, batch_size=500)

@@ -1,0 +1,89 @@
+"""Every page in every state (tests/browser/pages.py), at both widths, from left to right and right to left.
+
+`make test` sees each route once, in one of the four ways; `make test-all` sees the whole product.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+from django.conf import settings as configured
+from django.test import override_settings
+
+from tests.browser import pseudo
+from tests.browser.gallery import Gallery, open_gallery
+from tests.browser.pages import PAGES, Page
+from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
+
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db]
+
+WAYS = list(product(WIDTHS, ("en", pseudo.CODE)))
+
+
+def cases() -> list[Any]:
+    """Each page in each way; the first page of a route, in the next way, is of the sample."""
+    found, seen = [], set[str]()
+    for page in PAGES:
+        sample = WAYS[len(seen) % len(WAYS)] if page.route not in seen else None
+        seen.add(page.route)
+        for way in WAYS:
+            marks = [] if way == sample else [pytest.mark.exhaustive]
+            found.append(pytest.param(page, *way, id=f"{page.name}-{way[0]}-{way[1]}", marks=marks))
+    return found
+
+
+@pytest.fixture(scope="module")
+def gallery(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) -> Iterator[Gallery]:
+    languages = tmp_path_factory.mktemp("languages")
+    pseudo.write(languages)
+    with (
+        override_settings(
+            LANGUAGES=[*configured.LANGUAGES, (pseudo.CODE, "Pseudo")],
+            LOCALE_PATHS=[*configured.LOCALE_PATHS, languages],
+        ),
+        django_db_blocker.unblock(),
+        open_gallery() as opened,
+    ):
+        yield opened
+
+
+@pytest.mark.parametrize(("page", "width", "language"), cases())
+def test_page(gallery: Gallery, chromium: Any, page: Page, width: int, language: str) -> None:
+    who = gallery.who(page.who) if page.who else None
+    visit = Visit(chromium, gallery.url, width, language=language, who=who)
+    try:
+        visit.open(page.path(gallery), page.status)
+        html = visit.page.locator("html")
+        assert html.get_attribute("dir") == ("rtl" if language == pseudo.CODE else "ltr")
+        visit.look(f"{page.name}-{language}")
+    finally:
+        visit.close()
+
+
+def sample_of_routes() -> list[Page]:
+    return list({page.route: page for page in reversed(PAGES)}.values())
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
+def test_page_with_large_text_and_without_scripts(gallery: Gallery, chromium: Any, page: Page) -> None:
+    who = gallery.who(page.who) if page.who else None
+    for options in ({"text": 200}, {"text": 200, "width": 640}, {"scripts": False}):
+        visit = Visit(chromium, gallery.url, who=who, **options)  # type: ignore[arg-type]
+        visit.open(page.path(gallery), page.status)
+        assert visit.problems == []
+        if visit.scripts:
+            visit.fits(page.name)
+        else:
+            assert visit.page.locator("h1").first.is_visible()
+        visit.close()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
+def test_first_view(gallery: Gallery, chromium: Any, page: Page) -> None:
+    if page.status == 200:
+        visit = Visit(chromium, gallery.url, who=gallery.who(page.who) if page.who else None)
+        assert visit.weigh(page.path(gallery)) <= FIRST_VIEW
+        visit.close()
