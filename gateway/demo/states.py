@@ -20,10 +20,11 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
 
-from consent import asking, notices, recorded, review
+from consent import asking, notices, progress, recorded, review
 from consent import services as consents
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from consent.state import LONGEST_ONCE
+from consent.teach_back import ITEMS
 from gateway.accounts.models import User
 from gateway.analysis import runner
 from gateway.analysis import services as analysis
@@ -226,6 +227,18 @@ def sign_up(patient: Patient, name: str, password: str | None, *, by: AbstractBa
     consents.proof_identity(patient=patient, by=by, method="in_person")
 
 
+def tick(person: Person) -> None:
+    """What was ticked of a question, before it is agreed to."""
+    assert person.question is not None
+    progress.choose(
+        request=person.question,
+        user_id=person.user.pk,
+        kinds=["Observation", "Condition"],
+        sensitive=[],
+        duration=Consent.Duration.NINETY_DAYS,
+    )
+
+
 def hold(consent: Consent) -> None:
     """Its way to the ledger is long, as when nobody reaches it. In the transaction that asked for it."""
     rows = LedgerTransaction.objects.filter(reference=f"consent/{consent.pk}")
@@ -260,6 +273,33 @@ def nothing_asked(stage: Stage, person: Person) -> Person:
 @state("Paul", "a question waits for him")
 def waiting(stage: Stage, person: Person) -> Person:
     return replace(person, question=stage.ask(person.patient))
+
+
+@state("Cleo", "she ticked what to share, and is asked three questions next")
+def ticked(stage: Stage, person: Person) -> Person:
+    person = waiting(stage, person)
+    tick(person)
+    return person
+
+
+@state("Mo", "he misread a question twice: a call is offered")
+def misread(stage: Stage, person: Person) -> Person:
+    person = ticked(stage, person)
+    assert person.question is not None
+    name, item = next(iter(ITEMS.items()))
+    wrong = next(said for said in item.answers if said != item.right)
+    for _ in range(2):
+        progress.answer(request=person.question, user_id=person.user.pk, item=name, said=wrong)
+    return person
+
+
+@state("Lea", "she understood all three: her answers wait to be checked")
+def understood(stage: Stage, person: Person) -> Person:
+    person = ticked(stage, person)
+    assert person.question is not None
+    for name, item in ITEMS.items():
+        progress.answer(request=person.question, user_id=person.user.pk, item=name, said=item.right)
+    return person
 
 
 @state("Kim", "a question whose answer is due today; silence is No")

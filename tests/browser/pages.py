@@ -10,6 +10,8 @@ from typing import Any
 from django.urls import reverse
 
 from gateway.demo.states import Person
+from gateway.portal.uses import RESULTS
+from ledger.audit.models import AuditRow
 from tests.browser.gallery import Gallery
 
 
@@ -69,13 +71,22 @@ def _notice(gallery: Gallery, about: Person) -> dict[str, Any]:
     return {"digest": about.question.notice.digest}
 
 
+def _use(gallery: Gallery, about: Person) -> dict[str, Any]:
+    row = AuditRow.objects.filter(subject=about.patient.pseudonym, kind__in=RESULTS).latest("pk")
+    return {"key": row.step_of or str(row.pk)}
+
+
 # Route -> what its address needs.
 ARGUMENTS: Mapping[str, Arguments] = {
     "invitation": lambda gallery, about: {"code": about.code},
     "notice": _notice,
     "question": _question,
     "choose": _question,
+    "understand_one": lambda gallery, about: {**_question(gallery, about), "number": 1},
+    "check": _question,
     "done": _question,
+    "use": _use,
+    "proof": _use,
     "choice": _consent,
     "change": _consent,
     "staff_request": _question,
@@ -89,7 +100,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
 # States whose question, or whose answer, has a page of its own.
 ASKED = (
     "waiting", "due_today", "sharing", "partly", "refused", "expired", "stopped", "replaced", "taken_back",
-    "not_answered", "waiting_to_be_sealed", "stop_waits", "used_up", "stopped_midway",
+    "not_answered", "ticked", "waiting_to_be_sealed", "stop_waits", "used_up", "stopped_midway",
     "written_down", "written_down_by_mistake",
 )  # fmt: skip
 ANSWERED = (
@@ -111,6 +122,8 @@ PORTAL = [
     Page("question", "sharing", of="waiting", status=404),
     Page("question", "in_review", status=404),
     *pages("choose", "waiting", "due_today", "written_down_by_mistake"),
+    *pages("understand_one", "ticked", "misread", "understood"),
+    *pages("check", "understood"),
     *pages("done", *(name for name in ANSWERED if name != "written_down_by_mistake")),
     *pages("choices", *LISTED, "replaced", "expired", "waiting_to_be_sealed"),
     *pages("choice", *ANSWERED),
@@ -118,6 +131,9 @@ PORTAL = [
     *pages("change", "sharing", "partly"),
     *pages("access", "nothing_asked", "used", "used_up", "stopped_midway", "blocked"),
     Page("access", "used", query="show=blocked"),
+    *pages("use", "used", "used_up", "stopped_midway", "blocked"),
+    *pages("proof", "used", "stopped_midway", "blocked"),
+    Page("proof_check"),
 ]
 
 STAFF = [
@@ -157,7 +173,12 @@ PAGES = [*PORTAL, *STAFF, *ACCOUNT]
 
 # Routes that show no page when they are opened: where they lead is a row above, or a journey shows it.
 LEAD_ON: Mapping[str, str] = {
-    "check": "needs what was chosen a page before: tests/browser/test_patient.py",
+    "understand": "leads to the first question that is not understood, or to check",
+    "ask_deletion": "acts, then shows choice",
+    "receipt_json": "a file: tests/portal/test_receipts.py",
+    "receipt_pdf": "a file: tests/portal/test_receipts.py",
+    "access_file": "a file: tests/portal/test_access.py",
+    "proof_file": "a file: tests/portal/test_proof.py",
     "check_change": "needs what was chosen a page before: tests/browser/test_patient.py",
     "refuse": "acts, then shows done",
     "stop": "acts, then shows choice",

@@ -42,7 +42,10 @@ ANSWERS = {
     "written_down": State.PARTLY,
     "written_down_by_mistake": State.MISTAKE,
 }
-QUESTIONS = {"due_today": State.WAITING, "sent_back": State.IN_REVIEW}
+QUESTIONS = {
+    **dict.fromkeys(("due_today", "ticked", "misread", "understood"), State.WAITING),
+    "sent_back": State.IN_REVIEW,
+}
 JOBS = {
     "used": (Job.State.DONE, ["delivered"]),
     "used_up": (Job.State.DONE, ["delivered"]),
