@@ -112,6 +112,29 @@ def reading_grade(text: str) -> float:
     return 0.39 * count / len(found) + 11.8 * spoken / count - 15.59
 
 
+_VOWELS_ES = re.compile(r"[aeiouáéíóúü]+(?:y\b)?|\by\b")
+# Each of these is the middle of a syllable of its own; i, o and u beside them, without an accent, are not.
+_NUCLEUS_ES = re.compile(r"[aeoáéóíú]")
+
+
+def syllables_es(word: str) -> int:
+    """Syllables of a Spanish word: each strong or accented vowel, each group of weak ones; at least one."""
+    groups = _VOWELS_ES.findall(word.lower())
+    return max(1, sum(len(_NUCLEUS_ES.findall(group)) or 1 for group in groups))
+
+
+def reading_ease_es(text: str) -> float:
+    """How easy a Spanish text is: 206.84 − 60 syllables/word − 1.02 words/sentence; 70 is the sixth grade.
+
+    Fernández Huerta 1959, "Medidas sencillas de lecturabilidad". A text without words is as easy as can be.
+    """
+    found, count = sentences(text), len(words(text))
+    if not count:
+        return 206.84
+    spoken = sum(syllables_es(word) for word in words(text))
+    return 206.84 - 60 * spoken / count - 1.02 * count / len(found)
+
+
 def longest_sentence(text: str) -> int:
     """Words in the longest sentence of `text`."""
     return max((len(words(sentence)) for sentence in sentences(text)), default=0)

@@ -242,6 +242,7 @@ CONTENT_SECURITY_POLICY = {
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("es", "Español")]
 LOCALE_PATHS = [BASE_DIR / "consent" / "locale"]
+FORMAT_MODULE_PATH = ["gateway.formats"]
 USE_I18N = USE_TZ = True
 TIME_ZONE = os.environ.get("GATEWAY_TIME_ZONE", "UTC")
 
