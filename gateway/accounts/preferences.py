@@ -35,6 +35,12 @@ def save(*, user: User, notices: str, language: str, large_text: bool) -> None:
     user.save(update_fields=["notices", "language", "large_text"])
 
 
+def save_language(*, user: User, language: str) -> None:
+    """Keep one of LANGUAGES."""
+    user.language = language
+    user.save(update_fields=["language"])
+
+
 def is_large(request: HttpRequest) -> bool:
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:

@@ -45,6 +45,7 @@ class Cast:
     sign_ins: list[str] = field(default_factory=list)
     reviewer: User | None = None
     clinician: User | None = None
+    officer: User | None = None
 
     @property
     def alice(self) -> Patient:
@@ -60,7 +61,7 @@ def gather(data: Path, *, count: int) -> Cast:
     bob = cast.clinician = _staff(
         cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters"
     )
-    _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
+    cast.officer = _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
     cast.reviewer = _staff(cast, "rita", "a reviewer of questions, at /staff/", "reviewer")
     _staff(cast, "omar", "an auditor, at /staff/", "auditor")
     _staff(cast, "amal", "an administrator, at /staff/", "administrator")
@@ -80,12 +81,14 @@ def gather_states(cast: Cast, data: Path) -> tuple[str, list[states.Person]]:
     """The catalogue of states, for whoever looks around: a password for all, made anew, and who is there."""
     assert cast.reviewer is not None
     assert cast.clinician is not None
+    assert cast.officer is not None
     password = secrets.token_urlsafe(9)
     stage = states.Stage(
         requester=cast.helix,
         model=AIModel.objects.get(provider=cast.helix, state=AIModel.State.APPROVED),
         reviewer=cast.reviewer,
         clinician=cast.clinician,
+        officer=cast.officer,
     )
     return password, states.make(stage, data, password=password, reference_date=REFERENCE_DATE)
 

@@ -31,6 +31,8 @@ from gateway.analysis import services as analysis
 from gateway.analysis.jobs import claim
 from gateway.analysis.models import AIModel, Job
 from gateway.demo import patients
+from gateway.emergency import services as emergencies
+from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
 from gateway.records import ingest
 from ledger.audit.log import Actor
@@ -53,6 +55,7 @@ class Person:
     question: ConsentRequest | None = None
     consent: Consent | None = None
     job: Job | None = None
+    emergency: Emergency | None = None
     code: str = ""  # an invitation that was not used
 
     @property
@@ -104,11 +107,12 @@ class Stage:
         requester: Requester,
         model: AIModel,
         reviewer: AbstractBaseUser,
-        clinician: AbstractBaseUser,
+        clinician: User,
+        officer: User,
         nudge: Callable[[], None] = _a_moment,
     ) -> None:
         self.requester, self.model = requester, model
-        self.reviewer, self.clinician = reviewer, clinician
+        self.reviewer, self.clinician, self.officer = reviewer, clinician, officer
         self.keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
         self._nudge = nudge
 
@@ -453,6 +457,37 @@ def written_down_by_mistake(stage: Stage, person: Person) -> Person:
     assert person.consent is not None
     recorded.undo(consent=person.consent, stop_now=stage.stop_now)
     return replace(person, consent=stage.until_sealed(person.consent))
+
+
+@state("Emma", "somebody opened her records in an emergency, an hour long")
+def emergency(stage: Stage, person: Person) -> Person:
+    opened = emergencies.open_emergency(
+        patient=person.patient,
+        by=stage.clinician,
+        reason="ETREAT",
+        explanation="Found unconscious at the bus stop, nobody with her.",
+        keyholder=stage.keyholder,
+    )
+    return replace(person, emergency=opened)
+
+
+@state("Erik", "an emergency that is over, and was found right by a second person")
+def emergency_reviewed(stage: Stage, person: Person) -> Person:
+    person = emergency(stage, person)
+    opened = person.emergency
+    assert opened is not None
+    emergencies.read(
+        emergency=opened, kind="AllergyIntolerance", by=stage.clinician, keyholder=stage.keyholder
+    )
+    emergencies.end(emergency=opened, by=stage.clinician, keyholder=stage.keyholder)
+    emergencies.review(
+        emergency=opened,
+        by=stage.officer,
+        outcome=Emergency.Outcome.JUSTIFIED,
+        reason="Allergies were read before a drug was given.",
+    )
+    opened.refresh_from_db()
+    return replace(person, emergency=opened)
 
 
 @state("Iris", "a question to her is in review; she has not seen it")

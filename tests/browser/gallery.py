@@ -86,6 +86,7 @@ def _fill(url: str, installation: Installation) -> Gallery:
         model=AIModel.objects.get(pk=digest),
         reviewer=staff["reviewer"],
         clinician=staff["clinician"],
+        officer=staff["compliance"],
         nudge=nudge,
     )
     people = states.make(stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1))

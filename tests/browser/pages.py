@@ -71,6 +71,11 @@ def _notice(gallery: Gallery, about: Person) -> dict[str, Any]:
     return {"digest": about.question.notice.digest}
 
 
+def _emergency(gallery: Gallery, about: Person) -> dict[str, Any]:
+    assert about.emergency is not None
+    return {"id": about.emergency.pk}
+
+
 def _use(gallery: Gallery, about: Person) -> dict[str, Any]:
     row = AuditRow.objects.filter(subject=about.patient.pseudonym, kind__in=RESULTS).latest("pk")
     return {"key": row.step_of or str(row.pk)}
@@ -94,6 +99,11 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_change_requester": _requester,
     "staff_new_answer_step": lambda gallery, about: {"step": "who"},
     "staff_answer": _consent,
+    "staff_emergency": _patient,
+    "staff_emergency_who": _patient,
+    "staff_emergency_open": _emergency,
+    "staff_emergency_records": lambda gallery, about: {**_emergency(gallery, about), "kind": "Observation"},
+    "staff_emergency_review": _emergency,
     "staff_patient": _patient,
 }
 
@@ -116,7 +126,7 @@ PORTAL = [
     Page("help", "sharing"),
     Page("invitation", of="invited"),
     Page("notice", of="waiting"),
-    *pages("home", *LISTED, "used", "due_today"),
+    *pages("home", *LISTED, "used", "due_today", "emergency"),
     *pages("requests", *LISTED),
     *pages("question", *ASKED),
     Page("question", "sharing", of="waiting", status=404),
@@ -129,9 +139,12 @@ PORTAL = [
     *pages("choice", *ANSWERED),
     Page("choice", "refused", of="sharing", status=404),
     *pages("change", "sharing", "partly"),
-    *pages("access", "nothing_asked", "used", "used_up", "stopped_midway", "blocked"),
+    *pages("access", "nothing_asked", "used", "used_up", "stopped_midway", "blocked", "emergency_reviewed"),
     Page("access", "used", query="show=blocked"),
     *pages("use", "used", "used_up", "stopped_midway", "blocked"),
+    *pages("use", "emergency", "emergency_reviewed"),
+    *pages("news", "nothing_asked", "used", "emergency", "stopped_midway"),
+    *pages("settings", "sharing"),
     *pages("proof", "used", "stopped_midway", "blocked"),
     Page("proof_check"),
 ]
@@ -157,6 +170,14 @@ STAFF = [
     Page("staff_new_patient", "clinician"),
     *pages("staff_patient", "clinician", of="sharing"),
     *pages("staff_patient", "clinician", of="invited"),
+    *pages("staff_emergency", "clinician", of="sharing"),
+    *pages("staff_emergency_who", "clinician", of="sharing"),
+    *pages("staff_emergency_open", "clinician", of="emergency"),
+    *pages("staff_emergency_open", "clinician", of="emergency_reviewed"),
+    *pages("staff_emergency_records", "clinician", of="emergency"),
+    *pages("staff_emergency_review", "compliance", of="emergency"),
+    *pages("staff_emergency_review", "compliance", of="emergency_reviewed"),
+    Page("staff_queue", "compliance", query="show=emergency"),
     Page("staff_queue", "sharing", status=403),
 ]
 
@@ -174,6 +195,7 @@ PAGES = [*PORTAL, *STAFF, *ACCOUNT]
 # Routes that show no page when they are opened: where they lead is a row above, or a journey shows it.
 LEAD_ON: Mapping[str, str] = {
     "understand": "leads to the first question that is not understood, or to check",
+    "language": "acts, then shows the page that it was pressed on",
     "ask_deletion": "acts, then shows choice",
     "receipt_json": "a file: tests/portal/test_receipts.py",
     "receipt_pdf": "a file: tests/portal/test_receipts.py",
@@ -197,6 +219,10 @@ LEAD_ON: Mapping[str, str] = {
     "staff_mark_invalid": "acts, then shows staff_answer",
     "staff_scan": "a file: tests/staff/test_answers.py",
     "staff_invite_again": "acts, then shows a code once: tests/staff/test_providers_and_patients.py",
+    "staff_emergency_why": "needs the two identifiers of a page before: tests/emergency",
+    "staff_emergency_end": "acts, then shows staff_emergency_open",
+    "staff_emergency_judge": "acts, then shows staff_queue",
+    "staff_emergency_own": "acts, then shows staff_queue",
     "staff_proof": "acts, then shows staff_patient",
     "staff_link": "acts, then shows staff_patient",
     "staff_referral": "acts, then shows a code once: tests/staff/test_providers_and_patients.py",
