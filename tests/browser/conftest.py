@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.browser.visit import CHROMIUM, FLAGS
-from tests.staff.conftest import member, model, unread
+from tests.staff.conftest import member, model, no_keyholder, unread
 
-__all__ = ["member", "model", "unread"]
+__all__ = ["member", "model", "no_keyholder", "unread"]
 
 
 @pytest.fixture(scope="package")

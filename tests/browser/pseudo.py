@@ -5,9 +5,13 @@ takes left for start stands on the wrong side.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
+from django.conf import settings
+from django.test import override_settings
 
 from deploy import messages
 
@@ -31,6 +35,17 @@ def _turned(text: str) -> str:
 def _longer(text: str) -> str:
     words = text.split(" ")
     return f"{RIGHT_TO_LEFT}{text} {' '.join(words[: len(words) // 3])}".rstrip() + END
+
+
+@contextmanager
+def spoken(folder: Path) -> Iterator[None]:
+    """The product has this language meanwhile; `folder` is for its catalogue."""
+    write(folder)
+    with override_settings(
+        LANGUAGES=[*settings.LANGUAGES, (CODE, "Pseudo")],
+        LOCALE_PATHS=[*settings.LOCALE_PATHS, folder],
+    ):
+        yield
 
 
 def write(folder: Path) -> None:

@@ -25,6 +25,11 @@ GROWN = ("sharing", "waiting", "used")
 PAGES_OF_OURS = [page for page in PAGES if page.status == 200]
 
 
+@pytest.fixture
+def no_keyholder() -> None:
+    """The gallery has one."""
+
+
 @pytest.fixture(scope="module")
 def gallery(django_db_setup: None, django_db_blocker: Any) -> Iterator[Gallery]:
     with django_db_blocker.unblock(), open_gallery() as opened:

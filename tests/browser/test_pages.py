@@ -8,8 +8,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-from django.conf import settings as configured
-from django.test import override_settings
 
 from tests.browser import pseudo
 from tests.browser.gallery import Gallery, open_gallery
@@ -33,18 +31,15 @@ def cases() -> list[Any]:
     return found
 
 
+@pytest.fixture
+def no_keyholder() -> None:
+    """The gallery has one."""
+
+
 @pytest.fixture(scope="module")
 def gallery(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) -> Iterator[Gallery]:
     languages = tmp_path_factory.mktemp("languages")
-    pseudo.write(languages)
-    with (
-        override_settings(
-            LANGUAGES=[*configured.LANGUAGES, (pseudo.CODE, "Pseudo")],
-            LOCALE_PATHS=[*configured.LOCALE_PATHS, languages],
-        ),
-        django_db_blocker.unblock(),
-        open_gallery() as opened,
-    ):
+    with pseudo.spoken(languages), django_db_blocker.unblock(), open_gallery() as opened:
         yield opened
 
 
