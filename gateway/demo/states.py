@@ -34,7 +34,8 @@ from gateway.demo import patients
 from gateway.emergency import services as emergencies
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
-from gateway.records import ingest
+from gateway.records import ingest, own_copies
+from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor
 from ledger.models import LedgerTransaction
 
@@ -56,6 +57,7 @@ class Person:
     consent: Consent | None = None
     job: Job | None = None
     emergency: Emergency | None = None
+    copy: OwnCopy | None = None
     code: str = ""  # an invitation that was not used
 
     @property
@@ -498,6 +500,14 @@ def emergency_reviewed(stage: Stage, person: Person) -> Person:
     )
     opened.refresh_from_db()
     return replace(person, emergency=opened)
+
+
+@state("Cora", "she has a copy of her own records, open for an hour")
+def own_copy(stage: Stage, person: Person) -> Person:
+    copy = own_copies.begin(patient=person.patient)
+    own_copies.put_on_ledger(copy=copy, keyholder=stage.keyholder)
+    copy.refresh_from_db()
+    return replace(person, copy=copy)
 
 
 @state("Iris", "a question to her is in review; she has not seen it")

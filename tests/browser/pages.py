@@ -71,6 +71,11 @@ def _notice(gallery: Gallery, about: Person) -> dict[str, Any]:
     return {"digest": about.question.notice.digest}
 
 
+def _copy(gallery: Gallery, about: Person) -> dict[str, Any]:
+    assert about.copy is not None
+    return {"id": about.copy.pk}
+
+
 def _emergency(gallery: Gallery, about: Person) -> dict[str, Any]:
     assert about.emergency is not None
     return {"id": about.emergency.pk}
@@ -91,6 +96,8 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "check": _question,
     "done": _question,
     "use": _use,
+    "own_copy_of": _copy,
+    "own_copy_page": _copy,
     "proof": _use,
     "choice": _consent,
     "change": _consent,
@@ -145,6 +152,10 @@ PORTAL = [
     *pages("use", "emergency", "emergency_reviewed"),
     *pages("news", "nothing_asked", "used", "emergency", "stopped_midway"),
     *pages("settings", "sharing"),
+    *pages("models", "nothing_asked", "used", "stopped_midway", "blocked"),
+    *pages("own_copy", "nothing_asked", "own_copy"),
+    *pages("own_copy_of", "own_copy"),
+    *pages("own_copy_page", "own_copy"),
     *pages("proof", "used", "stopped_midway", "blocked"),
     Page("proof_check"),
 ]
@@ -200,6 +211,7 @@ LEAD_ON: Mapping[str, str] = {
     "receipt_json": "a file: tests/portal/test_receipts.py",
     "receipt_pdf": "a file: tests/portal/test_receipts.py",
     "access_file": "a file: tests/portal/test_access.py",
+    "own_copy_file": "a file: tests/portal/test_own_copy.py",
     "proof_file": "a file: tests/portal/test_proof.py",
     "check_change": "needs what was chosen a page before: tests/browser/test_patient.py",
     "refuse": "acts, then shows done",

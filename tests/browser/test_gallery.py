@@ -15,6 +15,7 @@ from gateway.analysis.models import Job
 from ledger.audit.models import AuditRow
 from tests.browser.gallery import Gallery, open_gallery
 from tests.browser.pages import PAGES, Page
+from tests.browser.visit import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -71,9 +72,7 @@ def test_everyone_is_in_their_state(gallery: Gallery) -> None:
 
 
 def count(gallery: Gallery, page: Page) -> int:
-    client = Client()
-    if page.who:
-        client.force_login(gallery.who(page.who), backend="django.contrib.auth.backends.ModelBackend")
+    client = signed_in(gallery.who(page.who)) if page.who else Client()
     path = page.path(gallery)
     client.get(path)  # what is read once for a process is not the page's
     with CaptureQueriesContext(connection) as queries:

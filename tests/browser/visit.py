@@ -7,6 +7,7 @@ report to nobody, and `look` judges the page that is open.
 import gzip
 import os
 import shutil
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,17 @@ CUT_OFF = """() => [...document.querySelectorAll('main *, header *, footer *')]
   .filter(e => ['hidden', 'clip'].includes(getComputedStyle(e).overflowX))
   .filter(e => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)
   .map(e => e.outerHTML.slice(0, 80))"""
+
+
+def signed_in(who: AbstractBaseUser) -> Client:
+    """Somebody who typed their password a moment ago, as pages want it that ask for it again."""
+    client = Client()
+    client.force_login(who, backend="django.contrib.auth.backends.ModelBackend")
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
+    session["account_authentication_methods_user"] = str(who.pk)
+    session.save()
+    return client
 
 
 class Visit:
@@ -93,8 +105,7 @@ class Visit:
 
     def sign_in(self, who: AbstractBaseUser) -> None:
         """As if `who` had signed in; the way through the sign-in page has tests of its own."""
-        client = Client()
-        client.force_login(who, backend="django.contrib.auth.backends.ModelBackend")
+        client = signed_in(who)
         self._add_cookie(settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
 
     def sign_out_elsewhere(self) -> None:
