@@ -13,11 +13,12 @@ def production_needs_many(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
     if not settings.PRODUCTION:
         return []
     found: list[CheckMessage] = []
-    if settings.LEDGER_URL.startswith("embedded://"):
+    urls = (settings.LEDGER_URL, *settings.LEDGER_CHANNELS.values())
+    if any(url.startswith("embedded://") for url in urls):
         found.append(
             Error(
                 "The embedded ledger is for one machine: whoever owns the machine could rewrite it.",
-                hint="Set LEDGER_URL to the profile of a Fabric channel (docs/fabric.md).",
+                hint="Set LEDGER_URL and LEDGER_CHANNELS to profiles of Fabric channels (docs/fabric.md).",
                 id="gateway.E001",
             )
         )

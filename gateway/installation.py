@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from gateway.processes import ProcessError, Processes, Spec, listens_at, listens_on, python
+from ledger.channels import HOME, named
 
 
 def make(home: Path) -> None:
@@ -21,10 +22,10 @@ def make(home: Path) -> None:
         (home / folder).mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     _write_once(home / "secret_key", secrets.token_urlsafe(48))
-    if settings.LEDGER_URL.startswith("embedded://"):
+    for ledger in _embedded().values():
         from ledger.embedded.folder import make_ledger
 
-        make_ledger(Path(urlsplit(settings.LEDGER_URL).path))
+        make_ledger(ledger)
     from gateway.keyholder.kek import FileKEK
 
     FileKEK.create(home / "keyholder" / "kek")
@@ -34,15 +35,17 @@ def make(home: Path) -> None:
 def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Spec]:
     """Every process of the installation, in the order in which they start."""
     keyholder = Path(settings.KEYHOLDER_SOCKET)
-    processes = []
-    if settings.LEDGER_URL.startswith("embedded://"):
-        ledger = Path(urlsplit(settings.LEDGER_URL).path)
-        processes.append(
-            Spec("ledger", python("-m", "ledger.embedded", str(ledger)), listens_at(ledger / "ledger.sock"))
+    processes = [
+        Spec(
+            "ledger" if channel == HOME else f"ledger-{channel}",
+            python("-m", "ledger.embedded", str(folder)),
+            listens_at(folder / "ledger.sock"),
         )
+        for channel, folder in _embedded().items()
+    ]
     processes.append(
         Spec(
-            "keyholder",
+            "keyholder",  # the other channels are in its environment
             python(
                 *("-m", "gateway.keyholder", str(keyholder.parent), "--ledger", settings.LEDGER_URL),
                 *("--emergencies", str(settings.EMERGENCIES_PER_HOUR)),
@@ -69,6 +72,12 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
     return processes
 
 
+def _embedded() -> dict[str, Path]:
+    """The folders of the ledgers that are this machine's own, by channel."""
+    urls = named(settings.LEDGER_URL, settings.LEDGER_CHANNELS)
+    return {name: Path(urlsplit(url).path) for name, url in urls.items() if url.startswith("embedded://")}
+
+
 def start(home: Path, *, port: int | None = None) -> Processes:
     """Start every process; the caller stops them. Raises ProcessError."""
     if port is not None and listens_on(port)():
@@ -91,7 +100,7 @@ def limits() -> list[str]:
     from gateway.analysis import sandbox, seccomp
 
     found = ["The boundary between processes: all run under one account."]
-    if settings.LEDGER_URL.startswith("embedded://"):
+    if _embedded():
         found.append("The ledger's independence: whoever owns this machine could rewrite it.")
     if not seccomp.is_supported():
         found.append("System calls of job children: there is no seccomp here.")

@@ -144,6 +144,11 @@ class Processes:
             self.stop(name)
 
 
+def stop_by_sigterm() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt here, as Ctrl-C does: children are stopped in order."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 

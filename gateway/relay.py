@@ -1,8 +1,8 @@
 """The relay: the one process that carries intents to the ledger, and the ledger's events back.
 
-Six rounds that know nothing of each other: the outbox, the events, the audit seal, chunks that a
-crash left unconfirmed, jobs that a worker lost, and letters to patients. Each does what is due and says how
-long it may rest; a round that fails is logged by its error code and tried again.
+Rounds that know nothing of each other: for each channel the outbox and the events; the audit seal, chunks
+that a crash left unconfirmed, jobs that a worker lost, and letters to patients. Each does what is due and
+says how long it may rest; a round that fails is logged by its error code and tried again.
 """
 
 import logging
@@ -24,7 +24,8 @@ from gateway.keyholder.client import Keyholder
 from gateway.records import ingest, own_copies
 from ledger import outbox
 from ledger.audit import sealing
-from ledger.client import Event, Ledger, connect
+from ledger.channels import Channel, Channels
+from ledger.client import HOME, Event
 from ledger.errors import GatewayError
 from ledger.models import LedgerTransaction
 
@@ -65,41 +66,39 @@ HANDLERS: Mapping[str, Callable[[Event], None]] = {
 class Relay:
     """Runs every round in a thread of its own until `stop()`."""
 
-    def __init__(self, ledger_url: str, keyholder_socket: str) -> None:
-        self.ledger_url = ledger_url
+    def __init__(self, ledger_urls: Mapping[str, str], keyholder_socket: str) -> None:
+        self.ledger_urls = ledger_urls
         self.keyholder = Keyholder(keyholder_socket)
         self._stopped = threading.Event()
-        self._has_listened = False
+        self._has_listened: set[str] = set()
 
     def stop(self) -> None:
         self._stopped.set()
 
     def run(self) -> None:
         rounds = [
-            (self._send, 0.05),
-            (self._listen, 0.05),
-            (self._seal, 1.0),
-            (self._confirm, 5.0),
-            (self._recover, 5.0),
-            (self._send_letters, 5.0),
-            (self._send_webhooks, 1.0),
+            *((work, name, 0.05) for name in self.ledger_urls for work in (self._send, self._listen)),
+            (self._seal, HOME, 1.0),
+            (self._confirm, HOME, 5.0),
+            (self._recover, HOME, 5.0),
+            (self._send_letters, HOME, 5.0),
+            (self._send_webhooks, HOME, 1.0),
         ]
-        threads = [threading.Thread(target=self._repeat, args=(work, rest)) for work, rest in rounds]
+        threads = [threading.Thread(target=self._repeat, args=one) for one in rounds]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _repeat(self, work: Callable[[Ledger], None], rest: float) -> None:
-        """One round after another, each thread with its own connection to the ledger."""
-        ledger: Ledger | None = None
+    def _repeat(self, work: Callable[[Channel], None], name: str, rest: float) -> None:
+        """One round after another, each thread with its own connection to the channel's ledger."""
+        channels = Channels.open(self.ledger_urls, identity="gateway")
         while not self._stopped.is_set():
             pause = rest
             try:
-                ledger = ledger or connect(self.ledger_url, identity="gateway")
-                work(ledger)
+                work(channels[name])
             except GatewayError as error:
-                log.warning("%s: %s", work.__name__, error.code)
+                log.warning("%s on %s: %s", work.__name__, name, error.code)
                 pause = max(rest, 1.0)
             except Exception as error:  # the relay outlives what it does not know; the row stays due
                 log.error("%s failed: %s", work.__name__, type(error).__name__)
@@ -107,12 +106,12 @@ class Relay:
             finally:
                 close_old_connections()
             self._stopped.wait(pause)
-        if ledger is not None:
-            ledger.close()
+        channels.close()
 
-    def _send(self, ledger: Ledger) -> None:
+    def _send(self, channel: Channel) -> None:
         outbox.send_pending(
-            ledger,
+            channel.ledger,
+            channel=channel.name,
             through_keyholder=self._through_keyholder,
             grants_through_keyholder=self._grants_through_keyholder,
             refused=consents.record_refused,
@@ -129,27 +128,28 @@ class Relay:
         answers = self.keyholder.grant_many(grants=[_grant(one) for one in granting])
         return [answers[one.id] for one in granting]
 
-    def _listen(self, ledger: Ledger) -> None:
+    def _listen(self, channel: Channel) -> None:
         # The first round is short: releases wait until it has heard all that there is.
-        outbox.follow(ledger, listener=LISTENER, handlers=HANDLERS, wait=5.0 if self._has_listened else 0.5)
-        self._has_listened = True
+        wait = 5.0 if channel.name in self._has_listened else 0.5
+        outbox.follow(channel.ledger, listener=LISTENER, handlers=HANDLERS, wait=wait, channel=channel.name)
+        self._has_listened.add(channel.name)
 
-    def _seal(self, ledger: Ledger) -> None:
+    def _seal(self, channel: Channel) -> None:
         sealing.seal()
 
-    def _confirm(self, ledger: Ledger) -> None:
+    def _confirm(self, channel: Channel) -> None:
         ingest.confirm_pending(self.keyholder)
 
-    def _recover(self, ledger: Ledger) -> None:
+    def _recover(self, channel: Channel) -> None:
         jobs.recover()
         jobs.drop_old_results()
         exports.drop_old()
         consents.expire_requests()
 
-    def _send_letters(self, ledger: Ledger) -> None:
+    def _send_letters(self, channel: Channel) -> None:
         letters.send_letters()
 
-    def _send_webhooks(self, ledger: Ledger) -> None:
+    def _send_webhooks(self, channel: Channel) -> None:
         webhooks.send_due()
 
 

@@ -13,6 +13,15 @@ Exit status: 0 verified, 1 tampered, 2 cannot tell. Nothing is written, unpacked
 Every byte counts, but for what nobody signs in a Fabric block's metadata. The ledger's signatures cover the
 checkpoint; the checkpoint covers, by Merkle proof (RFC 9162), the rows and one more row, which says that this
 export was made and holds the digest of manifest.json; the manifest holds the digests of the other files.
+
+What is checked, each by its number:
+
+    of an export                  part 10   1 files, 2 signatures, 3 inclusion, 4 consistency, 5 completeness
+    of a proof of single rows     part 11   1 signatures, 2 inclusion
+    of an embedded ledger's word  part 6    1 to 4, in check_embedded
+    of a Fabric channel's word    part 7    1 to 6, in check_fabric
+
+It is one file because it goes with each export.
 """
 
 import argparse
@@ -59,7 +68,46 @@ class CannotTell(Exception):
     """Something is missing, or of a form that this program does not know."""
 
 
-# Where the files are
+# Part 1. The report
+
+
+@dataclass
+class Check:
+    name: str
+    status: str = "unknown"  # verified, tampered or unknown
+    says: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def exit(self) -> int:
+        statuses = {check.status for check in self.checks}
+        return 1 if "tampered" in statuses else 0 if statuses == {"verified"} else 2
+
+    @property
+    def verdict(self) -> str:
+        return ("verified", "tampered", "cannot tell")[self.exit]
+
+    def run(self, step: Callable[[Check], None]) -> None:
+        """Take one step, which is named after what it checks."""
+        check = Check(step.__name__.capitalize())
+        self.checks.append(check)
+        try:
+            step(check)
+            check.status = "verified"
+        except Tampered as error:
+            check.status = "tampered"
+            check.says.append(str(error))
+        except CannotTell as error:
+            check.says.append(str(error))
+        except Exception:  # what surprises this program is never "verified"
+            check.says.append("Something in the export has a form that this program does not know.")
+
+
+# Part 2. Where the files are: a folder or a .zip
 
 
 class Folder:
@@ -183,7 +231,7 @@ def open_export(path: Path) -> Export:
         raise CannotTell("There is no export here, or it cannot be read.") from None
 
 
-# Reading
+# Part 3. Reading: canonical JSON (RFC 8785), lines, fields
 
 
 def read_json(export: Export, name: str) -> tuple[Json, bytes]:
@@ -268,7 +316,7 @@ def only(value: Any, *keys: str) -> None:
         raise CannotTell("The proof or the manifest has fields that this program does not know.")
 
 
-# The Merkle tree (RFC 9162 section 2.1)
+# Part 4. The Merkle tree (RFC 9162 section 2.1)
 
 
 def sha256(data: bytes) -> bytes:
@@ -321,6 +369,17 @@ class Tree:
         return root
 
 
+def fill(tree: Tree, end: int, siblings: Iterator[bytes]) -> None:
+    """Append the subtrees that stand for the rows up to `end` that are not shown."""
+    if end < tree.size:
+        raise Tampered("The proof's rows overlap.")
+    for level in spans(tree.size, end):
+        line = next(siblings, None)
+        if line is None:
+            raise Tampered("siblings.txt ends too early.")
+        tree.append(level, unhex(line.decode("latin-1")))
+
+
 def path_root(index: int, size: int, node: bytes, path: list[bytes]) -> bytes | None:
     """The root that an inclusion path leads to (section 2.1.3.2), or None where its length is wrong."""
     last = size - 1
@@ -360,7 +419,7 @@ def is_consistent(old: int, new: int, old_root: bytes, new_root: bytes, path: li
     return last == 0 and was == old_root and now == new_root
 
 
-# What the ledger signed
+# Part 5. Whom the reader believes, and what a ledger says that was believed
 
 
 @dataclass(frozen=True)
@@ -447,13 +506,7 @@ class Checkpoint:
     signers: str = "The ledger"
 
 
-def check_evidence(claim: Json, trust: Trust) -> Checkpoint:
-    """That the ledger signed `checkpoint/<size>` with this root. Raises Tampered, CannotTell."""
-    evidence = field_of(claim, "evidence", dict)
-    check = EVIDENCE.get(field_of(evidence, "kind", str))
-    if check is None:
-        raise CannotTell("The evidence is of a ledger that this program does not know.")
-    return check(evidence, field_of(claim, "size", int), hash_of(claim, "root"), trust)
+# Part 6. What an embedded ledger signed
 
 
 def check_embedded(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkpoint:
@@ -513,7 +566,7 @@ def signed_by(key: bytes, signature: str, message: bytes) -> bool:
     return True
 
 
-# A Fabric channel: a whole block, read with no other library than this file
+# Part 7. What the organisations of a Fabric channel signed
 
 
 def check_fabric(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkpoint:
@@ -656,6 +709,9 @@ def ecdsa_holds(identity: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
+# Part 8. Fabric's bytes, read with no other library: protobuf, DER
+
+
 def protobuf(message: bytes) -> dict[int, list[Any]]:
     """A message's fields by their number: an int for a varint, bytes for anything with a length."""
     fields: dict[int, list[Any]] = {}
@@ -719,51 +775,28 @@ def der(tag: int, value: bytes) -> bytes:
     return bytes([tag]) + head + value
 
 
+# Part 9. Evidence of either ledger
+
+
 EVIDENCE: dict[str, Callable[[Json, int, bytes, Trust], Checkpoint]] = {
     "embedded": check_embedded,
     "fabric": check_fabric,
 }
 
 
-# The checks
+def check_evidence(claim: Json, trust: Trust) -> Checkpoint:
+    """That the ledger signed `checkpoint/<size>` with this root. Raises Tampered, CannotTell."""
+    evidence = field_of(claim, "evidence", dict)
+    check = EVIDENCE.get(field_of(evidence, "kind", str))
+    if check is None:
+        raise CannotTell("The evidence is of a ledger that this program does not know.")
+    return check(evidence, field_of(claim, "size", int), hash_of(claim, "root"), trust)
 
 
-@dataclass
-class Check:
-    name: str
-    status: str = "unknown"  # verified, tampered or unknown
-    says: list[str] = field(default_factory=list)
+# Part 10. The checks of an export
 
 
-@dataclass
-class Report:
-    checks: list[Check] = field(default_factory=list)
-
-    @property
-    def exit(self) -> int:
-        statuses = {check.status for check in self.checks}
-        return 1 if "tampered" in statuses else 0 if statuses == {"verified"} else 2
-
-    @property
-    def verdict(self) -> str:
-        return ("verified", "tampered", "cannot tell")[self.exit]
-
-    def run(self, name: str, step: Callable[[Check], None]) -> None:
-        check = Check(name)
-        self.checks.append(check)
-        try:
-            step(check)
-            check.status = "verified"
-        except Tampered as error:
-            check.status = "tampered"
-            check.says.append(str(error))
-        except CannotTell as error:
-            check.says.append(str(error))
-        except Exception:  # what surprises this program is never "verified"
-            check.says.append("Something in the export has a form that this program does not know.")
-
-
-class Verifier:
+class ExportVerifier:
     """The five checks, in order; a later one uses what an earlier one read, or says that it is missing."""
 
     def __init__(self, export: Export, trust: str | None, needed: int | None = None) -> None:
@@ -773,6 +806,7 @@ class Verifier:
         self.manifest_digest = ""
         self.proof: Json | None = None
         self.rows: int | None = None
+        self.steps = (self.files, self.signatures, self.inclusion, self.consistency, self.completeness)
 
     def files(self, check: Check) -> None:
         """1. The known files and no others, each with the digest and size that the manifest names."""
@@ -941,37 +975,35 @@ class _Rows:
             raise Tampered("There are more rows than leaves.txt lists.")
 
 
-def fill(tree: Tree, end: int, siblings: Iterator[bytes]) -> None:
-    """Append the subtrees that stand for the rows up to `end` that are not shown."""
-    if end < tree.size:
-        raise Tampered("The proof's rows overlap.")
-    for level in spans(tree.size, end):
-        line = next(siblings, None)
-        if line is None:
-            raise Tampered("siblings.txt ends too early.")
-        tree.append(level, unhex(line.decode("latin-1")))
+# Part 11. The checks of a proof of single rows
 
 
-def verify_rows(data: bytes, trust: Trust) -> Report:
-    """Check a proof of single rows: the ledger signed a root, and each row's path leads to it."""
-    report = Report()
-    found: Json = {}
+class RowsVerifier:
+    """The two checks, in order."""
 
-    def signatures(check: Check) -> None:
-        proof = parse_canonical(data, "The proof")
+    def __init__(self, data: bytes, trust: Trust) -> None:
+        self.data, self.trust = data, trust
+        self.proof: Json | None = None
+        self.steps = (self.signatures, self.inclusion)
+
+    def signatures(self, check: Check) -> None:
+        """1. The ledger's signatures over the checkpoint, by whom the reader trusts."""
+        proof = parse_canonical(self.data, "The proof")
         if proof.get("format") != PROOF_FORMAT:
             raise CannotTell("The proof is of a format that this program does not know.")
         only(proof, "checkpoint", "format", "rows")
         only(proof["checkpoint"], "evidence", "root", "size")
-        signed = check_evidence(proof["checkpoint"], trust)
-        found.update(proof)
+        signed = check_evidence(proof["checkpoint"], self.trust)
+        self.proof = proof
         check.says.append(f"{signed.signers} signed, in block {signed.block}, a log of {signed.size} rows.")
 
-    def inclusion(check: Check) -> None:
-        if not found:
+    def inclusion(self, check: Check) -> None:
+        """2. Each row's path leads to the root that was signed."""
+        if self.proof is None:
             raise CannotTell("The proof could not be read.")
-        size, root, last = found["checkpoint"]["size"], hash_of(found["checkpoint"], "root"), -1
-        for row in field_of(found, "rows", list):
+        checkpoint, last = self.proof["checkpoint"], -1
+        size, root = checkpoint["size"], hash_of(checkpoint, "root")
+        for row in field_of(self.proof, "rows", list):
             only(row, "leaf", "line", "path")
             at, line = field_of(row, "leaf", int), field_of(row, "line", str).encode()
             path = [unhex(node) for node in field_of(row, "path", list)]
@@ -980,11 +1012,10 @@ def verify_rows(data: bytes, trust: Trust) -> Report:
             last = at
         if last < 0:
             raise CannotTell("The proof is of no row.")
-        check.says.append(f"{len(found['rows'])} row(s) are in that log, each unchanged, at its place.")
+        check.says.append(f"{len(self.proof['rows'])} row(s) are in that log, each unchanged, at its place.")
 
-    report.run("Signatures", signatures)
-    report.run("Inclusion", inclusion)
-    return report
+
+# Part 12. The program
 
 
 def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Report:
@@ -994,12 +1025,20 @@ def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Re
         if str(path).endswith(".json") and Path(path).is_file():
             with Path(path).open("rb") as file:
                 return verify_rows(file.read(MAX_JSON), Trust.read(trust, needed))
-        verifier = Verifier(open_export(Path(path)), trust, needed)
+        verifier = ExportVerifier(open_export(Path(path)), trust, needed)
     except (CannotTell, OSError) as error:
         report.checks.append(Check("Files", says=[str(error)]))
         return report
-    for step in ("Files", "Signatures", "Inclusion", "Consistency", "Completeness"):
-        report.run(step, getattr(verifier, step.lower()))
+    for step in verifier.steps:
+        report.run(step)
+    return report
+
+
+def verify_rows(data: bytes, trust: Trust) -> Report:
+    """Run both checks on the bytes of a proof of single rows."""
+    report = Report()
+    for step in RowsVerifier(data, trust).steps:
+        report.run(step)
     return report
 
 

@@ -111,6 +111,34 @@ def test_a_story_that_cannot_go_on_says_where(environment: dict[str, str], tmp_p
     assert processes_of(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_story_that_is_interrupted_leaves_nothing(
+    environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    status, last, told = play(environment, "Sealing the records", signalled(tmp_path, number))
+    assert (status, last) == (130, "")
+    assert told.endswith("Stopped.\n")
+    assert processes_of(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def signalled(folder: Path, number: signal.Signals) -> Callable[[], None]:
+    """The process that tells the story, whose home is in `folder`, gets the signal."""
+
+    def send() -> None:
+        mine = f"GATEWAY_HOME={folder}".encode()
+        (demo,) = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit()
+            and b"manage.py\0demo" in (entry / "cmdline").read_bytes()
+            and mine in (entry / "environ").read_bytes()
+        ]
+        os.kill(demo, number)
+
+    return send
+
+
 def processes_of(folder: str) -> list[int]:
     """Those whose command line names a path in `folder`."""
     found = []

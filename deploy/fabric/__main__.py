@@ -9,6 +9,7 @@ from deploy.fabric.binaries import BinariesMissing
 from deploy.fabric.commands import NetworkError
 from deploy.fabric.network import ORGANISATIONS, Network
 from deploy.fabric.pki import expiries
+from ledger.client import HOME
 
 
 def _say(text: str) -> None:
@@ -16,9 +17,11 @@ def _say(text: str) -> None:
 
 
 def up(options: argparse.Namespace) -> int:
-    """Make the network where there is none, and start it."""
+    """Make the network where there is none, and the channels that it has not yet, and start it."""
+    others = [name for name in options.channel if name != HOME]
     if (options.folder / "network.json").exists():
         network = Network.load(options.folder)
+        network.add_channels(others)
     else:
         network = Network.make(
             options.folder,
@@ -27,10 +30,13 @@ def up(options: argparse.Namespace) -> int:
             orderers=4 if options.bft else options.orderers,
             bft=options.bft,
             batch_timeout=options.batch_timeout,
+            channels=others,
         )
     network.up(_say)
     print(f"{len(network.organisations)} organisations, {network.settings.needed} must endorse.")
     print(f"LEDGER_URL={network.url}")
+    if others := [f"{name}={url}" for name, url in network.urls.items() if name != HOME]:
+        print(f'LEDGER_CHANNELS="{" ".join(others)}"')
     return 0
 
 
@@ -49,7 +55,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def add_org(options: argparse.Namespace) -> int:
-    """Let one more organisation join."""
+    """Let one more organisation join, on every channel."""
     network = Network.load(options.folder)
     network.add_organisation(options.name)
     print(f"{len(network.organisations)} organisations, {network.settings.needed} must endorse.")
@@ -92,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--needed", type=int, help="how many must endorse (a majority)")
     making.add_argument("--orderers", type=int, default=1, help="Raft orderers (1)")
     making.add_argument("--bft", action="store_true", help="four BFT orderers (Fabric 3)")
+    making.add_argument(
+        "--channel", action="append", default=[], metavar="NAME", help="one beside home; repeat it"
+    )
     making.add_argument("--batch-timeout", default="200ms", help="how long a block waits (200ms)")
     command("down", down)
     command("status", status)

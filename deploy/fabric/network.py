@@ -1,7 +1,8 @@
-"""A channel of several organisations on loopback: made, brought up, taken down, grown by one.
+"""Channels of several organisations on loopback: made, brought up, taken down, grown by one.
 
-Each organisation has one peer and one chaincode process of its own; the first one is this installation's.
-Everything lies in one folder: `network.json` (what it is), `crypto/`, `nodes/`, `logs/`, `profile.json`.
+Each organisation has one peer and one chaincode process of its own, on every channel; the first one is this
+installation's. Everything lies in one folder: `network.json` (what it is), `crypto/`, `nodes/`, `logs/`,
+`profile.json` for the channel home and `profile-<name>.json` for each other.
 """
 
 import json
@@ -10,8 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,27 @@ from deploy.fabric.joining import add_member
 from deploy.fabric.pki import OrganisationFiles
 from deploy.fabric.processes import Processes, free_ports
 from deploy.fabric.ready import wait_until_ready
-from ledger.client import Ledger
+from ledger.channels import named
+from ledger.client import HOME, Ledger
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import LedgerError
 from ledger.fabric.client import FabricLedger
 
-CHANNEL = "consent"
+CHANNEL = "consent"  # what Fabric calls home; others keep their name
 CHAINCODE = "consentgateway"
 ORDERER_MSP = "OrdererMSP"
 ORGANISATIONS = ("RiversideMSP", "LakesideMSP", "PatientTrustMSP")
 ROLES = ("keyholder", "gateway", "admin")
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Channel:
+    """How far a channel has come: what its chaincode definition is, and who is registered in the contract."""
+
+    sequence: int = 0
+    registered: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -48,8 +59,7 @@ class Settings:
     peers: dict[str, Node]
     chaincode_ports: dict[str, int]
     version: int = 0
-    sequence: int = 0
-    registered: list[str] = field(default_factory=list)
+    channels: dict[str, Channel] = field(default_factory=lambda: {HOME: Channel()})
 
 
 class Network:
@@ -82,12 +92,13 @@ class Network:
         orderers: int = 1,
         bft: bool = False,
         batch_timeout: str = "200ms",
+        channels: Sequence[str] = (),
         bound: bool = False,
         chaincodes: Mapping[str, Sequence[str]] | None = None,
     ) -> "Network":
         """Certificates and configuration of a new network; nothing runs yet.
 
-        `needed` organisations must endorse; a majority where it is None.
+        `needed` organisations must endorse; a majority where it is None. `channels` are those beside home.
         """
         folder = folder.resolve()
         if (folder / "network.json").exists():
@@ -129,8 +140,20 @@ class Network:
             bft=bft,
             batch_timeout=batch_timeout,
         )
-        network._save()
+        network.add_channels(channels)
         return network
+
+    def add_channels(self, names: Sequence[str]) -> None:
+        """Channels beside home, of all the organisations; the next `up` makes them. Raises NetworkError."""
+        for name in names:
+            if name == CHANNEL:
+                raise NetworkError(f"Fabric's name of home is {CHANNEL}. Choose another.")
+            self.settings.channels.setdefault(name, Channel())
+        try:
+            named(self.url, {name: url for name, url in self.urls.items() if name != HOME})
+        except ValueError as error:
+            raise NetworkError(str(error)) from None
+        self._save()
 
     @classmethod
     def load(cls, folder: Path, *, bound: bool = False) -> "Network":
@@ -142,6 +165,7 @@ class Network:
             raise NetworkError(f"There is no network in {folder}.") from None
         raw["orderers"] = [Node(**node) for node in raw["orderers"]]
         raw["peers"] = {msp: Node(**node) for msp, node in raw["peers"].items()}
+        raw["channels"] = {name: Channel(**channel) for name, channel in raw["channels"].items()}
         return cls(folder, Settings(**raw), bound=bound)
 
     @property
@@ -150,42 +174,59 @@ class Network:
 
     @property
     def profile(self) -> Path:
-        return self.folder / "profile.json"
+        """Of the channel home."""
+        return self.profile_of(HOME)
+
+    def profile_of(self, channel: str) -> Path:
+        return self.folder / ("profile.json" if channel == HOME else f"profile-{channel}.json")
 
     @property
     def url(self) -> str:
         """What LEDGER_URL is set to."""
-        return f"fabric://{self.profile}"
+        return self.urls[HOME]
 
-    def ledger(self, role: str, org: str | None = None) -> FabricLedger:
+    @property
+    def urls(self) -> dict[str, str]:
+        """Every channel's URL by its name, home first."""
+        return {name: f"fabric://{self.profile_of(name)}" for name in self.settings.channels}
+
+    def ledger(self, role: str, org: str | None = None, *, channel: str = HOME) -> FabricLedger:
         """Connect as one of an organisation's identities (this installation's, if None)."""
         name = role if org is None else f"{role}@{org}"
-        return FabricLedger.from_profile(self.profile, identity=name)
+        return FabricLedger.from_profile(self.profile_of(channel), identity=name)
 
     # Up and down
 
     def up(self, say: Callable[[str], None] = lambda _: None) -> None:
-        """Start every process; on the first time make the channel and commit the chaincode. Returns when a
-        transaction has been endorsed by all and committed."""
-        first = self.settings.sequence == 0
+        """Start every process; make the channels that are new, and commit the chaincode on them. Returns when
+        a transaction has been endorsed by all and committed on each."""
         say("starting orderers and peers")
         for node in self.settings.orderers:
             self.start(node.name)
         for msp in self.organisations:
             self.start(f"peer.{msp}")
-        if first:
-            say("making the channel")
-            self._make_channel()
+        new = [name for name, channel in self.settings.channels.items() if channel.sequence == 0]
+        for name in new:
+            say(f"making the channel {name}")
+            self._make_channel(name)
             for msp in self.organisations:
-                self._join(msp)
+                self._join(msp, name)
+        if self.settings.version == 0:
             say("installing and committing the chaincode")
             self.deploy(version=1)
         else:
             for msp in self.organisations:
                 self.start(f"chaincode.{msp}")
+            for name in new:
+                self._define(name)
         say("registering the organisations")
         self._register()
-        wait_until_ready(self.organisations, self.ledger, logs=self.folder / "logs")
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        for name in self.settings.channels:
+            connect = partial(self.ledger, channel=name)
+            wait_until_ready(self.organisations, connect, logs=self.folder / "logs")
 
     def down(self) -> None:
         """Stop every process; the folder stays, and `up` starts the same network again."""
@@ -220,16 +261,16 @@ class Network:
 
     # The channel
 
-    def _make_channel(self) -> None:
-        block = self.folder / f"{CHANNEL}.block"
+    def _make_channel(self, name: str) -> None:
+        channel, block = fabric_name(name), self._first_block(name)
         self.commands.run(
-            ["configtxgen", "-profile", "Channel", "-channelID", CHANNEL, "-outputBlock", str(block)],
+            ["configtxgen", "-profile", "Channel", "-channelID", channel, "-outputBlock", str(block)],
             {"FABRIC_CFG_PATH": str(self.folder / "configtx")},
         )
         for node in self.settings.orderers:
             self.commands.retry(
                 [
-                    "osnadmin", "channel", "join", "--channelID", CHANNEL, "--config-block", str(block),
+                    "osnadmin", "channel", "join", "--channelID", channel, "--config-block", str(block),
                     "-o", f"{config.HOST}:{node.other_port}", "--ca-file", self._orderer_roots,
                     "--client-cert", f"{node.crypto}/tls.pem", "--client-key", f"{node.crypto}/tls.key",
                 ],
@@ -237,51 +278,64 @@ class Network:
                 done="Status: 201",
             )  # fmt: skip
 
-    def _join(self, msp: str) -> None:
-        block = str(self.folder / f"{CHANNEL}.block")
+    def _first_block(self, name: str) -> Path:
+        return self.folder / f"{fabric_name(name)}.block"
+
+    def _join(self, msp: str, channel: str) -> None:
         self.commands.retry(
-            ["peer", "channel", "join", "-b", block], self._admin(msp), given="already exists"
+            ["peer", "channel", "join", "-b", str(self._first_block(channel))],
+            self._admin(msp),
+            given="already exists",
         )
 
     def deploy(self, *, version: int) -> None:
         """Install, approve and commit `version` of the chaincode everywhere, in place of the one before."""
-        settings = self.settings
         self.processes.stop([name for name in self.processes.names() if name.startswith("chaincode.")])
-        settings.version = version
-        sequence = settings.sequence + 1
+        self.settings.version = version
         for msp in self.organisations:
             self._package(msp)
             self.start(f"chaincode.{msp}")
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda msp: self._install_and_approve(msp, sequence), self.organisations))
-        self._commit(sequence)
-        settings.sequence = sequence
+            list(pool.map(self._install, self.organisations))
+        for name in self.settings.channels:
+            self._define(name)
+
+    def _define(self, name: str) -> None:
+        """Approve and commit the installed version on one channel."""
+        channel = self.settings.channels[name]
+        definition = self._definition(name, channel.sequence + 1)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(partial(self._approve, definition), self.organisations))
+        self._commit(definition)
+        channel.sequence += 1
         self._save()
 
-    def _definition(self, sequence: int) -> list[str]:
+    def _definition(self, channel: str, sequence: int) -> list[str]:
         members = ",".join(f"'{msp}.peer'" for msp in self.organisations)
         orderer = self.settings.orderers[0]
         return [
-            "-o", orderer.address, "--tls", "--cafile", self._orderer_roots, "-C", CHANNEL, "-n", CHAINCODE,
-            "-v", str(self.settings.version), "--sequence", str(sequence),
+            "-o", orderer.address, "--tls", "--cafile", self._orderer_roots, "-C", fabric_name(channel),
+            "-n", CHAINCODE, "-v", str(self.settings.version), "--sequence", str(sequence),
             "--signature-policy", f"OutOf({self.settings.needed},{members})",
         ]  # fmt: skip
 
-    def _install_and_approve(self, msp: str, sequence: int) -> None:
+    def _install(self, msp: str) -> None:
         file = str(self._package_file(msp))
         self.commands.retry(
             ["peer", "lifecycle", "chaincode", "install", file],
             self._admin(msp),
             given="already successfully",
         )
-        approve = ["peer", "lifecycle", "chaincode", "approveformyorg", *self._definition(sequence)]
+
+    def _approve(self, definition: Sequence[str], msp: str) -> None:
+        approve = ["peer", "lifecycle", "chaincode", "approveformyorg", *definition]
         package_id = package.package_id(self._package_file(msp))
         # The orderers answer SERVICE_UNAVAILABLE until a leader is elected.
         self.commands.retry(
             [*approve, "--package-id", package_id], self._admin(msp), given="attempted to redefine"
         )
 
-    def _commit(self, sequence: int) -> None:
+    def _commit(self, definition: Sequence[str]) -> None:
         peers = []
         for msp, node in self.settings.peers.items():
             peers += [
@@ -290,21 +344,19 @@ class Network:
                 "--tlsRootCertFiles",
                 str(self._files(msp).folder / "tlsca.pem"),
             ]
-        commit = ["peer", "lifecycle", "chaincode", "commit", *self._definition(sequence), *peers]
+        commit = ["peer", "lifecycle", "chaincode", "commit", *definition, *peers]
         self.commands.retry(commit, self._admin(self.organisations[0]))
 
     # The contract's own beginning
 
     def _register(self) -> None:
-        with_admin = self.ledger("admin")
-        try:
-            for msp in self.organisations:
-                if msp not in self.settings.registered:
-                    self._submit(with_admin, "RegisterOrganisation", {"org": msp})
-                    self.settings.registered.append(msp)
-                    self._save()
-        finally:
-            with_admin.close()
+        for name, channel in self.settings.channels.items():
+            with closing(self.ledger("admin", channel=name)) as with_admin:
+                for msp in self.organisations:
+                    if msp not in channel.registered:
+                        self._submit(with_admin, "RegisterOrganisation", {"org": msp})
+                        channel.registered.append(msp)
+                        self._save()
 
     def _submit(self, ledger: Ledger, name: str, args: Json) -> None:
         """Submit until it is valid: peers need a moment to learn of each other's chaincode."""
@@ -327,7 +379,7 @@ class Network:
     # One organisation more
 
     def add_organisation(self, msp: str) -> None:
-        """Let a new member join the running channel, and give the consents in force its marks.
+        """Let a new member join the running channels, and give the consents in force its marks.
 
         The members' administrators sign the change; from then on `needed` of all members endorse.
         """
@@ -335,25 +387,26 @@ class Network:
             raise NetworkError(f"{msp} is a member already.")
         before = self.organisations
         self._make_member(msp, free_ports(4))
-        add_member(
-            self.commands,
-            self.folder / "configtx",
-            channel=CHANNEL,
-            member=self._member(msp),
-            orderer=["-o", self.settings.orderers[0].address, "--tls", "--cafile", self._orderer_roots],
-            signers=[self._admin(signer) for signer in before],
-        )
         self.start(f"peer.{msp}")
-        self._join(msp)
+        for name in self.settings.channels:
+            add_member(
+                self.commands,
+                self.folder / "configtx",
+                channel=fabric_name(name),
+                member=self._member(msp),
+                orderer=["-o", self.settings.orderers[0].address, "--tls", "--cafile", self._orderer_roots],
+                signers=[self._admin(signer) for signer in before],
+            )
+            self._join(msp, name)
         self.settings.needed = max(self.settings.needed, len(self.organisations) // 2 + 1)
         self.deploy(version=self.settings.version + 1)
         self._register()
-        wait_until_ready(self.organisations, self.ledger, logs=self.folder / "logs")
-        self._add_marks()
+        self._wait_until_ready()
+        for name in self.settings.channels:
+            self._add_marks(name)
 
-    def _add_marks(self) -> None:
-        ledger = self.ledger("admin")
-        try:
+    def _add_marks(self, channel: str) -> None:
+        with closing(self.ledger("admin", channel=channel)) as ledger:
             granted = {
                 consent
                 for event in ledger.events((-1, -1), wait=2)
@@ -363,8 +416,6 @@ class Network:
             consents = sorted(consent for consent in granted if isinstance(consent, str))
             for start in range(0, len(consents), 500):
                 self._submit(ledger, "AddMarks", {"consents": consents[start : start + 500]})
-        finally:
-            ledger.close()
 
     # Members
 
@@ -452,17 +503,23 @@ class Network:
                 identities[f"{role}@{msp}"] = entry
                 if msp == self.organisations[0]:
                     identities[role] = entry
-        profile = {
-            "chaincode": CHAINCODE,
-            "channel": CHANNEL,
-            "identities": identities,
-            "needed": self.settings.needed,
-            "orderers": {"roots": [f"{crypto}/{ORDERER_MSP}/ca.pem"]},
-            "organisations": organisations,
-        }
-        self.profile.write_text(json.dumps(profile, indent=1))
+        for name in self.settings.channels:
+            profile = {
+                "chaincode": CHAINCODE,
+                "channel": fabric_name(name),
+                "identities": identities,
+                "needed": self.settings.needed,
+                "orderers": {"roots": [f"{crypto}/{ORDERER_MSP}/ca.pem"]},
+                "organisations": organisations,
+            }
+            self.profile_of(name).write_text(json.dumps(profile, indent=1))
         msps = [*self.organisations, ORDERER_MSP]
         pki.write_trust(self.folder / "trust", {msp: self._files(msp) for msp in msps}, ORDERER_MSP)
+
+
+def fabric_name(channel: str) -> str:
+    """What Fabric calls one of our channels."""
+    return CHANNEL if channel == HOME else channel
 
 
 @contextmanager

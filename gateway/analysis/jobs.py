@@ -21,7 +21,7 @@ from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from gateway.accounts import webhooks
-from gateway.analysis.models import Attempt, Job, JobSubject, Output
+from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output
 from ledger.audit.log import Actor, record
 from ledger.errors import GatewayError, RefusedTransition
 
@@ -120,8 +120,9 @@ def move(job: Job, to: State) -> None:
     job.state = to
 
 
-def begin_attempt(mine: Claim) -> Attempt:
-    """The attempt whose release comes next. Results of an earlier one are dropped: they cannot be delivered.
+def begin_attempt(mine: Claim, leg: Leg) -> Attempt:
+    """The leg's attempt whose release comes next. Results of an earlier one are dropped: they cannot be
+    delivered.
 
     The ledger numbers attempts without a gap, so a number whose release is not known to stand is used again.
     """
@@ -129,15 +130,34 @@ def begin_attempt(mine: Claim) -> Attempt:
         if job.cancel_requested:
             raise CancelRequested("The client cancelled this job.")
         move(job, State.RELEASING)
-        Output.objects.filter(subject__job=job).delete()
-        live = job.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE)
+        Output.objects.filter(subject__leg=leg).delete()
+        live = leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE)
         live.update(state=JobSubject.State.QUEUED, consent="")
-        last = job.attempts.order_by("-number").first()
+        last = leg.attempts.order_by("-number").first()
         if last is not None and not last.release_tx:
             last.started_at, last.ended_at, last.end = timezone.now(), None, ""
             last.save(update_fields=["started_at", "ended_at", "end"])
             return last
-        return job.attempts.create(number=1 if last is None else last.number + 1)
+        return leg.attempts.create(number=1 if last is None else last.number + 1)
+
+
+def move_leg(leg: Leg, to: Leg.State) -> None:
+    """Change the state of a leg of a held job."""
+    Leg.objects.filter(pk=leg.pk).update(state=to)
+    leg.state = to
+
+
+def end_leg(job: Job, leg: Leg, to: Leg.State) -> None:
+    """The leg's end, within the caller's `held`; with the last one comes the job's.
+
+    Until then its client sees no result: who saw some earlier could tell apart what `not_available` hides.
+    """
+    move_leg(leg, to)
+    leg.attempts.filter(ended_at=None).update(ended_at=timezone.now(), end=to)
+    ends = set(job.legs.values_list("state", flat=True))
+    if ends.isdisjoint(Leg.UNDER_WAY):
+        first = next(end for end in (Leg.State.DONE, Leg.State.STOPPED, Leg.State.DENIED) if end in ends)
+        settle_held(job, State(first))
 
 
 def settle(mine: Claim, to: State, *, code: str = "") -> None:
@@ -166,7 +186,7 @@ def close(job: Job, to: State, *, code: str = "") -> None:
         state=to, error_code=code[:60], lease_until=None, retry_at=None, settled_at=now
     )
     job.state, job.error_code, job.settled_at = to, code[:60], now
-    job.attempts.filter(ended_at=None).update(ended_at=now, end=(code or to)[:60])
+    Attempt.objects.filter(leg__job=job, ended_at=None).update(ended_at=now, end=(code or to)[:60])
     JobSubject.objects.filter(job=job).exclude(state=JobSubject.State.DELIVERED).update(
         state=JobSubject.State.NOT_AVAILABLE
     )
@@ -174,13 +194,13 @@ def close(job: Job, to: State, *, code: str = "") -> None:
     webhooks.tell(requester=job.requester_id, event="job.updated", job=job.id)
 
 
-def put_back(mine: Claim, error: GatewayError, *, anew: bool = False) -> None:
+def put_back(mine: Claim, error: GatewayError) -> None:
     """Something that the job needs is down: it waits, longer each time, and `recover` finds it.
 
-    A delivery that was begun is only ever repeated, unless the caller knows that it cannot be: `anew`.
+    A leg whose delivery was begun stays so: it is only ever repeated.
     """
     with held(mine) as job:
-        delivering = job.state == State.DELIVERING and not anew
+        delivering = job.legs.filter(state=Leg.State.DELIVERING).exists()
         until = timezone.now() + timedelta(seconds=min(LONGEST_PAUSE, 2 ** min(job.fence, 6)))
         Job.objects.filter(pk=job.pk).update(
             state=State.DELIVERING if delivering else State.QUEUED,

@@ -5,6 +5,7 @@ import secrets
 from django.db import models
 
 from consent.models import ConsentRequest, Patient, Requester, random_id
+from ledger.client import HOME
 
 
 class AIModel(models.Model):
@@ -20,6 +21,8 @@ class AIModel(models.Model):
     version = models.CharField(max_length=20)
     provider = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="models")
     card = models.JSONField()
+    # The channels that were asked and have not approved it yet: no job of their patients is taken.
+    pending_on = models.JSONField(default=list, blank=True, editable=False)
     state = models.CharField(max_length=12, choices=State, default=State.REGISTERING)
     # The hospital's own test: on how many people, and for how many the program was wrong.
     tested_people = models.PositiveIntegerField(null=True, blank=True)
@@ -89,6 +92,34 @@ class Job(models.Model):
         return f"job {self.state}"
 
 
+class Leg(models.Model):
+    """One channel's part of a job, with attempts, a release and a delivery of its own.
+
+    To keyholder and ledger it is a job of its own. Its id is random, so that nobody can tell from one channel
+    that the job had legs on others; the leg on home has the job's own.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        DELIVERING = "delivering"
+        DONE = "done"
+        DENIED = "denied"
+        STOPPED = "stopped"
+
+    UNDER_WAY = (State.OPEN, State.DELIVERING)
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="legs")
+    channel = models.CharField(max_length=40, default=HOME)
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "channel"], name="one_leg_per_channel")]
+
+    def __str__(self) -> str:
+        return f"leg {self.state}"
+
+
 class JobSubject(models.Model):
     """One patient within one job, under the only name that the client sees."""
 
@@ -101,6 +132,7 @@ class JobSubject(models.Model):
 
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="subjects")
+    leg = models.ForeignKey(Leg, on_delete=models.CASCADE, related_name="subjects")
     number = models.PositiveIntegerField(help_text="place in the client's list")
     asked = models.CharField(max_length=64, help_text="the consent request's id, as the client named it")
     # Null where the client has no such request. It goes the same way as any other, under the id of nobody.
@@ -126,9 +158,9 @@ class JobSubject(models.Model):
 
 
 class Attempt(models.Model):
-    """One try at a job: its own release on the ledger."""
+    """One try at a leg: its own release on the ledger."""
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    leg = models.ForeignKey(Leg, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
     # Empty until the release is known to stand; the number is used again as long as it is.
     release_tx = models.CharField(max_length=64, blank=True)
@@ -138,7 +170,7 @@ class Attempt(models.Model):
     end = models.CharField(max_length=60, blank=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_attempt")]
+        constraints = [models.UniqueConstraint(fields=["leg", "number"], name="one_attempt_of_leg")]
 
     def __str__(self) -> str:
         return f"attempt {self.number}"

@@ -16,17 +16,17 @@ from ledger.errors import LedgerError
 LISTENER = "gateway"  # the relay's cursor
 
 
-def require_replayed() -> None:
+def require_replayed(channel: str) -> None:
     """Raises LedgerError (`ledger_catching_up`): the job waits and is tried again.
 
-    The relay must have handled every block that the ledger had when this process asked first, and must have
-    stood at the ledger's end within REPLAY_SECONDS.
+    The relay must have handled every block that the channel's ledger had when this process asked first, and
+    must have stood at its end within REPLAY_SECONDS.
     """
     if settings.REPLAY_SECONDS is None:
         return
     within = timedelta(seconds=settings.REPLAY_SECONDS)
-    height = _height_at_first(settings.KEYHOLDER_SOCKET)
-    if not outbox.is_caught_up(LISTENER, height=height, within=within):
+    height = _height_at_first(settings.KEYHOLDER_SOCKET, channel)
+    if not outbox.is_caught_up(LISTENER, height=height, within=within, channel=channel):
         raise LedgerError(
             "The gateway has not heard yet all that the ledger says. The job waits.",
             code="ledger_catching_up",
@@ -34,13 +34,10 @@ def require_replayed() -> None:
 
 
 @cache
-def _height_at_first(socket: str) -> int:
-    """How many blocks the ledger had when this process first asked it. Raises GatewayError."""
+def _height_at_first(socket: str, channel: str) -> int:
+    """How many blocks the channel's ledger had when this process first asked it. Raises GatewayError."""
     keyholder = Keyholder(socket)
     try:
-        height = keyholder.status()["ledger"]
+        return keyholder.height(channel=channel)
     finally:
         keyholder.close()
-    if height is None:
-        raise LedgerError("The ledger cannot be asked how far it is. Try again.")
-    return int(height)

@@ -1,4 +1,4 @@
-"""A worker's run of one job: release, chunk by chunk through a child, deliver.
+"""A worker's run of one job: on each channel in turn release, chunk by chunk through a child, deliver.
 
 The worker sees sealed chunks and sealed results; the child that it starts sees records; the keyholder
 decides. Every write carries the claim (jobs.py). Stopping anywhere, by kill -9 too, leaves a job that
@@ -17,12 +17,13 @@ from consent import news
 from gateway.analysis import exports, jobs
 from gateway.analysis.children import JobChild
 from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
-from gateway.analysis.models import Attempt, Job, JobSubject, Output
+from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output
 from gateway.analysis.replayed import require_replayed
 from gateway.analysis.services import request_of
-from gateway.keyholder.client import Keyholder, Part, Released
+from gateway.keyholder.client import Delivered, Keyholder, Part, Released
 from gateway.records.models import Chunk
 from ledger.audit.log import record
+from ledger.channels import told
 from ledger.contract.errors import Refused
 from ledger.errors import (
     AccessDenied,
@@ -34,7 +35,7 @@ from ledger.errors import (
 )
 from ledger.rpc import from_b64, to_b64
 
-PART = 0  # one child for a job of up to 200 subjects
+PART = 0  # one child for a leg of up to 200 subjects
 MOST_UNHEARD = 5  # releases in a row that a dead worker may have left unrecorded
 # There is a release under this number already, of a worker that died before it could write it down.
 UNHEARD = frozenset({"release_differs", "attempt_superseded", "attempt_out_of_order"})
@@ -64,11 +65,9 @@ def run_claimed(claim: Claim, *, keyholder: Keyholder | None = None) -> None:
             _Run(claim, keyholder or Keyholder(settings.KEYHOLDER_SOCKET)).go()
         except CancelRequested:
             jobs.settle(claim, State.CANCELLED)
-        except (LedgerError, KeyholderUnavailable) as error:
+        except (LedgerError, KeyholderUnavailable, AttemptOver) as error:
             log.warning("a job waits: %s", error.code)
             jobs.put_back(claim, error)
-        except AttemptOver as error:
-            jobs.put_back(claim, error, anew=True)
         except ClaimLost:
             raise
         except (GatewayError, Refused) as error:
@@ -85,16 +84,32 @@ class _Run:
         self.job = Job.objects.select_related("requester").get(pk=claim.job)
 
     def go(self) -> None:
-        if self.job.state == State.DELIVERING:
+        """Every leg as far as it comes: one whose channel is down waits, and the others go on.
+
+        Raises LedgerError, AttemptOver, of the first that waits.
+        """
+        waiting: LedgerError | AttemptOver | None = None
+        for leg in self.job.legs.filter(state__in=Leg.UNDER_WAY).order_by("channel"):
+            try:
+                self.pass_leg(leg)
+            except AttemptOver as error:
+                with held(self.claim):
+                    jobs.move_leg(leg, Leg.State.OPEN)
+                waiting = waiting or error
+            except LedgerError as error:
+                waiting = waiting or error
+        if waiting is not None:
+            raise waiting
+
+    def pass_leg(self, leg: Leg) -> None:
+        if leg.state == Leg.State.DELIVERING:
             # A delivery was begun: it is repeated, never computed anew.
-            self.deliver(self.job.attempts.order_by("-number")[:1].get())
+            self.deliver(leg.attempts.order_by("-number")[:1].get())
             return
-        require_replayed()
-        attempt = jobs.begin_attempt(self.claim)
+        require_replayed(leg.channel)
+        attempt = jobs.begin_attempt(self.claim, leg)
         with JobChild() as child:
-            subjects = list(
-                self.job.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE).order_by("number")
-            )
+            subjects = list(leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE).order_by("number"))
             released = self.release(attempt, child, subjects)
             permitted = self.record_release(attempt, released, subjects)
             if not permitted:
@@ -104,7 +119,7 @@ class _Run:
                 {
                     **self.work(),
                     "index_date": self.job.index_date.isoformat(),
-                    "job": self.job.id,
+                    "job": leg.id,
                     "attempt": attempt.number,
                     "part": PART,
                     "output_key": self.keyholder.output_key().hex(),
@@ -112,7 +127,7 @@ class _Run:
             )
             for subject in permitted:
                 self.compute(attempt, child, subject)
-        if self.begin_delivery():
+        if self.begin_delivery(leg):
             self.deliver(attempt)
 
     def work(self) -> dict[str, Any]:
@@ -134,7 +149,11 @@ class _Run:
             jobs.keep_going(self.claim)
             try:
                 return self.keyholder.release(
-                    job=self.job.id, attempt=attempt.number, request=request_of(self.job), parts=[part]
+                    job=attempt.leg_id,
+                    attempt=attempt.number,
+                    request=request_of(self.job),
+                    parts=[part],
+                    channel=attempt.leg.channel,
                 )
             except (RefusedTransition, Refused) as error:
                 if error.code not in UNHEARD:
@@ -144,12 +163,12 @@ class _Run:
     def record_release(
         self, attempt: Attempt, released: Released, subjects: Sequence[JobSubject]
     ) -> list[JobSubject]:
-        """Write down what the release decided; the subjects that it permits. A denied job ends here."""
+        """Write down what the release decided; the subjects that it permits. A denied leg ends here."""
         permitted = []
         with held(self.claim) as job:
             attempt.release_tx = released["tx_id"]
             attempt.save(update_fields=["number", "release_tx"])
-            where = {"attempt": attempt.number, "tx_id": released["tx_id"], "block": released["block"]}
+            where = _where(attempt, released)
             for subject in subjects:
                 decided = released["subjects"].get(subject.id)
                 if released["decision"] == "permit" and decided and decided["decision"] == "permit":
@@ -163,7 +182,7 @@ class _Run:
             if permitted:
                 jobs.move(job, State.RUNNING)
             else:
-                jobs.settle_held(job, State.DENIED)
+                jobs.end_leg(job, attempt.leg, Leg.State.DENIED)
         return permitted
 
     # The records
@@ -176,7 +195,7 @@ class _Run:
             jobs.keep_going(self.claim)
             try:
                 page = self.keyholder.open_chunks(
-                    job=self.job.id, attempt=attempt.number, part=PART, subject=subject.id, after=after
+                    job=attempt.leg_id, attempt=attempt.number, part=PART, subject=subject.id, after=after
                 )
             except AccessDenied as error:
                 if error.code in ATTEMPT_OVER:
@@ -217,21 +236,23 @@ class _Run:
 
     # The second door
 
-    def begin_delivery(self) -> bool:
-        """Whether there is anything to deliver. From here on only a consent can stop the job."""
+    def begin_delivery(self, leg: Leg) -> bool:
+        """Whether there is anything to deliver. From here on only a consent can stop the leg."""
         jobs.keep_going(self.claim)
         with held(self.claim) as job:
-            if Output.objects.filter(subject__job=job).exists():
+            if Output.objects.filter(subject__leg=leg).exists():
                 jobs.move(job, State.DELIVERING)
+                jobs.move_leg(leg, Leg.State.DELIVERING)
                 return True
-            jobs.settle_held(job, State.STOPPED)
+            jobs.end_leg(job, leg, Leg.State.STOPPED)
             return False
 
     def deliver(self, attempt: Attempt) -> None:
-        outputs = list(Output.objects.filter(subject__job=self.job).select_related("subject__patient"))
+        leg = attempt.leg
+        outputs = list(Output.objects.filter(subject__leg=leg).select_related("subject__patient"))
         try:
             answer = self.keyholder.deliver(
-                job=self.job.id,
+                job=leg.id,
                 attempt=attempt.number,
                 outputs=[{"subjects": [each.subject_id], "digest": each.digest} for each in outputs],
             )
@@ -240,7 +261,7 @@ class _Run:
                 raise AttemptOver("This attempt is over; another is made.") from None
             raise
         delivered = set(answer["delivered"])
-        where = {"attempt": attempt.number, "tx_id": answer["tx_id"] or None, "block": answer["block"]}
+        where = _where(attempt, answer)
         with held(self.claim) as job:
             attempt.deliver_tx = answer["tx_id"]
             attempt.save(update_fields=["deliver_tx"])
@@ -253,7 +274,7 @@ class _Run:
                 else:
                     output.delete()
                     self.withhold(output.subject, ["withheld"], kind="job.stopped", **where)
-            jobs.settle_held(job, State.DONE if delivered else State.STOPPED)
+            jobs.end_leg(job, leg, Leg.State.DONE if delivered else Leg.State.STOPPED)
 
     # Writing down
 
@@ -278,6 +299,16 @@ class _Run:
                 **told,
                 **details(self.job),
             )
+
+
+def _where(attempt: Attempt, answer: Released | Delivered) -> dict[str, Any]:
+    """Where a door was passed, as audit rows say it."""
+    return {
+        "attempt": attempt.number,
+        "tx_id": answer["tx_id"] or None,
+        "block": answer["block"],
+        "channel": told(attempt.leg.channel),
+    }
 
 
 def _codes(reasons: Sequence[object]) -> list[str]:

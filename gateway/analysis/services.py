@@ -11,23 +11,26 @@ from typing import Any, TypedDict
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Case, Count, Q, When
 from django.utils import timezone
 
 from consent import services as consents
+from consent.channels import known_channels
 from consent.models import ConsentRequest, Requester
 from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.jobs import State, close, details, recover
-from gateway.analysis.models import AIModel, Job, JobSubject, Output
+from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output
 from gateway.analysis.tasks import enqueue
 from gateway.keyholder.client import Keyholder
 from ledger import outbox
 from ledger.audit.log import Actor, record
-from ledger.client import Event
+from ledger.channels import told
+from ledger.client import HOME, Event
 from ledger.contract import canonical, purposes
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
+from ledger.models import LedgerTransaction
 
 __all__ = [
     "cancel",
@@ -54,9 +57,9 @@ RELAY = Actor.system("relay")
 
 @transaction.atomic
 def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
-    """Put a model of the catalogue on the ledger, by its digest. It runs once the ledger has it.
+    """Put a model of the catalogue on every channel, by its digest. It runs where the ledger has it.
 
-    Repeating it changes nothing. Raises RefusedTransition (`model_of_another`).
+    Repeating it puts it on channels that are new since. Raises RefusedTransition (`model_of_another`).
     """
     digest = model.digest()
     known = AIModel.objects.select_for_update().filter(digest=digest).first()
@@ -64,6 +67,7 @@ def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
         if known.provider_id != provider.pk:
             raise RefusedTransition("This model is registered for another provider.", code="model_of_another")
         if known.state != AIModel.State.SUSPENDED:
+            _put_on_ledger(known, "approved", by, again=False)
             return known
     row, _ = AIModel.objects.update_or_create(
         digest=digest,
@@ -72,6 +76,7 @@ def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
             "version": model.version,
             "provider": provider,
             "card": model.describe(),
+            "pending_on": [],
             "state": AIModel.State.REGISTERING,
         },
     )
@@ -81,7 +86,7 @@ def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
 
 @transaction.atomic
 def suspend_model(*, model: AIModel, by: Actor) -> None:
-    """From now on no job with this model is taken; the ledger follows and refuses its releases."""
+    """From now on no job with this model is taken; every channel follows and refuses its releases."""
     changed = AIModel.objects.filter(pk=model.pk, state=AIModel.State.APPROVED).update(
         state=AIModel.State.SUSPENDED
     )
@@ -112,13 +117,21 @@ def record_test(*, model: AIModel, people: int, wrong: int, by: Actor) -> None:
     )
 
 
-def _put_on_ledger(model: AIModel, state: str, by: Actor) -> None:
+def _put_on_ledger(model: AIModel, state: str, by: Actor, *, again: bool = True) -> None:
+    """On every channel; not `again` on one that was asked for the same before."""
     card = hashlib.sha256(canonical.dumps(model.card)).hexdigest()
-    outbox.enqueue(
-        name="RegisterModel",
-        args={"model": model.digest, "card": card, "provider": model.provider.reference, "state": state},
-        reference=f"model/{model.digest}",
-    )
+    args = {"model": model.digest, "card": card, "provider": model.provider.reference, "state": state}
+    reference = f"model/{model.digest}"
+    before = LedgerTransaction.objects.filter(reference=reference, args=args)
+    before = before.exclude(state=LedgerTransaction.State.REFUSED)
+    asked = set(known_channels()).difference(() if again else before.values_list("channel", flat=True))
+    if not asked:
+        return
+    if state == AIModel.State.APPROVED:
+        model.pending_on = sorted(asked.union(model.pending_on))
+        model.save(update_fields=["pending_on"])
+    for channel in sorted(asked):
+        outbox.enqueue(name="RegisterModel", args=args, reference=reference, channel=channel)
     record(
         kind="model.registered",
         actor=by,
@@ -137,10 +150,12 @@ def record_model_registered(event: Event) -> None:
     row = AIModel.objects.select_for_update().filter(digest=digest).first()
     if row is None or state not in (AIModel.State.APPROVED, AIModel.State.SUSPENDED):
         return
-    if row.state == state or (row.state == AIModel.State.SUSPENDED and state == AIModel.State.APPROVED):
+    heard = row.state == state and event.channel not in row.pending_on
+    if heard or (row.state == AIModel.State.SUSPENDED and state == AIModel.State.APPROVED):
         return  # heard before, or suspended since: that is stronger
     row.state = state
-    row.save(update_fields=["state"])
+    row.pending_on = [channel for channel in row.pending_on if channel != event.channel]
+    row.save(update_fields=["state", "pending_on"])
     record(
         kind="model.registered",
         actor=RELAY,
@@ -149,6 +164,7 @@ def record_model_registered(event: Event) -> None:
         code="committed",
         tx_id=event.tx_id,
         block=event.block,
+        channel=told(event.channel),
     )
 
 
@@ -219,8 +235,10 @@ def _take(job: Job, wanted: Sequence[str]) -> Job:
             f"{settings.JOBS_AT_ONCE} jobs of yours are under way, the most. Wait for one, or cancel one."
         )
     job.save(force_insert=True)
-    own = {each.id: each for each in ConsentRequest.objects.filter(requester=requester, id__in=wanted)}
-    JobSubject.objects.bulk_create(_subject(job, n, id, own.get(id)) for n, id in enumerate(wanted))
+    asked = ConsentRequest.objects.filter(requester=requester, id__in=wanted).select_related("patient")
+    own = {each.id: each for each in asked}
+    legs = _legs(job, {each.patient.channel for each in asked})
+    JobSubject.objects.bulk_create(_subject(job, legs, n, id, own.get(id)) for n, id in enumerate(wanted))
     record(kind="job.queued", actor=Actor.client(requester.pk), subjects=len(wanted), **details(job))
     transaction.on_commit(lambda: enqueue(job.id), robust=True)
     return job
@@ -244,9 +262,25 @@ def _check_subjects(subjects: Sequence[str]) -> None:
         raise InvalidInput("A consent request is named by its id.", code="subjects")
 
 
-def _subject(job: Job, number: int, asked: str, request: ConsentRequest | None) -> JobSubject:
+def _legs(job: Job, channels: set[str]) -> dict[str, Leg]:
+    """The job's legs by channel; with nobody known there is one, on home. Raises InvalidInput."""
+    channels = channels or {HOME}
+    model = AIModel.objects.filter(digest=job.model).first()  # an export has none
+    if model is not None and not channels.isdisjoint(model.pending_on):
+        raise InvalidInput("This model is not registered and approved.", code="model_not_approved")
+    return {
+        channel: Leg.objects.create(job=job, channel=channel, **({"id": job.id} if channel == HOME else {}))
+        for channel in sorted(channels)
+    }
+
+
+def _subject(
+    job: Job, legs: dict[str, Leg], number: int, asked: str, request: ConsentRequest | None
+) -> JobSubject:
+    """Who is unknown goes the way of the others: with the first leg."""
     patient = None if request is None else request.patient_id
-    return JobSubject(job=job, number=number, asked=asked, request=request, patient_id=patient)
+    leg = legs[min(legs) if request is None else request.patient.channel]
+    return JobSubject(job=job, leg=leg, number=number, asked=asked, request=request, patient_id=patient)
 
 
 @transaction.atomic
@@ -260,7 +294,7 @@ def cancel(*, job: Job, requester: Requester) -> None:
         raise AccessDenied("There is no such job.", code="not_available")
     if row.state == State.CANCELLED:
         return
-    if row.state in Job.SETTLED or row.state == State.DELIVERING:
+    if row.state in Job.SETTLED or row.legs.filter(state=Leg.State.DELIVERING).exists():
         raise RefusedTransition("The job has ended: it cannot be cancelled.", code="job_settled")
     Job.objects.filter(pk=row.pk).update(cancel_requested=True)
     if row.state == State.QUEUED:
@@ -305,7 +339,8 @@ class Manifest(TypedDict):
 
 
 def manifest(job: Job) -> Manifest:
-    """The subjects of a job, and the ledger's transactions that its results stand on.
+    """The subjects of a job, and the ledger's transactions that its results stand on: of home or, without a
+    result there, of the first other channel. A result's Provenance names its own release.
 
     Without a result there are no transactions to show: that there was a release at all would say that
     someone had said yes.
@@ -319,7 +354,11 @@ def manifest(job: Job) -> Manifest:
         digest = digests.get(subject.id) if settled else None
         state = "delivered" if digest else "not_available" if settled else "queued"
         entries.append({"subject": subject.id, "request": subject.asked, "state": state, "digest": digest})
-    attempt = job.attempts.exclude(deliver_tx="").order_by("-number").first() if digests and settled else None
+    attempt = None
+    if digests and settled:
+        home_first = Case(When(leg__channel=HOME, then=0), default=1)
+        delivered = Attempt.objects.filter(leg__job=job, leg__state=Leg.State.DONE).exclude(deliver_tx="")
+        attempt = delivered.order_by(home_first, "leg__channel", "-number").first()
     return {
         "subjects": entries,
         "release_tx": attempt.release_tx if attempt else None,
@@ -425,7 +464,9 @@ def open_delivered(*, job: Job, output: Output, keyholder: Keyholder) -> bytes:
     Raises AccessDenied (`not_available`), KeyholderUnavailable, LedgerError.
     """
     try:
-        opened = keyholder.open_output(job=job.id, digest=output.digest, sealed=bytes(output.sealed))
+        opened = keyholder.open_output(
+            job=output.subject.leg_id, digest=output.digest, sealed=bytes(output.sealed)
+        )
     except AccessDenied:
         raise AccessDenied("There is no result for you.", code="not_available") from None
     with transaction.atomic():

@@ -14,7 +14,7 @@ Run = Callable[[Rig, Report, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Drill:
-    """`ledgers`: the first is the default. `network` is what a Fabric network for it is made with."""
+    """`ledgers`: the first is the default. `network` is what its ledgers are made with."""
 
     name: str
     promise: str
@@ -25,9 +25,10 @@ class Drill:
 
 def drills() -> dict[str, Drill]:
     """In the order in which they are listed."""
-    from gateway.drills import chaos, fabric, stops, submits
+    from gateway.drills import channels, chaos, fabric, stops, submits
 
-    return {drill.name: drill for part in (submits, stops, fabric, chaos) for drill in part.DRILLS}
+    parts = (submits, stops, channels, fabric, chaos)
+    return {drill.name: drill for part in parts for drill in part.DRILLS}
 
 
 def run(drill: Drill, ledger: str, report: Report, options: Mapping[str, Any]) -> None:
@@ -39,6 +40,6 @@ def run(drill: Drill, ledger: str, report: Report, options: Mapping[str, Any]) -
 
         opened: Any = fabric(report.say, **drill.network)
     else:
-        opened = embedded()
+        opened = embedded(**drill.network)
     with opened as rig:
         drill.run(rig, report, options)

@@ -18,6 +18,7 @@ from gateway.drills.report import Report
 from gateway.drills.rig import REQUEST, Patient, Rig, eventually
 from gateway.drills.worker import Job, new_job, notes_of
 from gateway.processes import python
+from ledger.client import HOME
 from ledger.contract.errors import Refused
 from ledger.errors import GatewayError, NotCommitted
 
@@ -33,21 +34,24 @@ def promise_history(
     stops: Sequence[Acknowledged] = (),
     revocations: Sequence[Acknowledged] = (),
     notes: Sequence[Any] | None = None,
+    channel: str = HOME,
 ) -> None:
-    """Gather all of it and have it checked. The keyholder ends with this."""
-    writes = rig.writes()
+    """Gather all of one channel and have it checked. The keyholder ends with this."""
+    writes = rig.writes(channel)
     rig.kill("keyholder")
     history = evidence.gather(
         writes,
         rig.home / "keyholder",
-        rig.trust(),
+        rig.trust(channel),
         rig.notes if notes is None else notes,
         stops=stops,
         revocations=revocations,
+        channel=channel,
     )
     violations = check(history)
     seen = f"{len(history.keys)} keys, {len(history.openings)} openings, {len(writes)} writes"
-    report.promise("the history check finds no violation", not violations, seen)
+    where = "" if channel == HOME else f" on {channel}"
+    report.promise(f"the history check{where} finds no violation", not violations, seen)
     for rule, count in sorted(Counter(one.rule for one in violations).items()):
         where = next(one.where for one in violations if one.rule == rule)
         report.promise(f"violated: {rule}", False, f"{count} times, first at {where}")

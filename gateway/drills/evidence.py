@@ -17,7 +17,7 @@ from gateway.drills.history import Acknowledged, History, Key, Opening, Result, 
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.signing import committed
 from gateway.keyholder.store import Store
-from ledger.client import Answer, Proof, Trust
+from ledger.client import HOME, Answer, Proof, Trust
 from ledger.contract.state import Json
 from ledger.errors import GatewayError
 from ledger.rpc import from_b64
@@ -63,8 +63,8 @@ def fabric_writes(blocks: Iterable[Any], *, chaincode: str) -> Iterator[Write]:
                     yield Write((entry.block, entry.index), write.key, write.value, write.key in raised)
 
 
-def openings(folder: Path) -> list[Opening]:
-    """The keyholder's log of records and results, oldest first."""
+def openings(folder: Path, *, channel: str = HOME) -> list[Opening]:
+    """The keyholder's log of records and results on a channel, oldest first."""
     with closing(_read_only(folder / "keyholder.sqlite3")) as db:
         lines = [orjson.loads(line) for (line,) in db.execute("SELECT line FROM openings ORDER BY id")]
     return [
@@ -79,7 +79,7 @@ def openings(folder: Path) -> list[Opening]:
             proof=one["proof"],
         )
         for one in lines
-        if one["attempt"] is not None
+        if one["attempt"] is not None and (one["channel"] or HOME) == channel
     ]
 
 
@@ -109,20 +109,20 @@ def _seen(packed: bytes, trusted: Trust) -> Seen:
     return Seen(body["nonce"], tuple(readings), max(1, trusted.needed))
 
 
-def commitments(folder: Path) -> dict[str, str]:
+def commitments(folder: Path, *, channel: str = HOME) -> dict[str, str]:
     """By consent, the commitment of the opening that the keyholder keeps. No keyholder may run."""
     store = Store(folder, FileKEK(folder / "kek"))
     try:
-        return commitments_of(store)
+        return commitments_of(store, channel=channel)
     finally:
         store.close()
 
 
-def commitments_of(store: Store) -> dict[str, str]:
+def commitments_of(store: Store, *, channel: str = HOME) -> dict[str, str]:
     with store.transaction() as db:
         consents = [consent for (consent,) in db.execute("SELECT consent FROM consents")]
     kept = [opening for consent in consents if (opening := store.opening(consent)) is not None]
-    return {one.consent: committed(one) for one in kept}
+    return {one.consent: committed(one) for one in kept if one.channel == channel}
 
 
 def noted(notes: Iterable[Json]) -> tuple[list[Key], list[Result]]:
@@ -147,18 +147,22 @@ def gather(
     revocations: Sequence[Acknowledged],
     kept: dict[str, str] | None = None,
     delta: float = 1.0,
+    channel: str = HOME,
 ) -> History:
-    """One history of all of it. `keyholder` is the keyholder's folder; `kept` its commitments, if it runs."""
+    """One channel's history. `keyholder` is the keyholder's folder; `kept` its commitments, if it runs.
+
+    `writes`, `notes`, `stops` and `revocations` are of that channel alone.
+    """
     keys, results = noted(notes)
     return History(
         writes=writes,
-        openings=openings(keyholder),
+        openings=openings(keyholder, channel=channel),
         proofs=proofs(keyholder, trusted),
         keys=keys,
         results=results,
         stops=stops,
         revocations=revocations,
-        commitments=commitments(keyholder) if kept is None else kept,
+        commitments=commitments(keyholder, channel=channel) if kept is None else kept,
         delta=delta,
     )
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.fabric.config import HOST, write_json
-from deploy.fabric.network import CHAINCODE, ORDERER_MSP, ORGANISATIONS, Network
+from deploy.fabric.network import CHAINCODE, ORDERER_MSP, ORGANISATIONS, Network, fabric_name
 from deploy.fabric.processes import free_ports
 from gateway.drills import evidence
 from gateway.drills.history import Write
 from gateway.drills.rig import Rig, eventually, folder
+from ledger.client import HOME
 from ledger.fabric import blocks
 from ledger.fabric.client import FabricLedger
 from ledger.fabric.profile import Profile
@@ -30,7 +31,7 @@ class FabricRig(Rig):
 
     def __init__(self, home: Path, network: Network) -> None:
         self.network = network
-        super().__init__(home, network.url)
+        super().__init__(home, network.urls)
         try:
             self.start_keyholder()
             self.furnish()
@@ -62,20 +63,35 @@ class FabricRig(Rig):
         else:
             self.network.processes.signal(name, signal.SIGCONT)
 
-    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0) -> FabricLedger:
-        profile = Profile.load(self.network.profile)
+    def lose(self, channel: str) -> None:
+        self._everywhere("pause", channel)
+
+    def find(self, channel: str) -> None:
+        self._everywhere("resume", channel)
+
+    def _everywhere(self, verb: str, channel: str) -> None:
+        """`peer node pause|resume` of one channel on every peer, each restarted for it."""
+        for org, node in self.network.settings.peers.items():
+            name = f"peer.{org}"
+            self.kill(name)
+            environment = {"FABRIC_CFG_PATH": str(self.network.folder / "nodes" / node.name)}
+            self.network.commands.run(["peer", "node", verb, "-c", fabric_name(channel)], environment)
+            self.start(name)
+
+    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0, channel: str = HOME) -> FabricLedger:
+        profile = Profile.load(self.network.profile_of(channel))
         return FabricLedger(profile, profile.identity(identity), clock=lambda: time.time() + ahead)
 
-    def writes(self) -> list[Write]:
-        return list(evidence.fabric_writes(self._blocks(), chaincode=CHAINCODE))
+    def writes(self, channel: str = HOME) -> list[Write]:
+        return list(evidence.fabric_writes(self._blocks(channel), chaincode=CHAINCODE))
 
     def transactions(self) -> list[tuple[str, str]]:
         found = [entry for block in self._blocks() for entry in blocks.transactions(block)]
         return [(entry.tx_id, entry.validity) for entry in found]
 
-    def _blocks(self) -> list[Any]:
+    def _blocks(self, channel: str = HOME) -> list[Any]:
         """Every block that our own peer has."""
-        ledger = self.ledger("gateway")
+        ledger = self.ledger("gateway", channel=channel)
         try:
             return eventually(lambda: list(ledger.blocks(0, wait=1)))
         finally:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from gateway.keyholder.client import ChunkHeader, Keyholder
 from gateway.keyholder.envelope import seal_chunk
 from gateway.keyholder.kek import FileKEK
 from gateway.processes import Processes, Spec, listens_at, python
-from ledger.client import Envelope, Ledger, Outcome, Trust, connect, trust
+from ledger.client import HOME, Envelope, Ledger, Outcome, Trust, connect, trust
 from ledger.contract.consents import AI_MODEL
 from ledger.contract.state import Json
 from ledger.embedded.folder import make_ledger
@@ -47,9 +47,10 @@ T = TypeVar("T")
 
 @dataclass
 class Patient:
-    """A synthetic patient: id at the keyholder, consents by age, chunk ids."""
+    """A synthetic patient: id at the keyholder, channel, consents by age, chunk ids."""
 
     id: str
+    channel: str = HOME
     consents: list[str] = field(default_factory=list)
     chunks: list[str] = field(default_factory=list)
 
@@ -106,14 +107,14 @@ def until(is_so: Callable[[], bool], *, seconds: float = PATIENCE) -> bool:
 
 
 class Rig:
-    """One ledger and one keyholder in `home`. Safe for threads once it is up."""
+    """A ledger for each channel and one keyholder in `home`. Safe for threads once it is up."""
 
     kind = ""
     ledger_name = ""  # the process without which nothing lands
     killable: Sequence[str] = ()  # processes of the ledger that may die at any moment
 
-    def __init__(self, home: Path, url: str) -> None:
-        self.home, self.url = home, url
+    def __init__(self, home: Path, urls: Mapping[str, str]) -> None:
+        self.home, self.urls = home, urls
         self.blobs: dict[str, bytes] = {}
         self.notes: list[Json] = []
         self.socket = home / "keyholder" / "keyholder.sock"
@@ -121,6 +122,11 @@ class Rig:
         self.processes = Processes(home)
         (home / "keyholder").mkdir(mode=0o700)
         FileKEK.create(home / "keyholder" / "kek")
+
+    @property
+    def url(self) -> str:
+        """Of the channel home."""
+        return self.urls[HOME]
 
     # Processes
 
@@ -141,6 +147,7 @@ class Rig:
 
     def start_keyholder(self) -> None:
         command = python("-m", "gateway.keyholder", str(self.home / "keyholder"), "--ledger", self.url)
+        command += [f"--channel={name}={url}" for name, url in self.urls.items() if name != HOME]
         self.processes.start(Spec("keyholder", command, listens_at(self.socket)))
 
     @contextmanager
@@ -166,20 +173,28 @@ class Rig:
                 with suppress(ProcessLookupError, KeyError):
                     self.resume(name)
 
+    def lose(self, channel: str) -> None:
+        """Nobody serves the channel any more; the others go on."""
+        raise NotImplementedError
+
+    def find(self, channel: str) -> None:
+        """Undo `lose`."""
+        raise NotImplementedError
+
     def close(self) -> None:
         self.keyholder.close()
         self.processes.stop_all()
 
     # The ledger
 
-    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0) -> Ledger:
+    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0, channel: str = HOME) -> Ledger:
         """Connect; `ahead` seconds is how far this client's clock is off."""
         raise NotImplementedError
 
-    def trust(self) -> Trust:
-        return trust(self.url)
+    def trust(self, channel: str = HOME) -> Trust:
+        return trust(self.urls[channel])
 
-    def writes(self) -> list[Write]:
+    def writes(self, channel: str = HOME) -> list[Write]:
         """Every write of the ledger's valid transactions, in its order."""
         raise NotImplementedError
 
@@ -205,9 +220,9 @@ class Rig:
             raise NotCommitted("The transaction is invalid.", validity=outcome.validity)
         return outcome
 
-    def revoke(self, consent: str, *, seconds: float = PATIENCE) -> Outcome:
+    def revoke(self, consent: str, *, seconds: float = PATIENCE, channel: str = HOME) -> Outcome:
         """The patient's stop on the ledger, by this installation's own organisation."""
-        ledger = self.ledger("gateway")
+        ledger = self.ledger("gateway", channel=channel)
         try:
             return self.submit(ledger, "RevokeConsent", {"consent": consent}, seconds=seconds)
         finally:
@@ -216,18 +231,23 @@ class Rig:
     # People and jobs
 
     def furnish(self) -> None:
-        """The model is approved."""
-        admin = self.ledger("admin")
+        """The model is approved on every channel."""
         card = {"card": "0" * 64, "model": MODEL, "provider": HELIX, "state": "approved"}
-        self.submit(admin, "RegisterModel", card)
-        admin.close()
+        for channel in self.urls:
+            admin = self.ledger("admin", channel=channel)
+            self.submit(admin, "RegisterModel", card)
+            admin.close()
 
     def patient(
-        self, *, kinds: tuple[str, ...] = ("Observation", "Condition"), granted: bool = True
+        self,
+        *,
+        kinds: tuple[str, ...] = ("Observation", "Condition"),
+        granted: bool = True,
+        channel: str = HOME,
     ) -> Patient:
         """A patient with one sealed chunk of each kind, who said yes."""
-        patient = Patient(new_id())
-        eventually(lambda: self.keyholder.enrol(patient=patient.id))
+        patient = Patient(new_id(), channel)
+        eventually(lambda: self.keyholder.enrol(patient=patient.id, channel=channel))
         for kind in kinds:
             header: ChunkHeader = {
                 "chunk": new_id(),
@@ -270,7 +290,7 @@ class Rig:
 
     def can_open(self, patient: Patient) -> str:
         """What a whole new job over the patient comes to: done, denied, stopped, or an error's code."""
-        job: Job = new_job([patient.id])
+        job: Job = new_job([patient.id], channel=patient.channel)
         self.player().finish(job)
         return str(self.notes[-1]["state"])
 
@@ -282,45 +302,48 @@ class Rig:
 
 
 class EmbeddedRig(Rig):
-    """The embedded ledger's process and the keyholder's."""
+    """The embedded ledgers' processes, `ledger` and `ledger-<channel>`, and the keyholder's."""
 
     kind = "embedded"
     ledger_name = "ledger"
     killable = ("ledger",)
 
-    def __init__(self, home: Path) -> None:
-        self.folder = home / "ledger"
-        make_ledger(self.folder)
-        super().__init__(home, f"embedded://{self.folder}")
+    def __init__(self, home: Path, channels: Sequence[str] = ()) -> None:
+        self.folders = {HOME: home / "ledger", **{name: home / f"ledger-{name}" for name in channels}}
+        super().__init__(home, {name: f"embedded://{folder}" for name, folder in self.folders.items()})
         try:
-            self.start_ledger()
+            for ledger in self.folders.values():
+                make_ledger(ledger)
+                self.start_ledger(ledger)
             self.start_keyholder()
             self.furnish()
         except BaseException:
             self.close()
             raise
 
-    def start_ledger(self) -> None:
-        self.processes.start(
-            Spec(
-                "ledger",
-                python("-m", "ledger.embedded", str(self.folder)),
-                listens_at(self.folder / "ledger.sock"),
-            )
-        )
+    def start_ledger(self, folder: Path) -> None:
+        command = python("-m", "ledger.embedded", str(folder))
+        self.processes.start(Spec(folder.name, command, listens_at(folder / "ledger.sock")))
 
-    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0) -> Ledger:
+    def lose(self, channel: str) -> None:
+        self.kill(self.folders[channel].name)
+
+    def find(self, channel: str) -> None:
+        self.start(self.folders[channel].name)
+
+    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0, channel: str = HOME) -> Ledger:
         from ledger.embedded.client import EmbeddedLedger
 
         if not ahead:
-            return connect(self.url, identity=identity)
-        return EmbeddedLedger(self.folder, identity=identity, clock=lambda: time.time() + ahead)
+            return connect(self.urls[channel], identity=identity)
+        folder = self.folders[channel]
+        return EmbeddedLedger(folder, identity=identity, clock=lambda: time.time() + ahead)
 
-    def writes(self) -> list[Write]:
-        return evidence.embedded_writes(self.folder)
+    def writes(self, channel: str = HOME) -> list[Write]:
+        return evidence.embedded_writes(self.folders[channel])
 
     def transactions(self) -> list[tuple[str, str]]:
-        return evidence.embedded_transactions(self.folder)
+        return evidence.embedded_transactions(self.folders[HOME])
 
 
 @contextmanager
@@ -334,7 +357,8 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def embedded(**_: object) -> Iterator[EmbeddedRig]:
-    with folder() as home, EmbeddedRig(home) as rig:
+def embedded(*, channels: Sequence[str] = (), **_: object) -> Iterator[EmbeddedRig]:
+    """Its own ledger for each channel; what else a Fabric network is made with means nothing here."""
+    with folder() as home, EmbeddedRig(home, channels) as rig:
         assert isinstance(rig, EmbeddedRig)
         yield rig

@@ -16,7 +16,7 @@ from gateway.drills.chaos import ENDS, promise_history
 from gateway.drills.report import Report
 from gateway.drills.rig import EmbeddedRig, Rig, eventually, fhir_consent, new_id, until
 from gateway.drills.worker import Job, new_job
-from ledger.client import VALID, Envelope, Ledger
+from ledger.client import HOME, VALID, Envelope, Ledger
 from ledger.contract.state import Json
 from ledger.errors import GatewayError, LedgerError, OutcomeUnknown, PrepareError, SendError
 
@@ -289,7 +289,7 @@ def ledger_killed(rig: Rig, report: Report, options: Mapping[str, Any]) -> None:
     killed_during_submits(rig, report, options)
     assert isinstance(rig, EmbeddedRig)
     rig.kill("ledger")
-    found = check(rig.folder)
+    found = check(rig.folders[HOME])
     report.promise("fsck derives every block and state again", found.good, f"{found.blocks} blocks")
     rig.start("ledger")
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import PartUnwrapper, new_part_key, open_chunk, seal_output
+from ledger.client import HOME
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, GatewayError, KeyholderUnavailable, LedgerError, RefusedTransition
@@ -41,6 +42,7 @@ class Job:
     sealed: dict[str, str] = field(default_factory=dict)  # computed outputs, hex, by subject
     is_computed: bool = False
     is_done: bool = False
+    channel: str = HOME
 
 
 @dataclass
@@ -117,7 +119,9 @@ class Player:
             child = Child(job.id, number)
             part: Any = {"part": PART, "key": child.public, "subjects": list(job.subjects)}
             try:
-                found = self.keyholder.release(job=job.id, attempt=number, request=self.request, parts=[part])
+                found = self.keyholder.release(
+                    job=job.id, attempt=number, request=self.request, parts=[part], channel=job.channel
+                )
             except (RefusedTransition, Refused) as error:
                 if error.code not in UNHEARD:
                     raise
@@ -210,11 +214,12 @@ class Player:
         self.note({"kind": "ended", "job": job.id, "state": state})
 
 
-def new_job(patients: Iterable[str]) -> Job:
-    """A job over these patients, each a subject under a new id."""
+def new_job(patients: Iterable[str], *, channel: str = HOME) -> Job:
+    """A job over these patients of one channel, each a subject under a new id."""
     return Job(
         secrets.token_hex(32),
         [{"subject": secrets.token_hex(32), "patient": patient} for patient in patients],
+        channel=channel,
     )
 
 

@@ -1,4 +1,5 @@
-"""`python -m gateway.keyholder FOLDER --ledger URL`: the keyholder's process, in the foreground.
+"""`python -m gateway.keyholder FOLDER --ledger URL [--channel NAME=URL …]`: the keyholder's process, in the
+foreground.
 
 It is ready when the socket accepts. SIGTERM and SIGINT finish the calls under way and end it.
 """
@@ -10,20 +11,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.server import ONE_ACCOUNT, harden, roles_of, start
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Store
-from ledger.client import connect, trust
+from ledger.channels import Channels, named, pairs
 from ledger.errors import GatewayError
 from ledger.webauthn import origin_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     environment = os.environ.get
+    parser.add_argument(
+        "--channel",
+        action="append",
+        metavar="NAME=URL",
+        help="another channel than home; repeat it (LEDGER_CHANNELS)",
+    )
     parser.add_argument("--kek", type=Path, help="file of the KEK (default: FOLDER/kek)")
     parser.add_argument("--socket", type=Path, help="where to listen (default: FOLDER/keyholder.sock)")
     parser.add_argument(
@@ -74,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
-    """Serve until a signal. The exit status: 0, or 1 with a sentence on stderr."""
+def run(folder: Path, urls: Mapping[str, str], options: argparse.Namespace) -> int:
+    """Serve until a signal, on the channels of these LEDGER_URLs. The exit status: 0, or 1 with a sentence on
+    stderr."""
     harden()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,11 +93,10 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
         store = Store(folder, FileKEK(options.kek or folder / "kek"))
         if options.accept_clock:
             store.put_latest(int(time.time()))
-        ledger = connect(ledger_url, identity="keyholder")
+        channels = Channels.open(urls, identity="keyholder")
         service = Service(
             store,
-            ledger,
-            trust(ledger_url),
+            channels,
             lease=options.lease,
             origin=origin_of(options.origin),
             emergencies=options.emergencies,
@@ -109,7 +116,7 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
         print(f"keyholder: {ONE_ACCOUNT}", file=sys.stderr, flush=True)
     stop.wait()
     server.close()
-    ledger.close()
+    channels.close()
     store.close()
     return 0
 
@@ -117,11 +124,16 @@ def run(folder: Path, ledger_url: str, options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway.keyholder", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--ledger", required=True, metavar="URL")
+    parser.add_argument("--ledger", required=True, metavar="URL", help="of the channel home")
     add_arguments(parser)
     options = parser.parse_args(arguments)
+    try:
+        others = options.channel or [os.environ.get("LEDGER_CHANNELS", "")]
+        urls = named(options.ledger, pairs(" ".join(others)))
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    return run(options.folder, options.ledger, options)
+    return run(options.folder, urls, options)
 
 
 if __name__ == "__main__":

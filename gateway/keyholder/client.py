@@ -7,8 +7,9 @@ raises KeyholderUnavailable; a refusal comes back as the error that the keyholde
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
+from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import KeyholderUnavailable
 from ledger.rpc import Connection, from_b64, to_b64
@@ -166,9 +167,12 @@ class AccessTold(TypedDict):
 
 
 class Status(TypedDict):
-    """`boundary` says in words whether the system keeps the keyholder apart from its callers."""
+    """`boundary` says in words whether the system keeps the keyholder apart from its callers.
 
-    heights: dict[str, int]
+    `channels` has, for each, the height that every organisation has shown.
+    """
+
+    channels: dict[str, dict[str, int]]
     patients: int
     chunks: int
     consents: int
@@ -176,7 +180,6 @@ class Status(TypedDict):
     kek: str
     boundary: str
     enforced: bool
-    ledger: NotRequired[int | None]
 
 
 class Keyholder:
@@ -194,9 +197,12 @@ class Keyholder:
 
     # Records
 
-    def enrol(self, *, patient: str) -> None:
-        """Make the patient's keys, once; harmless to repeat."""
-        self._call("enrol", {"patient": patient})
+    def enrol(self, *, patient: str, channel: str = HOME) -> None:
+        """Make the patient's keys, once, on the channel where all her consents will be; harmless to repeat.
+
+        Raises RefusedTransition (`channel_differs`), LedgerError (`channel_unknown`).
+        """
+        self._call("enrol", {"patient": patient, "channel": channel})
 
     def new_chunks(self, *, patient: str, chunks: Sequence[ChunkHeader]) -> NewChunks:
         """Data keys to seal these chunks with. They are not selected until `confirm_chunks`."""
@@ -291,9 +297,24 @@ class Keyholder:
         """The X25519 public key (32 bytes) that outputs are sealed to."""
         return bytes.fromhex(self._call("output_key", {})["key"])
 
-    def release(self, *, job: str, attempt: int, request: Json, parts: Sequence[Part]) -> Released:
-        """Pass the first door. Raises RefusedTransition, LedgerError."""
-        params = {"job": job, "attempt": attempt, "request": request, "parts": list(parts)}
+    def height(self, *, channel: str = HOME) -> int:
+        """How many blocks the channel's ledger has now. Raises LedgerError."""
+        return int(self._call("height", {"channel": channel}, LEDGER_SECONDS)["height"])
+
+    def release(
+        self, *, job: str, attempt: int, request: Json, parts: Sequence[Part], channel: str = HOME
+    ) -> Released:
+        """Pass the first door, on the channel that every patient named is on; a job id is of one channel.
+
+        Raises RefusedTransition, LedgerError.
+        """
+        params = {
+            "attempt": attempt,
+            "channel": channel,
+            "job": job,
+            "parts": list(parts),
+            "request": request,
+        }
         return self._call("release", params, LEDGER_SECONDS)  # type: ignore[return-value]
 
     def open_chunks(

@@ -14,7 +14,7 @@ from gateway.keyholder.reading import OVER, Reader, is_over, standing
 from gateway.keyholder.signing import Signing
 from gateway.keyholder.store import Opening, Release, Store
 from gateway.keyholder.submit import Draft, finish, submit
-from ledger.client import Ledger
+from ledger.channels import Channel
 from ledger.contract import canonical
 from ledger.contract.decision import Asking, decide
 from ledger.contract.requests import check_request
@@ -37,12 +37,12 @@ class _Speaking:
 
 
 class Doors:
-    """Release and deliver of one keyholder."""
+    """Release and deliver of one keyholder on one channel."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, reader: Reader, *, signing: Signing, clock: Callable[[], int]
+        self, store: Store, channel: Channel, reader: Reader, *, signing: Signing, clock: Callable[[], int]
     ) -> None:
-        self._store, self._ledger, self._reader = store, ledger, reader
+        self._store, self._channel, self._reader = store, channel, reader
         self._signing, self._clock = signing, clock
 
     # Release
@@ -51,14 +51,15 @@ class Doors:
         """Pass the first door. A repeat of the same attempt goes on with what was sent.
 
         Subjects who are one patient belong in one part: the contract refuses a consent that stands in two.
-        Raises RefusedTransition (`attempt_superseded`, `release_differs`), InvalidInput (`malformed_key`),
-        Refused, LedgerError.
+        Raises RefusedTransition (`attempt_superseded`, `release_differs`; `channel_differs` where a patient
+        or the job is on another channel), InvalidInput (`malformed_key`), Refused, LedgerError.
         """
         check_request(request)
         for part in parts:
             read_public_key(bytes.fromhex(part["key"]))
         purpose = f"release/{job}/{attempt}"
         asked = {"parts": list(parts), "request": request}
+        self._check_channel(job, parts)
         self._finish(job)
         last = self._store.last_attempt(job)
         if attempt < last:
@@ -70,7 +71,10 @@ class Doors:
                 code="release_differs",
             )
         done = submit(
-            self._store, self._ledger, purpose, lambda: self._draft_release(job, attempt, request, parts)
+            self._store,
+            self._channel.ledger,
+            purpose,
+            lambda: self._draft_release(job, attempt, request, parts),
         )
         release = self._store.release(job, attempt)
         if release is None:
@@ -82,14 +86,21 @@ class Doors:
             "subjects": _answers(release.body, done.result),
         }
 
+    def _check_channel(self, job: str, parts: Sequence[Json]) -> None:
+        patients = {one["patient"] for part in parts for one in part["subjects"]}
+        places = {self._store.channel_of(one) for one in patients if self._store.is_enrolled(one)}
+        before = self._store.release(job, self._store.last_attempt(job))
+        if not places <= {self._channel.name} or (before and before.channel != self._channel.name):
+            raise RefusedTransition("A patient or the job is on another channel.", code="channel_differs")
+
     def _finish(self, job: str) -> None:
         """Learn what became of what a dead caller left: a release or a delivery, stored and perhaps sent.
 
         Until that is known, nobody can say which attempt comes next. Raises LedgerError (ask again).
         """
         last = self._store.last_attempt(job)
-        finish(self._store, self._ledger, f"release/{job}/{last}")
-        finish(self._store, self._ledger, f"deliver/{job}/{last}")
+        finish(self._store, self._channel.ledger, f"release/{job}/{last}")
+        finish(self._store, self._channel.ledger, f"deliver/{job}/{last}")
 
     def _draft_release(self, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Draft:
         speaking = self._speaking(request, parts)
@@ -134,6 +145,7 @@ class Doors:
         }
         body = {
             "asked": {"parts": list(parts), "request": request},
+            "channel": self._channel.name,
             "parts": kept_parts,
             "request": request,
         }
@@ -251,7 +263,9 @@ class Doors:
             if not left:
                 withheld = [one["digest"] for one in asked]
                 return {"tx_id": "", "block": None, "delivered": [], "withheld": withheld}
-        done = submit(self._store, self._ledger, purpose, lambda: self._draft_deliver(job, attempt, left))
+        done = submit(
+            self._store, self._channel.ledger, purpose, lambda: self._draft_deliver(job, attempt, left)
+        )
         delivered = set(done.result["outputs"])
         return {
             "tx_id": done.tx_id,

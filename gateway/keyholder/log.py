@@ -8,7 +8,7 @@ so that years later it can be shown, offline and without us, that the ledger all
 import argparse
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,7 +19,8 @@ import orjson
 import zstandard
 
 from gateway.keyholder.store import Store
-from ledger.client import Answer, Proof, Trust, trust
+from ledger.channels import named, pairs
+from ledger.client import HOME, Answer, Proof, Trust, trust
 from ledger.contract.in_force import consent_key
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError
@@ -42,6 +43,7 @@ class Entry:
     consents: tuple[str, ...]
     opened: tuple[str, ...]  # chunk/version, or the digest of an output
     tx_id: str  # the door's transaction, as we submitted it
+    channel: str | None = None  # by whose word; home is not said
 
 
 def append(db: sqlite3.Connection, entry: Entry, *, proof: bytes, digest: str) -> None:
@@ -83,8 +85,8 @@ def opened_subjects(store: Store, *, job: str, attempt: int) -> set[str]:
     return {subject for (subject,) in rows}
 
 
-def check_log(folder: Path, trusted: Trust) -> Iterator[Json]:
-    """Every row, oldest first, verified: the chain, and each proof against the pinned trust.
+def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
+    """Every row, oldest first, verified: the chain, and each proof against its channel's pinned trust.
 
     Reads the store's file alone, also while a keyholder holds it; neither key nor ledger is needed.
     Raises EnvelopeError (`log_tampered`) with the number of the first bad row, ProofError for a proof.
@@ -92,13 +94,13 @@ def check_log(folder: Path, trusted: Trust) -> Iterator[Json]:
     with closing(_read_only(folder)) as db:
 
         @lru_cache(maxsize=256)
-        def proven(digest: str) -> frozenset[str]:
-            """The keys that a kept proof speaks of, once the ledger's answers verify."""
+        def proven(digest: str, channel: str) -> frozenset[str]:
+            """The keys that a kept proof speaks of, once that channel's answers verify."""
             found = db.execute("SELECT proof FROM proofs WHERE digest = ?", (digest,)).fetchone()
             if found is None or sha256(found[0]).hexdigest() != digest:
                 return frozenset()
             keys, nonce, proof = _proof(found[0])
-            trusted.check(proof, keys=keys, nonce=nonce)
+            trusted[channel].check(proof, keys=keys, nonce=nonce)
             return frozenset(keys)
 
         previous = _FIRST
@@ -113,7 +115,8 @@ def check_log(folder: Path, trusted: Trust) -> Iterator[Json]:
             door = f"access/{entry['reference']}"
             if entry["attempt"] is not None:
                 door = f"release/{entry['reference']}/{entry['attempt']}"
-            if not proven(entry["proof"]) >= {door, *map(consent_key, entry["consents"])}:
+            channel = entry.get("channel") or HOME
+            if not proven(entry["proof"], channel) >= {door, *map(consent_key, entry["consents"])}:
                 raise _tampered(number)
             previous = digest
             yield entry
@@ -164,10 +167,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="the keyholder's folder")
     parser.add_argument("--ledger", required=True, metavar="URL", help="whose pinned keys are trusted")
+    parser.add_argument(
+        "--channel", action="append", metavar="NAME=URL", default=[], help="another channel than home"
+    )
     options = parser.parse_args(arguments)
     count = 0
     try:
-        for count, _ in enumerate(check_log(options.folder, trust(options.ledger)), start=1):  # noqa: B007
+        urls = named(options.ledger, pairs(" ".join(options.channel)))
+        trusted = {name: trust(url) for name, url in urls.items()}
+        for count, _ in enumerate(check_log(options.folder, trusted), start=1):  # noqa: B007
             pass
     except GatewayError as error:
         print(f"{error.message} ({error.code}) {count} rows before it hold.", file=sys.stderr)

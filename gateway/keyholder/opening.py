@@ -21,7 +21,7 @@ from gateway.keyholder.reading import Look, Reader, in_force
 from gateway.keyholder.signing import Signing, committed
 from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
-from ledger.client import Ledger, Trust
+from ledger.channels import Channel, told
 from ledger.contract import canonical
 from ledger.contract.decision import decide
 from ledger.contract.rules import CompiledRules
@@ -126,7 +126,7 @@ class _Claim:
 
 
 class Opener:
-    """Holds what the opening needs. `clock` is the keyholder's own, in whole seconds since 1970 UTC.
+    """Opens by one channel's word. `clock` is the keyholder's own, in whole seconds since 1970 UTC.
 
     `delta` bounds the age of the read that an opening rests on, `lease` the age of a release.
     """
@@ -134,8 +134,7 @@ class Opener:
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
-        trust: Trust,
+        channel: Channel,
         *,
         signing: Signing,
         clock: Callable[[], int],
@@ -144,8 +143,8 @@ class Opener:
         lease: int = LEASE_SECONDS,
     ) -> None:
         self._store, self._signing, self._clock, self._monotonic = store, signing, clock, monotonic
-        self._delta, self._lease = delta, lease
-        self.reader = Reader(store, ledger, trust, monotonic=monotonic)
+        self._delta, self._lease, self._channel = delta, lease, channel.name
+        self.reader = Reader(store, channel, monotonic=monotonic)
         self._parts = Parts(store, self.reader, seconds=SHARED * delta, monotonic=monotonic)
         self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
         self._guard = threading.Lock()
@@ -369,6 +368,8 @@ class Opener:
         opening = self._store.opening(consent)
         if opening is None:
             _refuse("opening_unknown", "The opening of this consent is not kept here.")
+        if opening.channel != self._channel:
+            _refuse("channel_differs", "This consent is on another channel.")
         if value.get("commitment") != committed(opening):
             _refuse("commitment_differs", "The consent on the ledger is not the one kept here.")
         self._signing.check_kept(opening)
@@ -452,6 +453,7 @@ class Opener:
             consents=claim.all_consents,
             opened=opened,
             tx_id=self._store.tx_id(claim.purpose),
+            channel=told(self._channel),
         )
         with self._store.transaction() as db:
             # A stop that was answered before this transaction is in the store, so it is seen here.

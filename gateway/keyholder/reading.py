@@ -15,7 +15,8 @@ from typing import Any
 
 from gateway.keyholder.log import packed
 from gateway.keyholder.store import Store
-from ledger.client import Ledger, Proof, Reading, Trust
+from ledger.channels import Channel
+from ledger.client import Proof, Reading
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import IN_FORCE, consent_key, consent_of, keys_of, mark_key
@@ -86,7 +87,7 @@ class Look:
 
 
 class Reader:
-    """Reads with a fresh nonce, believes what `trust` verifies, and never a ledger that went back.
+    """Reads one channel with a fresh nonce, believes what its trust verifies, never a ledger that went back.
 
     AT_ONCE is how many consents a caller with many asks for in one reading.
     """
@@ -94,9 +95,9 @@ class Reader:
     AT_ONCE = 500
 
     def __init__(
-        self, store: Store, ledger: Ledger, trust: Trust, *, monotonic: Callable[[], float] = time.monotonic
+        self, store: Store, channel: Channel, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._store, self._ledger, self._trust, self._monotonic = store, ledger, trust, monotonic
+        self._store, self._channel, self._monotonic = store, channel, monotonic
         # Who holds marks on a consent: a hint of what to ask for, always checked against the answer.
         self._orgs: dict[str, tuple[str, ...]] = {}
 
@@ -129,12 +130,12 @@ class Reader:
 
     def _read(self, keys: tuple[str, ...]) -> Look:
         # What was known before we asked: an answer to somebody who asked later may overtake ours.
-        known = self._store.heights()
+        known, trust = self._store.heights(self._channel.name), self._channel.trust
         nonce = os.urandom(NONCE_BYTES)
         began = self._monotonic()
-        proof = self._ledger.read(keys, nonce=nonce)
-        readings = tuple(self._trust.check(proof, keys=keys, nonce=nonce))
-        if len({reading.org for reading in readings}) < max(1, self._trust.needed):
+        proof = self._channel.ledger.read(keys, nonce=nonce)
+        readings = tuple(trust.check(proof, keys=keys, nonce=nonce))
+        if len({reading.org for reading in readings}) < max(1, trust.needed):
             raise ProofError("Too few organisations answered. Nothing is opened.")
         if any(reading.height < known.get(reading.org, 0) for reading in readings):
             raise AccessDenied(
@@ -142,8 +143,8 @@ class Reader:
                 code="ledger_went_back",
             )
         # Written before anything rests on it, so that a ledger restored from a backup is seen.
-        self._store.raise_heights({reading.org: reading.height for reading in readings})
-        return Look(keys, nonce, proof, readings, began, needed=max(1, self._trust.needed))
+        self._store.raise_heights({reading.org: reading.height for reading in readings}, self._channel.name)
+        return Look(keys, nonce, proof, readings, began, needed=max(1, trust.needed))
 
 
 @lru_cache(maxsize=MOST_PARSED)

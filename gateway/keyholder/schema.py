@@ -3,7 +3,10 @@
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE patients (
-    patient TEXT PRIMARY KEY, wrapped_key BLOB NOT NULL, index_key BLOB NOT NULL) STRICT;
+    patient TEXT PRIMARY KEY, wrapped_key BLOB NOT NULL, index_key BLOB NOT NULL,
+    channel TEXT NOT NULL DEFAULT 'home') STRICT;
+-- Which ledger each channel's name meant when it was first seen here (`Trust.identity`).
+CREATE TABLE channels (name TEXT PRIMARY KEY, identity TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY, chunk TEXT NOT NULL, version INTEGER NOT NULL,
     patient TEXT NOT NULL REFERENCES patients, header BLOB NOT NULL, confirmed INTEGER NOT NULL DEFAULT 0,
@@ -37,7 +40,9 @@ CREATE TABLE deliveries (
 CREATE TABLE accesses (
     access TEXT PRIMARY KEY, kind TEXT NOT NULL, patient TEXT NOT NULL REFERENCES patients,
     details BLOB NOT NULL, digest TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
-CREATE TABLE heights (org TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT;
+CREATE TABLE heights (
+    channel TEXT NOT NULL, org TEXT NOT NULL, height INTEGER NOT NULL,
+    PRIMARY KEY (channel, org)) STRICT;
 CREATE TABLE openings (
     id INTEGER PRIMARY KEY, line BLOB NOT NULL, digest BLOB NOT NULL,
     proof TEXT NOT NULL REFERENCES proofs) STRICT;
@@ -47,7 +52,7 @@ CREATE TABLE opened (
     reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
     PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
 """
-FORMAT = b"4"
+FORMAT = b"5"
 # From an older format to the next one, by these statements.
 UPGRADES = {
     b"2": (
@@ -62,5 +67,15 @@ UPGRADES = {
         "CREATE TABLE passkeys (id INTEGER PRIMARY KEY, patient TEXT NOT NULL REFERENCES patients,"
         " passkey BLOB NOT NULL, dropped INTEGER) STRICT;"
         "CREATE INDEX passkeys_of_patient ON passkeys (patient)",
+    ),
+    b"4": (
+        b"5",
+        "ALTER TABLE patients ADD COLUMN channel TEXT NOT NULL DEFAULT 'home';"
+        "CREATE TABLE channels (name TEXT PRIMARY KEY, identity TEXT NOT NULL UNIQUE) STRICT;"
+        "ALTER TABLE heights RENAME TO heights_at_home;"
+        "CREATE TABLE heights (channel TEXT NOT NULL, org TEXT NOT NULL, height INTEGER NOT NULL,"
+        " PRIMARY KEY (channel, org)) STRICT;"
+        "INSERT INTO heights SELECT 'home', org, height FROM heights_at_home;"
+        "DROP TABLE heights_at_home",
     ),
 }

@@ -14,6 +14,7 @@ from gateway.keyholder.envelope import new_key
 from gateway.keyholder.opening import JobRelease, Opened, PersonalAccess
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Header
+from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, InvalidInput
 from ledger.rpc import Method, Server, from_b64, serve, to_b64
@@ -23,7 +24,7 @@ PR_SET_DUMPABLE = 4
 
 # What an account of each role may call. `status` is everybody's.
 ROLES: Mapping[str, frozenset[str]] = {
-    "worker": frozenset({"output_key", "release", "open_chunks", "deliver"}),
+    "worker": frozenset({"output_key", "height", "release", "open_chunks", "deliver"}),
     "web": frozenset(
         {
             "index",
@@ -137,6 +138,10 @@ class Params:
     def number(self, name: str, *, least: int = 0) -> int:
         return int(self._take(name, lambda value: type(value) is int and least <= value < 2**53))
 
+    def channel(self) -> str:
+        """Absent means home."""
+        return self.text("channel") if "channel" in self._values else HOME
+
     def text(self, name: str) -> str:
         return str(self._take(name, lambda value: isinstance(value, str) and 0 < len(value) <= 64))
 
@@ -184,7 +189,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     """Every call but `status`: parse, one call of the service, answer."""
 
     def enrol(params: Params) -> Json:
-        service.enrol(patient=params.id("patient"))
+        service.enrol(patient=params.id("patient"), channel=params.channel())
         return {}
 
     def new_chunks(params: Params) -> Json:
@@ -251,8 +256,12 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     def output_key(params: Params) -> Json:
         return {"key": service.output_key().hex()}
 
+    def height(params: Params) -> Json:
+        return {"height": service.height(channel=params.text("channel"))}
+
     def release(params: Params) -> Json:
         return service.release(
+            channel=params.channel(),
             job=params.id("job"),
             attempt=params.number("attempt", least=1),
             request=params.json("request"),
@@ -352,6 +361,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "kept_openings": kept_openings,
         "evidence": lambda params: service.evidence(tx_id=params.id("tx_id")),
         "output_key": output_key,
+        "height": height,
         "release": release,
         "open_chunks": open_chunks,
         "deliver": deliver,

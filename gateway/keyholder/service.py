@@ -7,6 +7,7 @@ import hmac
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.copies import Copies
@@ -25,24 +26,36 @@ from gateway.keyholder.opening import (
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
-from ledger.client import Ledger, Trust
+from ledger.channels import Channels
+from ledger.client import HOME
 from ledger.contract import canonical, times
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
-from ledger.errors import EnvelopeError, GatewayError, OutcomeUnknown, RefusedTransition, SendError
+from ledger.errors import EnvelopeError, OutcomeUnknown, RefusedTransition, SendError
 from ledger.webauthn import Assertion
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What opens, and passes the doors, on one channel."""
+
+    opener: Opener
+    doors: Doors
 
 
 class Service:
     """One keyholder at work. `clock` gives seconds since 1970 UTC; `origin` is where patients sign;
     `emergencies` how many may begin within an hour, `copies` how many that no patient signed for; see Opener
-    for the rest."""
+    for the rest.
+
+    A patient, her consents and a job's release are on one channel each: everything about them goes there.
+    Raises RefusedTransition (`channel_differs`) when a channel is another ledger than it was.
+    """
 
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
-        trust: Trust,
+        channels: Channels,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -52,27 +65,45 @@ class Service:
         emergencies: int = 0,
         copies: int = 0,
     ) -> None:
-        self._store, self._ledger, self._clock = store, ledger, clock
+        self._store, self._channels, self._clock = store, channels, clock
         kept_clock = KeptClock(store, clock)
         self.signing = Signing(store, origin=origin, clock=kept_clock)
-        self._opener = Opener(
-            store,
-            ledger,
-            trust,
-            signing=self.signing,
-            clock=kept_clock,
-            monotonic=monotonic,
-            delta=delta,
-            lease=lease,
-        )
         self._copies = Copies(store, self.signing, clock=kept_clock, per_hour=copies)
         self._emergencies = Emergencies(store, clock=kept_clock, per_hour=emergencies)
-        self._doors = Doors(store, ledger, self._opener.reader, signing=self.signing, clock=kept_clock)
+        self._places: dict[str, _Place] = {}
+        for name, channel in channels.items():
+            store.know_channel(name, channel.trust.identity)
+            opener = Opener(
+                store,
+                channel,
+                signing=self.signing,
+                clock=kept_clock,
+                monotonic=monotonic,
+                delta=delta,
+                lease=lease,
+            )
+            doors = Doors(store, channel, opener.reader, signing=self.signing, clock=kept_clock)
+            self._places[name] = _Place(opener, doors)
+
+    def _at(self, channel: str) -> _Place:
+        """Raises LedgerError (`channel_unknown`)."""
+        return self._places[self._channels[channel].name]
+
+    def _of_release(self, job: str, attempt: int | None) -> _Place:
+        """Where the attempt was released; home where it never was, which then says so."""
+        release = None if attempt is None else self._store.release(job, attempt)
+        return self._at(HOME if release is None else release.channel)
+
+    def _of_access(self, access: str) -> _Place:
+        """Where the access's patient is; home where there is none, which then says so."""
+        kept = self._store.access(access)
+        return self._at(HOME if kept is None else self._store.channel_of(kept.patient))
 
     # Records
 
-    def enrol(self, *, patient: str) -> None:
-        self._store.enrol(patient)
+    def enrol(self, *, patient: str, channel: str = HOME) -> None:
+        """Raises RefusedTransition (`channel_differs`), LedgerError (`channel_unknown`)."""
+        self._store.enrol(patient, self._channels[channel].name)
 
     def new_chunks(self, *, patient: str, chunks: Sequence[Header]) -> tuple[dict[str, bytes], bytes]:
         """The data keys by chunk, and the patient's index key."""
@@ -118,13 +149,15 @@ class Service:
             {**_grant_args(opening), **({} if replaces is None else {"replaces": replaces})},
             {"openings": openings_json([opening])},
         )
-        answer = self._granted_together(consent) or self._submitted(f"grant/{consent}", draft)
+        answer = self._granted_together(opening) or self._submitted(
+            f"grant/{consent}", draft, opening.channel
+        )
         if answer["code"] == "consent_exists":  # a batch was faster: what it did counts
-            return self._granted_together(consent) or answer
+            return self._granted_together(opening) or answer
         return answer
 
     def grant_many(self, *, grants: Sequence[Json]) -> dict[str, Json]:
-        """`grant` for each of its arguments but `replaces`, the new ones in one transaction.
+        """`grant` for each of its arguments but `replaces`, the new ones of each channel in one transaction.
 
         The answers by consent. Where the contract refuses them together they go one by one, so that each gets
         its own answer. Raises PrepareError (nothing was sent).
@@ -148,11 +181,13 @@ class Service:
             except (Refused, RefusedTransition) as error:
                 answers[one["consent"]] = _refused(error.code)
         fresh.sort(key=lambda opening: opening.consent)
-        together = self._submit_together(fresh) if len(fresh) > 1 else _refused("")
+        for channel in sorted({opening.channel for opening in fresh}):
+            batch = [opening for opening in fresh if opening.channel == channel]
+            if len(batch) > 1 and (together := self._submit_together(batch))["state"] != "refused":
+                answers |= {opening.consent: dict(together) for opening in batch}
         for one in grants:
             if one["consent"] not in answers:
-                alone = together["state"] == "refused"
-                answers[one["consent"]] = self._grant_one(one) if alone else dict(together)
+                answers[one["consent"]] = self._grant_one(one)
         return answers
 
     def _grant_one(self, one: Json) -> Json:
@@ -170,15 +205,15 @@ class Service:
             {"openings": openings_json(openings)},
             keep=lambda: self._store.put_batch(purpose, consents),
         )
-        return self._submitted(purpose, draft)
+        return self._submitted(purpose, draft, openings[0].channel)
 
-    def _granted_together(self, consent: str) -> Json | None:
+    def _granted_together(self, opening: Opening) -> Json | None:
         """What became of the transaction that grants this consent with others, if there is one."""
-        purpose = self._store.batch_of(consent)
+        purpose = self._store.batch_of(opening.consent)
         if purpose is None:
             return None
         try:
-            done = finish(self._store, self._ledger, purpose)
+            done = finish(self._store, self._channels[opening.channel].ledger, purpose)
         except (SendError, OutcomeUnknown) as error:
             return _sent(self._store.tx_id(purpose), error.code)
         return None if done is None else _committed(done)
@@ -198,10 +233,10 @@ class Service:
             raise differs()
         return kept
 
-    def _submitted(self, purpose: str, draft: Draft) -> Json:
+    def _submitted(self, purpose: str, draft: Draft, channel: str) -> Json:
         """The state of a transaction that may be asked for again and again."""
         try:
-            done = submit(self._store, self._ledger, purpose, lambda: draft)
+            done = submit(self._store, self._channels[channel].ledger, purpose, lambda: draft)
         except Refused as error:
             return _refused(error.code)
         except (SendError, OutcomeUnknown) as error:
@@ -247,7 +282,7 @@ class Service:
         tx_id = self._store.tx_id(self._store.batch_of(consent) or f"grant/{consent}")
         return {
             "commitment": committed(kept),
-            "evidence": self._ledger.evidence(tx_id) if tx_id else None,
+            "evidence": self._channels[kept.channel].ledger.evidence(tx_id) if tx_id else None,
             "signature": self.signing.shown(kept),
         }
 
@@ -256,23 +291,29 @@ class Service:
     def output_key(self) -> bytes:
         return self._store.output_key.public_key().public_bytes_raw()
 
-    def release(self, *, job: str, attempt: int, request: Json, parts: Sequence[Json]) -> Json:
+    def release(
+        self, *, job: str, attempt: int, request: Json, parts: Sequence[Json], channel: str = HOME
+    ) -> Json:
+        place = self._at(channel)
         try:
-            return self._doors.release(job=job, attempt=attempt, request=request, parts=parts)
+            return place.doors.release(job=job, attempt=attempt, request=request, parts=parts)
         finally:
-            self._opener.forget(job)
+            place.opener.forget(job)
 
     def open_chunks(self, ground: JobRelease) -> Opened:
-        return self._opener.open_sealed(ground)
+        return self._of_release(ground.job, ground.attempt).opener.open_sealed(ground)
 
     def deliver(self, *, job: str, attempt: int, outputs: Sequence[Json]) -> Json:
+        place = self._of_release(job, attempt)
         try:
-            return self._doors.deliver(job=job, attempt=attempt, outputs=outputs)
+            return place.doors.deliver(job=job, attempt=attempt, outputs=outputs)
         finally:
-            self._opener.forget(job)
+            place.opener.forget(job)
 
     def open_output(self, *, job: str, digest: str, sealed: bytes) -> bytes:
-        return self._opener.open_sealed(DeliveredOutput(job, digest, sealed)).output
+        attempt, _ = self._store.delivery(job) or (None, [])
+        ground = DeliveredOutput(job, digest, sealed)
+        return self._of_release(job, attempt).opener.open_sealed(ground).output
 
     # Persons
 
@@ -302,19 +343,19 @@ class Service:
         if kept is None or kept.digest != digest:
             raise RefusedTransition("This access was asked for before, otherwise.", code="access_differs")
         name = {"emergency": "EmergencyAccess", "subject": "SubjectAccess"}[kind]
-        return self._submitted(
-            f"access/{access}", Draft(name, {"access": access, "digest": digest, "expires": expires})
-        )
+        draft = Draft(name, {"access": access, "digest": digest, "expires": expires})
+        return self._submitted(f"access/{access}", draft, self._store.channel_of(patient))
 
     def open_access(self, ground: PersonalAccess) -> Opened:
-        return self._opener.open_sealed(ground)
+        return self._of_access(ground.access).opener.open_sealed(ground)
 
     def evidence(self, *, tx_id: str) -> Json:
-        """What shows a third party that a transaction stands on the ledger: nothing of a patient's.
+        """What shows a third party that a transaction stands on home, where the audit log's checkpoints are:
+        nothing of a patient's.
 
         Web has no connection to the ledger of its own, so it asks here. Raises LedgerError.
         """
-        return self._ledger.evidence(tx_id)
+        return self._channels.home.ledger.evidence(tx_id)
 
     def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Json:
         """Begin an emergency. Raises RefusedTransition (`emergencies_too_many`, `access_expiry`, …)."""
@@ -336,7 +377,9 @@ class Service:
         return self._emergencies.headers(access)
 
     def read_emergency(self, *, access: str, sealed: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        return self._opener.open_sealed(PersonalRecords(access, "emergency", sealed)).records
+        return (
+            self._of_access(access).opener.open_sealed(PersonalRecords(access, "emergency", sealed)).records
+        )
 
     def own_copy(self, *, access: str, patient: str, expires: int, voucher: Assertion | None) -> Json:
         """Begin a patient's own copy, signed for where a passkey of hers is known (copies.py).
@@ -359,7 +402,7 @@ class Service:
         return self._copies.headers(access)
 
     def read_own_copy(self, *, access: str, sealed: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        return self._opener.open_sealed(PersonalRecords(access, "subject", sealed)).records
+        return self._of_access(access).opener.open_sealed(PersonalRecords(access, "subject", sealed)).records
 
     def access_told(self, *, access: str) -> Json:
         """What was asked for under this id, for whoever tells the patient. Raises RefusedTransition."""
@@ -374,17 +417,16 @@ class Service:
         }
 
     def status(self) -> Json:
-        """Counts, the heights seen, and the ledger's own (null where it cannot be asked)."""
-        try:
-            height: int | None = self._ledger.height()
-        except GatewayError:
-            height = None
+        """Counts, and for each channel the heights seen."""
         return {
             **self._store.counts(),
-            "heights": self._store.heights(),
+            "channels": {name: self._store.heights(name) for name in self._channels},
             "kek": self._store.kek.id,
-            "ledger": height,
         }
+
+    def height(self, *, channel: str = HOME) -> int:
+        """How many blocks the channel's ledger has now. Raises LedgerError."""
+        return self._channels[channel].ledger.height()
 
 
 def _grant_args(opening: Opening) -> Json:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from gateway.keyholder.envelope import chunk_aad, new_key, seal, unseal
 from gateway.keyholder.kek import KEK
 from gateway.keyholder.schema import FORMAT, SCHEMA, UPGRADES
+from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
 
@@ -45,6 +46,7 @@ class Opening:
     """One consent's opening: its canonical bytes' parsed form, and the key `k` of its commitment.
 
     `signature` is the patient's, with where (`origin`) and when (`at`) it was taken; see signing.py.
+    `channel` is hers too, sealed with the opening: nothing of this consent counts from another ledger.
     """
 
     consent: str
@@ -53,6 +55,7 @@ class Opening:
     key: bytes
     signature: Json | None = None
     signature_required: bool = False
+    channel: str = HOME
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Release:
     body: Json
     nonce: str
     issued: int
+
+    @property
+    def channel(self) -> str:
+        return str(self.body.get("channel", HOME))  # releases of before channels have none
 
 
 @dataclass(frozen=True)
@@ -217,15 +224,28 @@ class Store:
 
     # Patients
 
-    def enrol(self, patient: str) -> None:
-        """Make the patient's key and index key, once."""
+    def enrol(self, patient: str, channel: str = HOME) -> None:
+        """Make the patient's key and index key, once, and note the channel of all her consents.
+
+        Raises RefusedTransition (`channel_differs`): she was enrolled on another, and stays there.
+        """
         key = new_key()
         sealed_index = seal(key, new_key(), _index_aad(patient))
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (patient, self.kek.wrap(key), sealed_index),
+                "INSERT INTO patients (patient, wrapped_key, index_key, channel) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (patient, self.kek.wrap(key), sealed_index, channel),
             )
+        if self.channel_of(patient) != channel:
+            raise RefusedTransition("This patient is on another channel.", code="channel_differs")
+
+    def channel_of(self, patient: str) -> str:
+        """Where all the patient's consents are. Raises RefusedTransition (`patient_unknown`)."""
+        row = self._one("SELECT channel FROM patients WHERE patient = ?", patient)
+        if row is None:
+            raise _unknown_patient()
+        return str(row[0])
 
     def is_enrolled(self, patient: str) -> bool:
         return self._one("SELECT 1 FROM patients WHERE patient = ?", patient) is not None
@@ -234,7 +254,7 @@ class Store:
         """Raises RefusedTransition (`patient_unknown`), EnvelopeError."""
         row = self._one("SELECT wrapped_key FROM patients WHERE patient = ?", patient)
         if row is None:
-            raise RefusedTransition("No key is kept for this patient. Enrol first.", code="patient_unknown")
+            raise _unknown_patient()
         return self.kek.unwrap(row[0])
 
     def index_key(self, patient: str) -> bytes:
@@ -295,6 +315,7 @@ class Store:
         body = orjson.dumps(
             {
                 "canonical": opening.canonical,
+                "channel": self.channel_of(opening.patient),
                 "key": opening.key.hex(),
                 "signature": opening.signature,
                 "signature_required": opening.signature_required,
@@ -321,6 +342,7 @@ class Store:
             bytes.fromhex(body["key"]),
             body.get("signature"),  # openings of before signatures have none
             body.get("signature_required", False),
+            body.get("channel", HOME),  # and openings of before channels are home's
         )
 
     def openings_of(self, patient: str, *, without: Collection[str] = ()) -> list[Opening]:
@@ -459,21 +481,36 @@ class Store:
         row = self._one("SELECT COUNT(*) FROM accesses WHERE kind = ? AND expires > ?", kind, at)
         return int(row[0])
 
-    # Heights
+    # Channels
 
-    def heights(self) -> dict[str, int]:
-        return dict(self._all("SELECT org, height FROM heights ORDER BY org"))
+    def know_channel(self, name: str, identity: str) -> None:
+        """Note which ledger a channel's name means, when it is first seen.
 
-    def raise_heights(self, heights: Mapping[str, int]) -> None:
+        Raises RefusedTransition (`channel_differs`) when it meant another, or another name means this one:
+        on a foreign ledger a deny would look as if it had never been given.
+        """
+        with self.transaction() as db:
+            db.execute("INSERT INTO channels VALUES (?, ?) ON CONFLICT DO NOTHING", (name, identity))
+        if self._one("SELECT identity FROM channels WHERE name = ?", name) != (identity,):
+            raise RefusedTransition(
+                f"The channel {name} means another ledger than before. Put its URL right.",
+                code="channel_differs",
+            )
+
+    def heights(self, channel: str = HOME) -> dict[str, int]:
+        """The height that each organisation showed on the channel."""
+        return dict(self._all("SELECT org, height FROM heights WHERE channel = ? ORDER BY org", channel))
+
+    def raise_heights(self, heights: Mapping[str, int], channel: str = HOME) -> None:
         """Remember the height that each organisation showed, where it is a new one."""
-        known = self.heights()
+        known = self.heights(channel)
         if all(known.get(org, -1) >= height for org, height in heights.items()):
             return
         with self.transaction() as db:
             db.executemany(
-                "INSERT INTO heights VALUES (?, ?) ON CONFLICT (org) DO UPDATE"
+                "INSERT INTO heights VALUES (?, ?, ?) ON CONFLICT (channel, org) DO UPDATE"
                 " SET height = MAX(height, excluded.height)",
-                list(heights.items()),
+                [(channel, org, height) for org, height in heights.items()],
             )
 
     # The clock
@@ -538,6 +575,10 @@ def _opening_aad(patient: str, consent: str) -> bytes:
 
 def _access_aad(patient: str, access: str) -> bytes:
     return b"access" + patient.encode() + b"/" + access.encode()
+
+
+def _unknown_patient() -> RefusedTransition:
+    return RefusedTransition("No key is kept for this patient. Enrol first.", code="patient_unknown")
 
 
 def _unwritable(error: sqlite3.OperationalError) -> GatewayError:

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
+from consent.channels import channel_for
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.records.intake import Intake, Record, Refusal, refusal
@@ -26,6 +27,7 @@ from gateway.records.sealing import CUSTODIAN, SealedChunk, Spool, digests, seal
 from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Source
 from gateway.records.strict_json import Refused
 from ledger.audit.log import Actor, record
+from ledger.client import HOME
 from ledger.errors import GatewayError, RefusedTransition
 
 log = logging.getLogger(__name__)
@@ -184,7 +186,8 @@ class _Run:
     ) -> None:
         self.dry_run, self.create, self.keyholder, self.progress = dry_run, create, keyholder, progress
         self.intake = Intake()
-        self.patients: dict[str, str] = {}  # record id → patient id, as far as they were looked up
+        # record id → patient id and channel, as far as they were looked up
+        self.patients: dict[str, tuple[str, str]] = {}
 
     def take(self, path: Path, report: FileReport) -> None:
         try:
@@ -204,7 +207,7 @@ class _Run:
                 if report.refusals:
                     return
                 if self.dry_run:
-                    self.patients.update(dict.fromkeys(held.new, ""))
+                    self.patients.update(dict.fromkeys(held.new, ("", HOME)))
                     report.state = "checked"
                     return
                 held.seal()
@@ -233,8 +236,8 @@ class _Run:
         wanted = [one for one in record_ids if one not in self.patients]
         for batch in _batches(wanted):
             try:
-                rows = Patient.objects.filter(record_id__in=batch).values_list("record_id", "pk")
-                self.patients.update((record_id or "", pk) for record_id, pk in rows)
+                rows = Patient.objects.filter(record_id__in=batch).values_list("record_id", "pk", "channel")
+                self.patients.update((record_id or "", (pk, channel)) for record_id, pk, channel in rows)
             except DatabaseError:
                 if not self.dry_run:
                     raise
@@ -284,7 +287,12 @@ class _File:
             person = found.person
             self.new.setdefault(
                 person.record_id,
-                Patient(record_id=person.record_id, name=person.name, birth_date=person.birth_date),
+                Patient(
+                    record_id=person.record_id,
+                    name=person.name,
+                    birth_date=person.birth_date,
+                    channel=channel_for(person.custodian),
+                ),
             )
 
     def _check_owners(self) -> None:
@@ -304,17 +312,25 @@ class _File:
         for record_id in self.new.keys() & self.run.patients.keys():
             del self.new[record_id]
         for owner, records in self.held.items():
-            patient = CUSTODIAN if owner is None else self.run.patients.get(owner) or self.new[owner].pk
-            fresh = self._fresh(digests(self._index_key(patient), records), records)
+            patient, channel = self._place(owner)
+            fresh = self._fresh(digests(self._index_key(patient, channel), records), records)
             if fresh:
                 seal(self.run.keyholder, patient, fresh, self.spool)
             self.report.sealed += len(fresh)
         self.held.clear()
         self.size = 0
 
-    def _index_key(self, patient: str) -> bytes:
+    def _place(self, owner: str | None) -> tuple[str, str]:
+        """Whose key seals the records, and the channel of that patient's consents."""
+        if owner is None:
+            return CUSTODIAN, HOME
+        if (new := self.new.get(owner)) is not None:
+            return new.pk, new.channel
+        return self.run.patients[owner]
+
+    def _index_key(self, patient: str, channel: str) -> bytes:
         if patient not in self.enrolled:
-            self.run.keyholder.enrol(patient=patient)
+            self.run.keyholder.enrol(patient=patient, channel=channel)
             self.enrolled[patient] = self.run.keyholder.new_chunks(patient=patient, chunks=[])["index_key"]
         return self.enrolled[patient]
 
@@ -346,7 +362,9 @@ class _File:
                 chunks=len(chunks),
                 refused=0,
             )
-        self.run.patients.update((record_id, patient.pk) for record_id, patient in self.new.items())
+        self.run.patients.update(
+            (record_id, (patient.pk, patient.channel)) for record_id, patient in self.new.items()
+        )
         self.report.state = "taken"
         self.report.chunks, self.report.patients = len(chunks), len(self.new)
         try:

@@ -40,11 +40,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Person:
-    """What a Patient resource says of the person that it is about."""
+    """What a Patient resource says of the person that it is about; `custodian` is managingOrganization."""
 
     record_id: str
     name: str
     birth_date: date | None
+    custodian: str = ""
 
 
 class Record(NamedTuple):
@@ -173,4 +174,5 @@ def _person(parsed: Parsed) -> Person:
         birth_date = date.fromisoformat(body.get("birthDate", ""))
     except ValueError:
         birth_date = None  # FHIR allows a year or a month alone
-    return Person(body["id"], text[:200], birth_date)
+    custodian = (body.get("managingOrganization") or {}).get("reference", "")
+    return Person(body["id"], text[:200], birth_date, custodian)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +30,8 @@ from gateway.records.models import Chunk
 from ledger import outbox
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
-from ledger.client import Envelope, Ledger, connect, trust
+from ledger.channels import HOME, Channels
+from ledger.client import Envelope, Ledger, trust
 from ledger.embedded.client import EmbeddedLedger
 from ledger.errors import AccessDenied, RefusedTransition, SendError
 from tests.analysis.bodies import condition, measured, patient, smoking
@@ -45,11 +46,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Play:
-    """The cast's acts, on real processes. `settle` does what the relay does."""
+    """The cast's acts, on real processes. `settle` does what the relay does, on every channel."""
 
-    def __init__(self, installation: Any, helix: Requester) -> None:
-        self.keyholder = Keyholder(installation.keyholder_socket)
-        self.ledger: Ledger = connect(installation.ledger_url, identity="gateway")
+    def __init__(self, urls: Mapping[str, str], socket: str, helix: Requester) -> None:
+        self.keyholder = Keyholder(socket)
+        self.channels = Channels.open(urls, identity="gateway")
+        self.ledger: Ledger = self.channels.home.ledger
         self.helix = helix
         self.notice = notices.current()
 
@@ -59,8 +61,9 @@ class Play:
             "ConsentRevoked": consents.record_revoked,
             "ModelRegistered": services.record_model_registered,
         }
-        outbox.send_pending(self.ledger, through_keyholder=self._grant)
-        outbox.follow(self.ledger, listener="test", handlers=handlers, wait=0.0)
+        for name, channel in self.channels.items():
+            outbox.send_pending(channel.ledger, through_keyholder=self._grant, channel=name)
+            outbox.follow(channel.ledger, listener="test", handlers=handlers, wait=0.0, channel=name)
 
     def _grant(self, row: Any) -> Any:
         consent = consents.consent_of(row)
@@ -71,12 +74,14 @@ class Play:
             row = services.register_model(model=PCE, provider=self.helix, by=Actor.system("command"))
         self.settle()
         # The ledger outlives the test: there the model may stand already, for another provider's row.
-        AIModel.objects.filter(pk=row.pk).update(state=AIModel.State.APPROVED)
+        AIModel.objects.filter(pk=row.pk).update(state=AIModel.State.APPROVED, pending_on=[])
 
-    def someone(self, *resources: dict[str, Any], name: str = "p") -> Patient:
+    def someone(self, *resources: dict[str, Any], name: str = "p", channel: str = HOME) -> Patient:
         """A patient with sealed records, one chunk for each type."""
-        found = Patient.objects.create(name=name, record_id=random_id(), proofed_at=timezone.now())
-        self.keyholder.enrol(patient=found.id)
+        found = Patient.objects.create(
+            name=name, record_id=random_id(), proofed_at=timezone.now(), channel=channel
+        )
+        self.keyholder.enrol(patient=found.id, channel=channel)
         by_type: dict[str, list[dict[str, Any]]] = {}
         for resource in resources:
             by_type.setdefault(resource["resourceType"], []).append(resource)
@@ -148,7 +153,7 @@ class Play:
 @pytest.fixture
 def play(installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch) -> Play:
     monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
-    found = Play(installation, helix)
+    found = Play({HOME: installation.ledger_url}, installation.keyholder_socket, helix)
     found.register()
     return found
 
@@ -431,7 +436,7 @@ def test_a_worker_that_comes_back_from_the_dead_changes_nothing(play: Play) -> N
     before = taken_over
     play.run(job, Between(play.keyholder, "open_chunks", 1, before, after=True))
     assert job.state == State.DONE
-    assert job.attempts.count() == 2
+    assert job.legs.get().attempts.count() == 2
     assert AuditRow.objects.filter(kind="job.delivered").count() == 1
 
 
@@ -442,7 +447,7 @@ def test_an_older_attempt_is_refused(play: Play) -> None:
     lapse(job)
     with pytest.raises(Killed):
         play.run(job, Between(play.keyholder, "open_chunks", 1, die, after=True))
-    assert list(job.attempts.values_list("number", flat=True).order_by("number")) == [1, 2]
+    assert list(job.legs.get().attempts.values_list("number", flat=True).order_by("number")) == [1, 2]
     subject = job.subjects.get().id
     with pytest.raises(AccessDenied) as told:
         play.keyholder.open_chunks(job=job.id, attempt=1, part=0, subject=subject)
@@ -510,7 +515,7 @@ def test_a_process_that_dies_in_mid_job_leaves_it_to_be_finished(
     own_installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch, process: str
 ) -> None:
     monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
-    play = Play(own_installation, helix)
+    play = Play({HOME: own_installation.ledger_url}, own_installation.keyholder_socket, helix)
     play.register()
     job = play.submit(play.yes(play.someone(*records())).request_id)
 
@@ -539,7 +544,7 @@ def test_a_release_that_was_left_behind_does_not_hold_the_job_up(
     own_installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
-    play = Play(own_installation, helix)
+    play = Play({HOME: own_installation.ledger_url}, own_installation.keyholder_socket, helix)
     play.register()
     job = play.submit(play.yes(play.someone(*records())).request_id)
     # A worker, its child and the keyholder die between storing the release's envelope and sending it.
@@ -547,7 +552,7 @@ def test_a_release_that_was_left_behind_does_not_hold_the_job_up(
     folder = own_installation.home / "keyholder"
     store = Store(folder, FileKEK(folder / "kek"))
     ledger = Unsent(own_installation.home / "ledger", identity="keyholder")
-    dead = Service(store, ledger, trust(own_installation.ledger_url))
+    dead = Service(store, Channels.single(ledger, trust(own_installation.ledger_url)))
     subject = {"subject": job.subjects.get().id, "patient": job.subjects.get().keyholder_patient}
     with pytest.raises(SendError):
         dead.release(
@@ -559,7 +564,7 @@ def test_a_release_that_was_left_behind_does_not_hold_the_job_up(
     store.close()
     own_installation.processes.restart("keyholder")
     assert (play.run(job).state, job.error_code) == (State.DONE, "")
-    assert list(job.attempts.values_list("number", flat=True)) == [2]
+    assert list(job.legs.get().attempts.values_list("number", flat=True)) == [2]
 
 
 def test_two_workers_at_once_run_a_job_once(play: Play) -> None:

@@ -212,7 +212,7 @@ def test_a_job_is_claimed_once(job: Job) -> None:
 
 def test_a_lapsed_claim_is_taken_over_and_the_old_worker_can_write_nothing(job: Job) -> None:
     old = claimed(job)
-    jobs.begin_attempt(old)
+    jobs.begin_attempt(old, job.legs.get())
     lapse(job)
     new = claimed(job)
     assert new.fence > old.fence
@@ -221,7 +221,7 @@ def test_a_lapsed_claim_is_taken_over_and_the_old_worker_can_write_nothing(job: 
         lambda: jobs.keep_going(old),
         lambda: jobs.settle(old, State.DONE),
         lambda: jobs.put_back(old, GatewayError("x")),
-        lambda: jobs.begin_attempt(old),
+        lambda: jobs.begin_attempt(old, job.legs.get()),
     ):
         with pytest.raises(jobs.ClaimLost):
             write()
@@ -251,20 +251,20 @@ def test_held_rolls_back_as_a_whole(job: Job) -> None:
 
 
 def test_an_unheard_release_keeps_its_number_and_a_heard_one_does_not(job: Job) -> None:
-    first = jobs.begin_attempt(claimed(job))
+    first = jobs.begin_attempt(claimed(job), job.legs.get())
     lapse(job)
-    second = jobs.begin_attempt(claimed(job))
+    second = jobs.begin_attempt(claimed(job), job.legs.get())
     assert (first.number, second.number) == (1, 1)
     second.release_tx = "a" * 64
     second.save()
     lapse(job)
-    assert jobs.begin_attempt(claimed(job)).number == 2
+    assert jobs.begin_attempt(claimed(job), job.legs.get()).number == 2
 
 
 def test_a_new_attempt_drops_what_an_older_one_computed(job: Job) -> None:
     subject = job.subjects.order_by("number")[0]
     Output.objects.create(subject=subject, digest="a" * 64, sealed=b"x")
-    jobs.begin_attempt(claimed(job))
+    jobs.begin_attempt(claimed(job), job.legs.get())
     assert not Output.objects.exists()
 
 
@@ -367,7 +367,7 @@ def test_denied_stopped_and_done_without_results_look_the_same(
     def seen(end: Job.State) -> dict[str, Any]:
         job = submit(helix, question.id)
         claim = claimed(job)
-        attempt = jobs.begin_attempt(claim)
+        attempt = jobs.begin_attempt(claim, job.legs.get())
         attempt.release_tx = attempt.deliver_tx = "a" * 64
         attempt.save()
         jobs.settle(claim, end)

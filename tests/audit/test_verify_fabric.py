@@ -22,7 +22,6 @@ from ledger.client import Ledger, public_keys
 from ledger.contract.transactions import run
 from ledger.fabric import blocks
 from tests.audit.test_verify import status_of
-from tests.ledger.conformance import submit
 from tests.ledger.fake_network import FakeNetwork
 
 pytestmark = pytest.mark.django_db
@@ -32,13 +31,9 @@ POSITIONS = 200
 
 @pytest.fixture
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeNetwork]:
-    made = FakeNetwork(tmp_path_factory.mktemp("network"), run, orgs=("AMSP", "BMSP", "CMSP"))
-    admin = made.ledger("admin")
-    for org in made.orgs:
-        assert submit(admin, "RegisterOrganisation", {"org": org}).is_valid
-    admin.close()
-    yield made
-    made.close()
+    with FakeNetwork(tmp_path_factory.mktemp("network"), run, orgs=("AMSP", "BMSP", "CMSP")) as made:
+        made.register()
+        yield made
 
 
 @pytest.fixture

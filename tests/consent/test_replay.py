@@ -61,16 +61,12 @@ def embedded(folder: Path) -> Iterator[House]:
 @contextmanager
 def peers(folder: Path) -> Iterator[House]:
     """Fabric's client and the chaincode on fake peers of two organisations."""
-    network = FakeNetwork(folder, run)
-    admin = network.ledger("admin")
-    for org in network.orgs:
-        assert submit(admin, "RegisterOrganisation", {"org": org}).is_valid
-    admin.close()
-    made = House(network.ledger("keyholder"), network.ledger("gateway"))
-    yield made
-    made.keyholder.close()
-    made.gateway.close()
-    network.close()
+    with FakeNetwork(folder, run) as network:
+        network.register()
+        made = House(network.ledger("keyholder"), network.ledger("gateway"))
+        yield made
+        made.keyholder.close()
+        made.gateway.close()
 
 
 @pytest.fixture(params=[embedded, peers], ids=["embedded", "peers"])

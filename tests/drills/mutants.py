@@ -25,6 +25,7 @@ from gateway.keyholder.opening import Opener
 from gateway.keyholder.parts import Parts
 from gateway.keyholder.reading import Look
 from gateway.keyholder.store import Opening, Store
+from ledger.channels import HOME
 from ledger.client import Proof, Reading
 from ledger.contract.consents import compile_consent
 from ledger.embedded.blocks import ORG
@@ -185,7 +186,7 @@ def somebody_elses_key(shop: Workshop) -> None:
 
 
 def cached_decision(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
-    opener = shop.service._opener
+    opener = shop.service._at(HOME).opener
     patch.setattr(opener, "_delta", math.inf)
     patch.setattr(opener, "_parts", Parts(shop.store, opener.reader, seconds=math.inf, monotonic=shop.clock))
 
@@ -304,7 +305,7 @@ def deny_list_ignored(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
 
 
 def heights_forgotten(patch: pytest.MonkeyPatch, shop: Workshop) -> None:
-    patch.setattr(Store, "raise_heights", lambda self, heights: None)
+    patch.setattr(Store, "raise_heights", lambda self, heights, channel: None)
 
 
 def commitment_unchecked(patch: pytest.MonkeyPatch, shop: Workshop) -> None:

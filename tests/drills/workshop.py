@@ -19,6 +19,7 @@ from gateway.keyholder import server
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Store
+from ledger.channels import HOME, Channels
 from ledger.client import Envelope, Ledger
 from ledger.contract.errors import Refused
 from ledger.embedded.client import EmbeddedLedger
@@ -62,7 +63,7 @@ class Workshop(Rig):
         self.clock = Clock()
         self.folder = home / "ledger"
         make_ledger(self.folder, clock=self.clock)
-        super().__init__(home, f"embedded://{self.folder}")
+        super().__init__(home, {HOME: f"embedded://{self.folder}"})
         self.stops: list[Acknowledged] = []
         self.revocations: list[Acknowledged] = []
         self.process = LedgerProcess(self.folder, clock=self.clock)
@@ -71,7 +72,11 @@ class Workshop(Rig):
         self.hooked = Hooked(self.folder, identity="keyholder", clock=self.clock)
         self.trusted = EmbeddedTrust.from_folder(self.folder)
         self.service = Service(
-            self.store, self.hooked, self.trusted, clock=self.clock, monotonic=self.clock, lease=LEASE
+            self.store,
+            Channels.single(self.hooked, self.trusted),
+            clock=self.clock,
+            monotonic=self.clock,
+            lease=LEASE,
         )
         self.server = server.start(self.service, self.socket)
         self.furnish()
@@ -83,7 +88,7 @@ class Workshop(Rig):
         self.store.close()
         self.process.close()
 
-    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0) -> Ledger:
+    def ledger(self, identity: str = "gateway", *, ahead: float = 0.0, channel: str = HOME) -> Ledger:
         return EmbeddedLedger(self.folder, identity=identity, clock=lambda: self.clock() + ahead)
 
     def restart_ledger(self, *, state: Path | None = None) -> None:

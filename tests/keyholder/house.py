@@ -28,6 +28,7 @@ from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.opening import DELTA_SECONDS, JobRelease, Opened
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Header, Store
+from ledger.channels import Channels
 from ledger.client import Ledger, Outcome
 from ledger.contract.consents import AI_MODEL
 from ledger.embedded.client import EmbeddedLedger
@@ -54,6 +55,7 @@ from pathlib import Path
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Store
+from ledger.channels import Channels
 from ledger.embedded.client import EmbeddedLedger
 from ledger.embedded.trust import EmbeddedTrust
 
@@ -67,7 +69,7 @@ class Dying(EmbeddedLedger):
 
 store = Store(home / "keyholder", FileKEK(home / "keyholder" / "kek"))
 ledger = Dying(home / "ledger", identity="keyholder")
-service = Service(store, ledger, EmbeddedTrust.from_folder(home / "ledger"))
+service = Service(store, Channels.single(ledger, EmbeddedTrust.from_folder(home / "ledger")))
 getattr(service, call)(**json.loads(arguments))
 """
 
@@ -162,7 +164,11 @@ class House:
 
     def serve(self, ledger: Ledger, **options: Any) -> None:
         self.service = Service(
-            self.store, ledger, self.trust, clock=self.clock, monotonic=self.monotonic, **options
+            self.store,
+            Channels.single(ledger, self.trust),
+            clock=self.clock,
+            monotonic=self.monotonic,
+            **options,
         )
 
     def killed_around_sending(self, when: str, call: str, **arguments: Any) -> None:
@@ -172,6 +178,28 @@ class House:
         done = subprocess.run([sys.executable, "-c", DIES, *words], cwd=os.getcwd(), check=False)
         assert done.returncode == -signal.SIGKILL
         self.start_keyholder()
+
+    def start_keyholder_on(self, format: int, **options: Any) -> None:
+        """The keyholder starts anew on its store as an older version left it."""
+        undo = {
+            5: (
+                "DROP TABLE channels",
+                "ALTER TABLE patients DROP COLUMN channel",
+                "CREATE TABLE old (org TEXT PRIMARY KEY, height INTEGER NOT NULL) STRICT",
+                "INSERT INTO old SELECT org, height FROM heights",
+                "DROP TABLE heights",
+                "ALTER TABLE old RENAME TO heights",
+            ),
+            4: ("DROP TABLE drafts", "DROP TABLE passkeys"),
+            3: ("DROP TABLE batches",),
+        }
+        with self.store.transaction() as db:
+            for newer in (5, 4, 3):
+                for statement in undo[newer] if newer > format else ():
+                    db.execute(statement)
+            db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (b"%d" % format,))
+        self.store.close()
+        self.start_keyholder(**options)
 
     def later(self) -> None:
         """So much later that no reading from before is rested on."""

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.keyholder.log import check_log
 from gateway.keyholder.opening import PersonalAccess
+from ledger.channels import HOME
 from ledger.errors import AccessDenied, RefusedTransition
 from tests.keyholder.house import House, new_id
 
@@ -34,7 +35,10 @@ def test_an_access_opens_one_patients_records(house: House, kind: str) -> None:
     value = house.on_ledger(f"access/{access}")
     assert value["kind"] == kind
     assert alice not in str(value)
-    assert [entry["ground"] for entry in check_log(house.home / "keyholder", house.trust)] == [kind, kind]
+    assert [entry["ground"] for entry in check_log(house.home / "keyholder", {HOME: house.trust})] == [
+        kind,
+        kind,
+    ]
 
 
 def test_an_access_nobody_recorded_opens_nothing(house: House) -> None:

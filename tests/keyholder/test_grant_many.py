@@ -84,11 +84,6 @@ def test_one_of_them_is_stopped_right_after(house: House) -> None:
 
 
 def test_a_store_of_a_format_before_is_taken_over(house: House) -> None:
-    with house.store.transaction() as db:
-        for table in ("batches", "drafts", "passkeys"):
-            db.execute(f"DROP TABLE {table}")
-        db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (b"2",))
-    house.store.close()
-    house.start_keyholder()
+    house.start_keyholder_on(2)
     answers = house.service.grant_many(grants=grants_of(house, 2))
     assert {answer["state"] for answer in answers.values()} == {"committed"}

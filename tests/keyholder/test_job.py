@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.keyholder.log import check_log
+from ledger.channels import HOME
 from ledger.errors import AccessDenied
 from tests.keyholder.house import House, new_id
 
@@ -31,5 +32,5 @@ def test_a_consented_job_goes_through_both_doors(house: House) -> None:
     assert delivered["delivered"] == [digest]
     assert house.service.open_output(job=child.job, digest=digest, sealed=sealed) == b'{"risk":1}'
 
-    grounds = [entry["ground"] for entry in check_log(house.home / "keyholder", house.trust)]
+    grounds = [entry["ground"] for entry in check_log(house.home / "keyholder", {HOME: house.trust})]
     assert grounds == ["release", "output"]

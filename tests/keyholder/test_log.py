@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from gateway.keyholder import log
+from ledger.channels import HOME
 from ledger.client import Trust
 from ledger.embedded.trust import EmbeddedTrust
 from ledger.errors import EnvelopeError, ProofError
@@ -32,7 +33,7 @@ def opened(house: House) -> House:
 
 
 def entries(house: House, trust: Trust | None = None) -> list[dict[str, Any]]:
-    return list(log.check_log(house.home / "keyholder", trust or house.trust))
+    return list(log.check_log(house.home / "keyholder", {HOME: trust or house.trust}))
 
 
 def verify(house: House) -> int:

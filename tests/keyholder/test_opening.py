@@ -11,6 +11,7 @@ import pytest
 from gateway.keyholder.envelope import open_chunk, seal_chunk
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Release
+from ledger.channels import Channels
 from ledger.client import Proof
 from ledger.embedded.client import EmbeddedLedger
 from ledger.errors import (
@@ -362,14 +363,14 @@ class Late(EmbeddedLedger):
 
 def test_a_replayed_answer_refuses(case: Case) -> None:
     ledger = Replaying(case.house.home / "ledger", identity="keyholder")
-    case.house.service = Service(case.house.store, ledger, case.house.trust)
+    case.house.service = Service(case.house.store, Channels.single(ledger, case.house.trust))
     with pytest.raises(ProofError):
         case.open()
 
 
 def test_an_answer_that_comes_too_late_refuses(case: Case) -> None:
     ledger = Late(case.house.home / "ledger", identity="keyholder")
-    case.house.service = Service(case.house.store, ledger, case.house.trust, delta=0.1)
+    case.house.service = Service(case.house.store, Channels.single(ledger, case.house.trust), delta=0.1)
     with pytest.raises(LedgerError) as found:
         case.open()
     assert found.value.code == "reading_too_old"
@@ -389,7 +390,7 @@ class Stopping(EmbeddedLedger):
 def test_a_stop_during_an_opening_is_seen_before_it_answers(case: Case) -> None:
     ledger = Stopping(case.house.home / "ledger", identity="keyholder")
     ledger.house, ledger.consent = case.house, case.consent
-    case.house.service = Service(case.house.store, ledger, case.house.trust)
+    case.house.service = Service(case.house.store, Channels.single(ledger, case.house.trust))
     assert refusal(case) == "consent_stopped"
 
 

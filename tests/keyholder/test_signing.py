@@ -373,12 +373,7 @@ def test_the_signed_consent_is_shown_to_its_patient_alone(house: House, alice: s
 def test_a_store_of_the_format_before_knows_no_passkeys(house: House, alice: str) -> None:
     before = house.grant(alice)
     rewrite(house, before, lambda body: {name: body[name] for name in ("canonical", "key")})
-    with house.store.transaction() as db:
-        for table in ("drafts", "passkeys"):
-            db.execute(f"DROP TABLE {table}")
-        db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (b"3",))
-    house.store.close()
-    house.start_keyholder(origin=ORIGIN)
+    house.start_keyholder_on(3, origin=ORIGIN)
     phone = Passkey()
     enrol(house, alice, phone)
     signed(house, alice, phone)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.keyholder.service import Service
+from ledger.channels import Channels
 from ledger.client import Envelope, Outcome
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
@@ -49,7 +50,7 @@ def test_an_unknown_outcome_is_said_and_found_later(house: House, refuses: bool)
     alice, consent = house.patient(), new_id()
     ledger = Unsent(house.home / "ledger", identity="keyholder")
     ledger.refuses = refuses
-    service = Service(house.store, ledger, house.trust)
+    service = Service(house.store, Channels.single(ledger, house.trust))
     first = service.grant(consent=consent, patient=alice, fhir=fhir_consent())
     assert first["state"] == "sent"
     second = house.service.grant(consent=consent, patient=alice, fhir=fhir_consent())
@@ -97,7 +98,7 @@ def test_a_revocation_that_commits_first_invalidates_the_release(house: House) -
     alice, subject = house.patient(), new_id()
     ledger = Racing(house.home / "ledger", identity="keyholder")
     ledger.house, ledger.consent = house, house.grant(alice)
-    house.service = Service(house.store, ledger, house.trust)
+    house.service = Service(house.store, Channels.single(ledger, house.trust))
     child, answer = house.release({subject: alice})
     assert answer["decision"] == "deny"
     with house.store.transaction() as db:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.keyholder.service import Service
+from ledger.channels import Channels
 from ledger.client import Proof, Reading, Trust
 from ledger.contract import canonical
 from ledger.contract.in_force import mark_key
@@ -27,7 +28,7 @@ class Chorus:
     needed = 2
 
     def __init__(self, inner: Trust) -> None:
-        self.inner = inner
+        self.inner, self.identity = inner, inner.identity
         self.alter: dict[str, Alter] = dict.fromkeys("ABC", same)
 
     def check(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> list[Reading]:
@@ -42,7 +43,7 @@ class Case:
     def __init__(self, house: House) -> None:
         self.house = house
         self.chorus = Chorus(house.trust)
-        house.service = Service(house.store, house.ledger, self.chorus)
+        house.service = Service(house.store, Channels.single(house.ledger, self.chorus))
         self.patient, self.subject = house.patient(), new_id()
         self.consent = house.grant(self.patient)
         self.child, _ = house.release({self.subject: self.patient})
@@ -147,7 +148,7 @@ def spoke(house: House, job: str) -> list[str]:
 
 def test_at_the_release_a_deny_counts_until_every_answer_shows_its_end(house: House) -> None:
     chorus = Chorus(house.trust)
-    house.service = Service(house.store, house.ledger, chorus)
+    house.service = Service(house.store, Channels.single(house.ledger, chorus))
     patient, subject = house.patient(), new_id()
     house.grant(patient)
     denying = house.grant(patient, kind="deny", types=("Condition",))
@@ -169,7 +170,7 @@ def test_at_the_release_a_deny_counts_until_every_answer_shows_its_end(house: Ho
 def test_a_deny_whose_end_an_old_answer_cannot_know_does_not_count(house: House) -> None:
     """Two show the stop and its block; the third is of a height that does not hold that block."""
     chorus = Chorus(house.trust)
-    house.service = Service(house.store, house.ledger, chorus)
+    house.service = Service(house.store, Channels.single(house.ledger, chorus))
     patient, subject = house.patient(), new_id()
     house.grant(patient)
     denying = house.grant(patient, kind="deny", types=("Condition",))

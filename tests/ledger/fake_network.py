@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from fabric_protos.common import common_pb2
@@ -165,6 +165,21 @@ class FakeNetwork:
             for peer in self.peers.values():
                 while not peer.cut_off and len(peer.chain) < len(self._blocks):
                     peer.commit(self._blocks[len(peer.chain)])
+
+    def register(self) -> None:
+        """Every organisation is registered in the contract, by an administrator of ours."""
+        admin = self.ledger("admin")
+        for org in self.orgs:
+            envelope = admin.prepare("RegisterOrganisation", {"org": org})
+            admin.send(envelope)
+            assert admin.outcome(envelope.tx_id, timeout=5).is_valid
+        admin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         for peer in self.peers.values():

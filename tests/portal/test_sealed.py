@@ -15,7 +15,8 @@ from gateway.demo.pages import say_yes
 from gateway.keyholder.client import Keyholder
 from gateway.relay import HANDLERS, Relay
 from ledger import outbox
-from ledger.client import Ledger, connect
+from ledger.channels import HOME, Channels
+from ledger.client import Ledger, connect, trust
 from ledger.errors import LedgerError
 from ledger.models import LedgerTransaction
 
@@ -32,8 +33,8 @@ def ledger(no_keyholder: None, installation: Any, alice: Any) -> Any:
 
 def relay(ledger: Ledger) -> None:
     """One round of what the relay does all day."""
-    rounds = Relay(settings.LEDGER_URL, settings.KEYHOLDER_SOCKET)
-    rounds._send(ledger)
+    rounds = Relay({HOME: settings.LEDGER_URL}, settings.KEYHOLDER_SOCKET)
+    rounds._send(Channels.single(ledger, trust(settings.LEDGER_URL)).home)
     outbox.follow(ledger, listener="test", handlers=HANDLERS, wait=0.5)
 
 

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from gateway.processes import stop_by_sigterm
+
 if TYPE_CHECKING:
     from gateway.demo.people import Cast
     from gateway.demo.states import Person
     from gateway.processes import Processes
 
 MARKER = "this-is-a-demonstration"
+INTERRUPTED = 130  # as a shell says of Ctrl-C
 
 
 class Command(BaseCommand):
@@ -38,10 +41,14 @@ class Command(BaseCommand):
         """The settings know one home from the start, so the telling runs in a process that has its own."""
         if os.environ.get("GATEWAY_DEMO_HOME") != str(settings.HOME):
             self._again_at_home(options)
+        stop_by_sigterm()
         home = settings.HOME
         port = _free_port() if options["once"] else _free_port(options["port"])
         try:
             seen = self._tell(home, port, options)
+        except KeyboardInterrupt:  # all that it started is stopped by now
+            self.stderr.write("Stopped.")
+            sys.exit(INTERRUPTED if options["once"] else 0)
         finally:
             if options["once"]:
                 shutil.rmtree(home, ignore_errors=True)
@@ -131,11 +138,8 @@ class Command(BaseCommand):
             self.stdout.write(f"  KEY={key} MODEL={find('pce').digest()}")
         self.stdout.write(f"For the other commands, this installation is GATEWAY_HOME={settings.HOME}")
         self.stdout.write("Ctrl-C stops it.")
-        try:
-            while not (ended := processes.ended()):
-                time.sleep(1)
-        except KeyboardInterrupt:
-            return
+        while not (ended := processes.ended()):
+            time.sleep(1)
         raise CommandError(f"{', '.join(ended)} ended. See {settings.HOME / 'logs'}.")
 
 

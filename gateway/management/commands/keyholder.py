@@ -22,4 +22,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         socket = Path(settings.KEYHOLDER_SOCKET)
         arguments = [str(socket.parent), "--ledger", settings.LEDGER_URL, "--socket", str(socket)]
+        arguments += [f"--channel={name}={url}" for name, url in settings.LEDGER_CHANNELS.items()]
         raise SystemExit(main([*arguments, *options["rest"]]))

@@ -14,7 +14,8 @@ from django.core.management.base import BaseCommand
 
 from consent import replay
 from gateway.keyholder.client import Keyholder
-from ledger.client import connect
+from ledger.channels import HOME, Channels, named
+from ledger.client import Ledger
 from ledger.errors import GatewayError
 
 MISSING = (
@@ -61,37 +62,46 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _replay(self, options: Mapping[str, Any]) -> tuple[int, list[replay.Difference], Counter[str]]:
-        ledger = connect(settings.LEDGER_URL, identity="gateway")
+        channels = Channels.open(named(settings.LEDGER_URL, settings.LEDGER_CHANNELS), identity="gateway")
         keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
-        ask = None
-        if not options["without_keyholder"]:
-
-            def ask(commitments: Mapping[str, str]) -> Mapping[str, Any]:
-                return keyholder.kept_openings(commitments=commitments)
-
+        consents, repaired = 0, Counter[str]()
+        found: list[replay.Difference] = []
         try:
-            first = replay.compare(replay.derive(ledger), ask)
-            # What is only on its way between ledger and database is gone at the second look.
-            truth = replay.derive(ledger)
-            found = [one for one in replay.compare(truth, ask) if one in first]
-            repaired: Counter[str] = Counter()
-            if options["repair"] and found:
-                repaired = replay.repair(found, truth)
-            if options["stop_missing"]:
-                repaired["missing_here"] = replay.stop_missing(
-                    found, lambda consent: keyholder.stop(consent=consent)
-                )
-            if repaired:
-                found = replay.compare(truth, ask)
-            return len(truth), found, repaired
+            for name, channel in channels.items():
+                known, differing, done = self._replay_one(name, channel.ledger, keyholder, options)
+                consents, found, repaired = consents + known, found + differing, repaired + done
+            return consents, found, repaired
         finally:
-            ledger.close()
+            channels.close()
             keyholder.close()
+
+    def _replay_one(
+        self, channel: str, ledger: Ledger, keyholder: Keyholder, options: Mapping[str, Any]
+    ) -> tuple[int, list[replay.Difference], Counter[str]]:
+        def kept(commitments: Mapping[str, str]) -> Mapping[str, Any]:
+            return keyholder.kept_openings(commitments=commitments)
+
+        ask = None if options["without_keyholder"] else kept
+        first = replay.compare(replay.derive(ledger), ask, channel=channel)
+        # What is only on its way between ledger and database is gone at the second look.
+        truth = replay.derive(ledger)
+        found = [one for one in replay.compare(truth, ask, channel=channel) if one in first]
+        repaired: Counter[str] = Counter()
+        if options["repair"] and found:
+            repaired = replay.repair(found, truth)
+        if options["stop_missing"]:
+            repaired["missing_here"] = replay.stop_missing(
+                found, lambda consent: keyholder.stop(consent=consent)
+            )
+        if repaired:
+            found = replay.compare(truth, ask, channel=channel)
+        return len(truth), found, repaired
 
     def _print(self, consents: int, found: Sequence[replay.Difference], repaired: Counter[str]) -> None:
         for code, count in sorted(repaired.items()):
             self.stdout.write(f"put right: {count} {code}")
         for one in found:
             sides = f": here {one.here or 'nothing'}, on the ledger {one.ledger or 'nothing'}"
-            self.stdout.write(f"{one.code} consent/{one.consent}{sides}")
+            place = "" if one.channel == HOME else f" on {one.channel}"
+            self.stdout.write(f"{one.code} consent/{one.consent}{place}{sides}")
         self.stdout.write(f"{consents} consents on the ledger, {len(found)} differences")

@@ -4,7 +4,6 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,20 +22,6 @@ from tests.ledger.fake_network import FakeNetwork
 from tests.ledger.toy import run
 
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[FakeNetwork]:
-    made = FakeNetwork(tmp_path, run)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ledger(network: FakeNetwork) -> Iterator[FabricLedger]:
-    connected = network.ledger("gateway")
-    yield connected
-    connected.close()
 
 
 def submit(ledger: FabricLedger, name: str, args: Json) -> tuple[Json, str]:

@@ -18,6 +18,7 @@ from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Store
 from ledger import outbox
+from ledger.channels import Channels
 from ledger.client import ENDORSEMENT_POLICY_FAILURE, POLICY_TRIES, Envelope
 from ledger.contract.state import Json
 from ledger.contract.transactions import run
@@ -33,20 +34,9 @@ from tests.ledger.fake_network import FakeNetwork
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[FakeNetwork]:
-    made = FakeNetwork(tmp_path / "network", run)
-    admin = made.ledger("admin")
-    for org in made.orgs:
-        assert submit(admin, "RegisterOrganisation", {"org": org}).is_valid
-    admin.close()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ledger(network: FakeNetwork) -> Iterator[FabricLedger]:
-    connected = network.ledger("gateway")
-    yield connected
-    connected.close()
+    with FakeNetwork(tmp_path / "network", run) as made:
+        made.register()
+        yield made
 
 
 @pytest.fixture
@@ -171,7 +161,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def service(network: FakeNetwork, store: Store, ledger: FabricLedger) -> tuple[Service, str]:
     """A keyholder, and a patient whom it knows."""
-    made, patient = Service(store, ledger, FabricTrust.from_profile(network.profile)), new_id()
+    made, patient = (
+        Service(store, Channels.single(ledger, FabricTrust.from_profile(network.profile))),
+        new_id(),
+    )
     made.enrol(patient=patient)
     return made, patient
 

@@ -42,12 +42,6 @@ class TestPeers(Conformance):
     def network(cls, tmp_path_factory: pytest.TempPathFactory, batched: bool) -> Iterator[Peers]:
         folder: Path = tmp_path_factory.mktemp("peers")
         orgs = ("LakesideMSP", "RiversideMSP")
-        made = FakeNetwork(folder, run, orgs=orgs, batched=batched)
-        admin = made.ledger("admin")
-        for org in orgs:
-            envelope = admin.prepare("RegisterOrganisation", {"org": org})
-            admin.send(envelope)
-            assert admin.outcome(envelope.tx_id, timeout=5).is_valid
-        yield Peers(made)
-        admin.close()
-        made.close()
+        with FakeNetwork(folder, run, orgs=orgs, batched=batched) as made:
+            made.register()
+            yield Peers(made)

@@ -26,19 +26,11 @@ KEYS = ["a", "missing"]
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[FakeNetwork]:
     """Three organisations, two needed, and `a` = one in block 1."""
-    made = FakeNetwork(tmp_path, run, orgs=ORGANISATIONS)
-    ledger = made.ledger("gateway")
-    put(ledger, "a", "one")
-    ledger.close()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ledger(network: FakeNetwork) -> Iterator[FabricLedger]:
-    connected = network.ledger("keyholder")
-    yield connected
-    connected.close()
+    with FakeNetwork(tmp_path, run, orgs=ORGANISATIONS) as made:
+        ledger = made.ledger("gateway")
+        put(ledger, "a", "one")
+        ledger.close()
+        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The Fabric client on a channel of fake peers: each step's faults, events, keys with their own policies."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -20,20 +19,6 @@ from ledger.fabric.client import FabricLedger
 from ledger.fabric.profile import Profile
 from tests.ledger.fake_network import ORGANISATIONS, FakeNetwork
 from tests.ledger.toy import run
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[FakeNetwork]:
-    made = FakeNetwork(tmp_path, run)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ledger(network: FakeNetwork) -> Iterator[FabricLedger]:
-    connected = network.ledger("gateway")
-    yield connected
-    connected.close()
 
 
 def commit(ledger: FabricLedger, envelope: Envelope) -> str:

@@ -24,9 +24,8 @@ Code = transaction_pb2.TxValidationCode
 def network(tmp_path: Path) -> Iterator[FakeNetwork]:
     """Blocks 1 and 2 register, 3 and 4 grant, 5 revokes twice (the second is not endorsed), 6 anchors."""
     made = FakeNetwork(tmp_path, run)
+    made.register()
     admin, keyholder = made.ledger("admin"), made.ledger("keyholder")
-    for org in made.orgs:
-        assert submit(admin, "RegisterOrganisation", {"org": org}).is_valid
     first, second = Given(), Given()
     for given in (first, second):
         assert submit(keyholder, "GrantConsent", given.args, given.transient).is_valid
