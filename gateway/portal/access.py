@@ -24,7 +24,7 @@ from gateway.analysis.models import AIModel
 from gateway.emergency.models import Emergency
 from gateway.portal import uses
 from gateway.portal.uses import BLOCKED, EMERGENCY, SHOWN, Filter
-from gateway.portal.visitor import for_patient
+from gateway.portal.visitor import enter, for_patient, named
 
 PAGE = 25
 AT_ONCE = 500  # uses read for a file at a time
@@ -74,7 +74,8 @@ def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
     steps = uses.find_use(patient, key)
     (told,) = uses.explain([steps])
     details, kinds = told["told"], {step.kind for step in steps}
-    consent = Consent.objects.filter(pk=details.get("consent"), patient=patient).first()
+    given, visit = Consent.objects.select_related("representative"), enter(request)
+    consent = given.filter(pk=details.get("consent"), patient=patient).first()
     asked = ConsentRequest.objects.filter(pk=details.get("request"), patient=patient).first()
     records = consent or asked
     emergency = Emergency.objects.filter(pk=details.get("access"), patient=patient).first()
@@ -86,12 +87,17 @@ def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
             "use": told,
             "steps": told["steps"] or [told],
             "consent": consent,
+            "yes_by": named(visit, consent.representative) if consent else "",
             "emergency": emergency,
             "records": [
-                *(KINDS[kind].name for kind in (records.kinds if records else []) if kind in KINDS),
+                *(
+                    KINDS[kind].name
+                    for kind in visit.covered(records.kinds if records else [])
+                    if kind in KINDS
+                ),
                 *(
                     SENSITIVE[code].name
-                    for code in (records.sensitive if records else [])
+                    for code in visit.covered(records.sensitive if records else [])
                     if code in SENSITIVE
                 ),
             ],
