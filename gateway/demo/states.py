@@ -20,9 +20,10 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
 
-from consent import asking, notices, progress, recorded, review
+from consent import asking, notices, progress, recorded, representatives, review, scans
 from consent import services as consents
-from consent.models import Consent, ConsentRequest, Patient, Requester
+from consent.answers import IN_PORTAL, How
+from consent.models import Consent, ConsentRequest, Patient, Representative, Requester
 from consent.state import LONGEST_ONCE
 from consent.teach_back import ITEMS
 from gateway.accounts.models import User
@@ -117,6 +118,7 @@ class Stage:
         self.reviewer, self.clinician, self.officer = reviewer, clinician, officer
         self.keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
         self._nudge = nudge
+        self.made: dict[str, Person] = {}
 
     def ask(self, patient: Patient, **changes: Any) -> ConsentRequest:
         """A question that passed its review."""
@@ -153,6 +155,7 @@ class Stage:
         sensitive: Sequence[str] = ("PSY",),
         duration: str = Consent.Duration.UNTIL,
         is_sealed: bool = True,
+        how: How = IN_PORTAL,
     ) -> Consent:
         """A yes; where it is not to be sealed, it waits as it would while nobody reaches the ledger."""
         with transaction.atomic():
@@ -162,6 +165,7 @@ class Stage:
                 kinds=kinds,
                 sensitive=sensitive,
                 duration=duration,
+                how=how,
             )
             if not is_sealed:
                 hold(consent)
@@ -190,6 +194,22 @@ class Stage:
             if time.monotonic() > deadline:
                 raise TimeoutError("The ledger did not answer.")
             self._nudge()
+
+    def represent(self, patient: Patient, *, by: User) -> Representative:
+        """`by` has power of attorney for `patient`, for everything that is asked here."""
+        made, code = representatives.register(
+            patient=patient,
+            name=by.patient.name,
+            role=Representative.Role.ATTORNEY,
+            scope=Representative.Scope.ANSWER,
+            evidence=scans.keep(patient=patient, content=b"%PDF-1.7 power of attorney"),
+            by=self.clinician,
+            kinds=KINDS,
+            sensitive=["PSY"],
+        )
+        representatives.accept(code=code, user=by)
+        made.refresh_from_db()
+        return made
 
     def run_job(self, question: ConsentRequest, keyholder: Keyholder | None = None) -> Job:
         """A job on the records that `question` is about, from its start to its end, in this process."""
@@ -220,14 +240,13 @@ def make(stage: Stage, folder: Path, *, password: str | None, reference_date: da
     names = [each.name for each in STATES.values()]
     records = patients.write(folder, count=len(names), reference_date=reference_date, names=names, seed=SEED)
     ingest.ingest([folder])
-    found = []
     for (key, entry), record in zip(STATES.items(), records, strict=True):
         patient = Patient.objects.get(record_id=record)
         person = Person(key, entry.what, patient)
         if entry.act not in WITHOUT_ACCOUNT:
             sign_up(patient, entry.name, password, by=stage.clinician)
-        found.append(entry.act(stage, person))
-    return found
+        stage.made[key] = entry.act(stage, person)
+    return list(stage.made.values())
 
 
 def sign_up(patient: Patient, name: str, password: str | None, *, by: AbstractBaseUser) -> None:
@@ -508,6 +527,26 @@ def own_copy(stage: Stage, person: Person) -> Person:
     own_copies.put_on_ledger(copy=copy, keyholder=stage.keyholder)
     copy.refresh_from_db()
     return replace(person, copy=copy)
+
+
+@state("Ana", "she acts for two other people, by power of attorney")
+def representing(stage: Stage, person: Person) -> Person:
+    return person
+
+
+@state("Ada", "Ana acts for her, and said yes for her")
+def represented(stage: Stage, person: Person) -> Person:
+    ana = stage.represent(person.patient, by=stage.made["representing"].user)
+    question = stage.ask(person.patient)
+    return replace(person, question=question, consent=stage.say_yes(question, how=How.by(ana)))
+
+
+@state("Max", "Ana said yes for him, and he stopped it: nothing is shared until the clinic has looked")
+def disagreed(stage: Stage, person: Person) -> Person:
+    ana = stage.represent(person.patient, by=stage.made["representing"].user)
+    question = stage.ask(person.patient)
+    consent = stage.say_stop(stage.say_yes(question, how=How.by(ana)))
+    return replace(person, question=question, consent=consent)
 
 
 @state("Iris", "a question to her is in review; she has not seen it")

@@ -43,7 +43,7 @@ def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
     batch = AuditBatch.objects.filter(size__gt=max(leaves)).exclude(tx_id="").order_by("size").first()
     if batch is None:
         return None
-    nodes = SealedTree()
+    nodes = SealedTree(batch.size)
     proved = [
         {
             "leaf": leaf,

@@ -17,10 +17,12 @@ class SealedTree:
     """Answers `nodes(level, index)` for whole subtrees of the sealed log; for merkle's proofs.
 
     A node at level 8k + r is made of 2^r hashes of level 8k: sealed rows for k = 0, AuditNode above.
-    Keeps a bounded number of tiles, so that proofs over neighbouring leaves read each row once.
+    Keeps a bounded number of tiles, so that proofs over neighbouring leaves read each row once. `size` is
+    the log's, where only proofs at that size are asked for: what lies beyond it is nobody's concern.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int | None = None) -> None:
+        self._size = size
         self._tiles: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
 
     def __call__(self, level: int, index: int) -> bytes:
@@ -51,7 +53,9 @@ class SealedTree:
         if places != list(range(first, first + len(places))):
             raise TreeDamaged("The sealed log has a gap.")
         tile = [hashed for _, hashed in pairs]
-        if len(tile) == 1 << TILE:  # a tile that still grows is read anew
+        is_whole = len(tile) == 1 << TILE
+        is_enough = self._size is not None and first + len(tile) >= self._size >> base
+        if is_whole or is_enough:  # a tile that still grows is read anew
             self._tiles[(base, number)] = tile
             if len(self._tiles) > TILES_KEPT:
                 self._tiles.popitem(last=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.urls import reverse
 
+from consent.models import Conflict
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
 from ledger.audit.models import AuditRow
@@ -106,6 +107,9 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_change_requester": _requester,
     "staff_new_answer_step": lambda gallery, about: {"step": "who"},
     "staff_answer": _consent,
+    "staff_conflict": lambda gallery, about: {"id": Conflict.objects.get(patient=about.patient).pk},
+    "staff_representatives": _patient,
+    "staff_new_representative": _patient,
     "staff_emergency": _patient,
     "staff_emergency_who": _patient,
     "staff_emergency_open": _emergency,
@@ -122,7 +126,7 @@ ASKED = (
 )  # fmt: skip
 ANSWERED = (
     "sharing", "partly", "refused", "expired", "stopped", "replaced", "waiting_to_be_sealed", "stop_waits",
-    "used_up", "stopped_midway", "written_down", "written_down_by_mistake",
+    "used_up", "stopped_midway", "represented", "disagreed", "written_down", "written_down_by_mistake",
 )  # fmt: skip
 LISTED = ("nothing_asked", "waiting", "sharing", "taken_back", "not_answered", "stop_waits", "written_down")
 
@@ -152,6 +156,7 @@ PORTAL = [
     *pages("use", "emergency", "emergency_reviewed"),
     *pages("news", "nothing_asked", "used", "emergency", "stopped_midway"),
     *pages("settings", "sharing"),
+    *pages("people", "nothing_asked", "representing", "represented"),
     *pages("models", "nothing_asked", "used", "stopped_midway", "blocked"),
     *pages("own_copy", "nothing_asked", "own_copy"),
     *pages("own_copy_of", "own_copy"),
@@ -181,6 +186,11 @@ STAFF = [
     Page("staff_new_patient", "clinician"),
     *pages("staff_patient", "clinician", of="sharing"),
     *pages("staff_patient", "clinician", of="invited"),
+    *pages("staff_conflicts", "reviewer", "auditor"),
+    *pages("staff_conflict", "reviewer", of="disagreed"),
+    *pages("staff_representatives", "clinician", of="represented"),
+    *pages("staff_representatives", "clinician", of="sharing"),
+    *pages("staff_new_representative", "clinician", of="sharing"),
     *pages("staff_emergency", "clinician", of="sharing"),
     *pages("staff_emergency_who", "clinician", of="sharing"),
     *pages("staff_emergency_open", "clinician", of="emergency"),
@@ -212,6 +222,13 @@ LEAD_ON: Mapping[str, str] = {
     "receipt_pdf": "a file: tests/portal/test_receipts.py",
     "access_file": "a file: tests/portal/test_access.py",
     "own_copy_file": "a file: tests/portal/test_own_copy.py",
+    "act": "acts, then shows home or people",
+    "told": "acts, then shows people",
+    "end": "acts, then shows people",
+    "staff_invite_representative": "acts, then shows a code once: tests/staff/test_representatives.py",
+    "staff_end_representative": "acts, then shows staff_representatives",
+    "staff_evidence": "a file: tests/staff/test_representatives.py",
+    "staff_confirm_deletion": "acts, then shows staff_requester",
     "proof_file": "a file: tests/portal/test_proof.py",
     "check_change": "needs what was chosen a page before: tests/browser/test_patient.py",
     "refuse": "acts, then shows done",

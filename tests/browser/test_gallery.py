@@ -45,6 +45,8 @@ ANSWERS = {
     "used_up": State.STOPPED,
     "stopped_midway": State.STOPPED,
     "blocked": State.STOPPED,
+    "represented": State.SHARING,
+    "disagreed": State.STOPPED,
     "written_down": State.PARTLY,
     "written_down_by_mistake": State.MISTAKE,
 }
