@@ -4,11 +4,14 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
+from gateway.adminsite import tighten
+
 # The admin site signs people in like every other page: with their second factor, and not without limit.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.site_header = "Consent Gateway"
 admin.site.site_title = "Consent Gateway"
 admin.site.index_title = "Administration"
+tighten(admin.site)
 
 urlpatterns = [
     path("", include("gateway.portal.urls")),

@@ -26,9 +26,12 @@ ACTS: dict[str, frozenset[str]] = {
     "change_representatives": frozenset({"clinician"}),
     "see_conflicts": frozenset({"reviewer", "compliance", "auditor"}),
     "settle_conflicts": frozenset({"reviewer"}),
+    "see_results": frozenset({"clinician"}),
+    "decide_results": frozenset({"clinician"}),
     "break_glass": frozenset({"clinician"}),
     "see_emergencies": frozenset({"compliance", "auditor"}),
     "review_emergencies": frozenset({"compliance"}),
+    "see_dashboard": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
 }
 STAFF_ROLES = tuple(sorted(frozenset().union(*ACTS.values())))
 

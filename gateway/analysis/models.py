@@ -2,6 +2,7 @@
 
 import secrets
 
+from django.conf import settings
 from django.db import models
 
 from consent.models import ConsentRequest, Patient, Requester, random_id
@@ -200,3 +201,25 @@ class ExportKey(models.Model):
 
     def __str__(self) -> str:
         return "export key"
+
+
+class ResultReview(models.Model):
+    """What a clinician says of a delivered result. None yet: it waits. It outlives the sealed result."""
+
+    class State(models.TextChoices):
+        ACCEPTED = "accepted"
+        REJECTED = "rejected"
+        WITHDRAWN = "withdrawn"  # accepted before, and found to be wrong since
+
+    subject = models.OneToOneField(JobSubject, on_delete=models.CASCADE, related_name="review")
+    state = models.CharField(max_length=9, choices=State)
+    reason = models.CharField(max_length=20, blank=True, help_text="a code of results.REASONS")
+    output = models.CharField(max_length=64, help_text="digest of the sealed result")
+    reviewed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    reviewed_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "-reviewed_at", "-id"], name="results_reviewed")]
+
+    def __str__(self) -> str:
+        return f"result {self.state}"

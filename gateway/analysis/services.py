@@ -20,7 +20,8 @@ from consent.models import ConsentRequest, Requester
 from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.jobs import State, close, details, recover
-from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output
+from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, ResultReview
+from gateway.analysis.results import STATUS
 from gateway.analysis.tasks import enqueue
 from gateway.keyholder.client import Keyholder
 from ledger import outbox
@@ -324,12 +325,16 @@ def request_of(job: Job) -> Json:
 
 
 class SubjectEntry(TypedDict):
-    """`request` is the id that the client gave; `state` is queued, then delivered or not_available."""
+    """`request` is the id that the client gave; `state` is queued, then delivered or not_available.
+
+    `review` is what the clinic says of a delivered result, as a FHIR RiskAssessment.status.
+    """
 
     subject: str
     request: str
     state: str
     digest: str | None
+    review: str | None
 
 
 class Manifest(TypedDict):
@@ -349,11 +354,20 @@ def manifest(job: Job) -> Manifest:
     digests = dict(
         Output.objects.filter(subject__job=job).exclude(delivered_at=None).values_list("subject_id", "digest")
     )
+    reviews = dict(ResultReview.objects.filter(subject__job=job).values_list("subject_id", "state"))
     entries: list[SubjectEntry] = []
     for subject in job.subjects.order_by("number"):
         digest = digests.get(subject.id) if settled else None
         state = "delivered" if digest else "not_available" if settled else "queued"
-        entries.append({"subject": subject.id, "request": subject.asked, "state": state, "digest": digest})
+        entries.append(
+            {
+                "subject": subject.id,
+                "request": subject.asked,
+                "state": state,
+                "digest": digest,
+                "review": STATUS[reviews.get(subject.id, "")] if digest else None,
+            }
+        )
     attempt = None
     if digests and settled:
         home_first = Case(When(leg__channel=HOME, then=0), default=1)

@@ -114,6 +114,11 @@ class SubjectOut(serializers.Serializer[Any]):
     request = serializers.CharField(help_text="the consent request as you named it")
     state = serializers.ChoiceField(["queued", "delivered", "not_available"])
     digest = serializers.RegexField(DIGEST, allow_null=True, help_text="SHA-256 of the sealed result")
+    review = serializers.ChoiceField(
+        ["preliminary", "final", "cancelled", "entered-in-error"],
+        allow_null=True,
+        help_text="what the clinic says of the result, as a FHIR RiskAssessment.status",
+    )
 
 
 class JobOut(JobBrief):

@@ -110,7 +110,7 @@ def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
 
 
 def _second_door(kinds: set[str]) -> str:
-    if kinds & {"job.delivered", "result.read"}:
+    if kinds & set(uses.DELIVERED) - {"job.released"}:
         return "open"
     return "shut" if kinds & set(BLOCKED) else "waiting"
 

@@ -29,6 +29,9 @@ RESULTS: dict[str, tuple[Promise, str]] = {
     "job.released": (_("Allowed"), "green"),
     "job.delivered": (_("Result sent"), "green"),
     "result.read": (_("Result read"), "green"),
+    "result.accepted": (_("Result accepted"), "green"),
+    "result.rejected": (_("Result not accepted"), "grey"),
+    "result.withdrawn": (_("Result taken back"), "red"),
     "job.denied": (_("Blocked"), "red"),
     "job.stopped": (_("Stopped"), "red"),
     EMERGENCY: (_("Emergency"), "orange"),
@@ -45,10 +48,18 @@ REASONS: dict[str, Promise] = {
     OWN_COPY: _("You asked for a copy"),
 }
 BLOCKED = ("job.denied", "job.stopped")
+DELIVERED = (
+    "job.released",
+    "job.delivered",
+    "result.read",
+    "result.accepted",
+    "result.rejected",
+    "result.withdrawn",
+)
 USES = ("job.released", EMERGENCY)
 SHOWN: dict[str, tuple[Promise, tuple[str, ...]]] = {
     "all": (_("Everything"), tuple(RESULTS)),
-    "used": (_("Uses"), ("job.released", "job.delivered", "result.read")),
+    "used": (_("Uses"), DELIVERED),
     "blocked": (_("Blocked tries"), BLOCKED),
     "emergency": (_("Emergencies"), (EMERGENCY,)),
     "copy": (_("Your own copies"), (OWN_COPY,)),

@@ -6,6 +6,7 @@ import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.staff import (
     answers,
     conflicts,
+    dashboard,
     deletions,
     emergency,
     emergency_review,
@@ -15,6 +16,7 @@ from gateway.staff import (
     representatives,
     requesters,
     requests,
+    results,
     visitor,
 )
 
@@ -55,6 +57,11 @@ urlpatterns = [
     path("consents/<hex64:id>/mistake", answers.mark_invalid, name="staff_mark_invalid"),
     path("consents/<hex64:id>/deleted", deletions.confirm, name="staff_confirm_deletion"),
     path("consents/<hex64:id>/scan", answers.scan, name="staff_scan"),
+    path("dashboard", dashboard.dashboard, name="staff_dashboard"),
+    path("dashboard/<slug:plot>.csv", dashboard.numbers, name="staff_dashboard_csv"),
+    path("results", results.index, name="staff_results"),
+    path("results/<hex64:id>", results.result, name="staff_result"),
+    path("results/<hex64:id>/decide", results.decide, name="staff_decide_result"),
     path("emergency/<hex64:id>", emergency.warning, name="staff_emergency"),
     path("emergency/<hex64:id>/who", emergency.who, name="staff_emergency_who"),
     path("emergency/<hex64:id>/why", emergency.why, name="staff_emergency_why"),

@@ -1,0 +1,45 @@
+"""`/staff/dashboard`: plots drawn here, each with its table and its CSV."""
+
+import csv
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+
+from gateway.staff import figures
+from gateway.staff.visitor import for_staff, page
+
+SECTION = "staff_dashboard"
+
+
+@require_safe
+@for_staff("see_dashboard")
+def dashboard(request: HttpRequest) -> HttpResponse:
+    waiting, oldest = figures.unsettled()
+    half, most = figures.review_age()
+    return page(
+        request,
+        "staff/dashboard.html",
+        SECTION,
+        figures=[make() for make in figures.FIGURES.values()],
+        waiting=waiting,
+        oldest=oldest,
+        review_half=half,
+        review_most=most,
+    )
+
+
+@require_safe
+@for_staff("see_dashboard")
+def numbers(request: HttpRequest, plot: str) -> HttpResponse:
+    """The numbers of one plot, as they stand in its table."""
+    make = figures.FIGURES.get(plot)
+    if make is None:
+        raise Http404
+    figure = make()
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{plot}.csv"'
+    writer = csv.writer(response)
+    writer.writerow(["", *figure.columns])
+    for label, cells in figure.rows:
+        writer.writerow([label, *("hidden" if cell is None else cell for _column, cell in cells)])
+    return response

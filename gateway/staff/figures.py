@@ -1,0 +1,275 @@
+"""The dashboard's numbers: each figure is a plot and the rows of its table, no small count of people in it.
+
+A column of counts hides what is under five, and enough beside it that the sum of the column gives nothing
+away; figures of the same things over the same time share no total but such sums.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, F, Q
+from django.db.models.functions import TruncMonth
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from consent.explanation import PURPOSES
+from consent.models import Consent
+from gateway.analysis.models import Job, JobSubject
+from gateway.emergency.models import Emergency
+from gateway.staff.counting import fold, hide, percentiles
+from gateway.staff.plots import Plot, Series, Value
+from ledger.models import LedgerTransaction
+
+MONTHS = 12
+DAYS = 14
+MOST = 10_000  # latest stops, or transactions, that percentiles are taken of
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot and its table; None is a number that is not shown."""
+
+    plot: Plot
+
+    @property
+    def columns(self) -> list[str]:
+        return [one.name for one in self.plot.series]
+
+    @property
+    def rows(self) -> list[tuple[str, list[tuple[str, Value]]]]:
+        """The label of each row, and its cells with the names of their columns."""
+        return [
+            (label, [(one.name, one.values[place]) for one in self.plot.series])
+            for place, label in enumerate(self.plot.labels)
+        ]
+
+
+def _months() -> list[date]:
+    """The first days of the last MONTHS months, this one last."""
+    day = timezone.localdate().replace(day=1)
+    found = [day]
+    while len(found) < MONTHS:
+        day = (day - timedelta(days=1)).replace(day=1)
+        found.append(day)
+    return found[::-1]
+
+
+def _since(day: date) -> datetime:
+    return timezone.make_aware(datetime(day.year, day.month, day.day))
+
+
+def _month_names(months: Sequence[date]) -> list[str]:
+    return [date_format(month, "M y") for month in months]
+
+
+def _column(found: Iterable[Any], name: str, months: Sequence[date]) -> list[int]:
+    counts = {timezone.localtime(each["month"]).date(): each[name] for each in found}
+    return [counts.get(month, 0) for month in months]
+
+
+def choices() -> Figure:
+    months = _months()
+    since = _since(months[0])
+    answered = list(
+        Consent.objects.filter(decided_at__gte=since, invalid_at=None)
+        .annotate(month=TruncMonth("decided_at"))
+        .values("month")
+        .annotate(
+            yes=Count("pk", filter=~Q(status=Consent.Status.REJECTED)),
+            no=Count("pk", filter=Q(status=Consent.Status.REJECTED)),
+        )
+        .order_by()
+    )
+    stopped = (
+        Consent.objects.filter(stopped_at__gte=since, invalid_at=None)
+        .annotate(month=TruncMonth("stopped_at"))
+        .values("month")
+        .annotate(stopped=Count("pk"))
+        .order_by()
+    )
+    return Figure(
+        Plot(
+            "choices",
+            _("Choices over time"),
+            _("For each month, how many said yes, how many said no, and how many stopped sharing."),
+            _month_names(months),
+            [
+                Series(_("Yes"), hide(_column(answered, "yes", months))),
+                Series(_("No"), hide(_column(answered, "no", months))),
+                Series(_("Stopped"), hide(_column(stopped, "stopped", months))),
+            ],
+            _("Choices"),
+        )
+    )
+
+
+def purposes() -> Figure:
+    since = _since(_months()[0])
+    found = (
+        JobSubject.objects.filter(job__created_at__gte=since)
+        .exclude(consent="")
+        .values_list("job__purpose")
+        .annotate(uses=Count("pk"))
+        .order_by()
+    )
+    shown = fold(dict(found), "")
+    names = [str(PURPOSES.get(code, code)) if code else _("Others") for code in shown]
+    return Figure(
+        Plot(
+            "purposes",
+            _("Uses by purpose"),
+            _("For each purpose, uses of records in the last 12 months. Rare purposes are put together."),
+            names,
+            [Series(_("Uses"), list(shown.values()))],
+            _("Uses"),
+        )
+    )
+
+
+def blocked() -> Figure:
+    months = _months()
+    found = list(
+        JobSubject.objects.filter(job__created_at__gte=_since(months[0]), job__state__in=Job.SETTLED)
+        .annotate(month=TruncMonth("job__created_at"))
+        .values("month")
+        .annotate(used=Count("pk", filter=~Q(consent="")), refused=Count("pk", filter=Q(consent="")))
+        .order_by()
+    )
+    used, refused = (hide(_column(found, name, months)) for name in ("used", "refused"))
+    rate = [
+        None if a is None or b is None else round(100 * b / (a + b), 1) if a + b else 0.0
+        for a, b in zip(used, refused, strict=True)
+    ]
+    return Figure(
+        Plot(
+            "blocked",
+            _("Blocked tries"),
+            _("For each month, how many of a hundred tries to use a record were blocked."),
+            _month_names(months),
+            [Series(_("Blocked, in per cent"), rate)],
+            _("Per cent"),
+        )
+    )
+
+
+def _by_percentile(groups: Sequence[Sequence[float]]) -> list[Series]:
+    shown = [percentiles(group, of=PERCENTILES) for group in groups]
+    return [
+        Series(f"p{each}", [None if row[place] is None else round(row[place], 1) for row in shown])  # type: ignore[arg-type]
+        for place, each in enumerate(PERCENTILES)
+    ]
+
+
+def stops() -> Figure:
+    months = _months()
+    found = (
+        Consent.objects.filter(stopped_at__gte=_since(months[0]), revoked_at__gte=F("stopped_at"))
+        .order_by("-stopped_at")
+        .values_list("stopped_at", "revoked_at")[:MOST]
+    )
+    groups: dict[date, list[float]] = defaultdict(list)
+    for stopped, revoked in found:
+        assert stopped is not None and revoked is not None
+        groups[timezone.localtime(stopped).date().replace(day=1)].append((revoked - stopped).total_seconds())
+    return Figure(
+        Plot(
+            "stops",
+            _("From a stop to the ledger"),
+            _(
+                "For each month, within how many seconds a stop was on the ledger: for half of them, for 95"
+                " and for 99 of a hundred. The keyholder opens nothing from the first moment on."
+            ),
+            _month_names(months),
+            _by_percentile([groups[month] for month in months]),
+            _("Seconds"),
+        )
+    )
+
+
+def lag() -> Figure:
+    today = timezone.localdate()
+    days = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
+    found = (
+        LedgerTransaction.objects.filter(created_at__gte=_since(days[0]), settled_at__isnull=False)
+        .order_by("-id")
+        .values_list("created_at", "settled_at")[:MOST]
+    )
+    groups: dict[date, list[float]] = defaultdict(list)
+    for created, settled in found:
+        assert settled is not None
+        groups[timezone.localtime(created).date()].append((settled - created).total_seconds())
+    return Figure(
+        Plot(
+            "lag",
+            _("Ledger lag"),
+            _(
+                "For each of the last 14 days, within how many seconds what was asked for was on the ledger:"
+                " for half of it, for 95 and for 99 of a hundred."
+            ),
+            [date_format(day, "j M") for day in days],
+            _by_percentile([groups[day] for day in days]),
+            _("Seconds"),
+        )
+    )
+
+
+def emergencies() -> Figure:
+    months = _months()
+    found = list(
+        Emergency.objects.filter(opened_at__gte=_since(months[0]))
+        .annotate(month=TruncMonth("opened_at"))
+        .values("month")
+        .annotate(
+            in_time=Count("pk", filter=Q(reviewed_at__lte=F("review_by"))),
+            late=Count("pk", filter=~Q(reviewed_at__lte=F("review_by")) | Q(reviewed_at=None)),
+        )
+        .order_by()
+    )
+    return Figure(
+        Plot(
+            "emergencies",
+            _("Emergency access"),
+            _("For each month, how many were reviewed within 72 hours, and how many were not or still wait."),
+            _month_names(months),
+            [
+                Series(_("Reviewed in time"), hide(_column(found, "in_time", months))),
+                Series(_("Late or waiting"), hide(_column(found, "late", months))),
+            ],
+            _("Accesses"),
+        )
+    )
+
+
+def review_age() -> list[float | None]:
+    """Hours from an emergency to its review, p50 and p95, of those of the last 12 months."""
+    found = (
+        Emergency.objects.filter(opened_at__gte=_since(_months()[0]), reviewed_at__isnull=False)
+        .order_by("-opened_at")
+        .values_list("opened_at", "reviewed_at")[:MOST]
+    )
+    hours = [(reviewed - opened).total_seconds() / 3600 for opened, reviewed in found if reviewed]
+    return [None if each is None else round(each, 1) for each in percentiles(hours, of=(50, 95))]
+
+
+def unsettled() -> tuple[int, int]:
+    """How many transactions wait for the ledger now, and for how many seconds the oldest has."""
+    state = LedgerTransaction.State
+    waiting = LedgerTransaction.objects.filter(state__in=(state.PENDING, state.SENT))
+    oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
+    age = int((timezone.now() - oldest).total_seconds()) if oldest else 0
+    return waiting.count(), age
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "choices": choices,
+    "purposes": purposes,
+    "blocked": blocked,
+    "stops": stops,
+    "lag": lag,
+    "emergencies": emergencies,
+}

@@ -1,0 +1,190 @@
+"""`/staff/results`: results of AI models, each to be accepted or rejected by a clinician, one by one."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST, require_safe
+
+from gateway.accounts.models import User
+from gateway.analysis import results
+from gateway.analysis.fhir import SYSTEM
+from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, ResultReview
+from gateway.staff.visitor import for_staff, page, perform
+from ledger.errors import AccessDenied, GatewayError
+
+SECTION = "staff_results"
+PAGE = 25
+State = ResultReview.State
+SHOWN: dict[str, Promise] = {
+    "waiting": gettext_lazy("Waiting"),
+    State.ACCEPTED: gettext_lazy("Accepted"),
+    State.REJECTED: gettext_lazy("Rejected"),
+    State.WITHDRAWN: gettext_lazy("Withdrawn"),
+}
+DONE: dict[str, Promise] = {
+    State.ACCEPTED: gettext_lazy("Accepted. The patient can read so."),
+    State.REJECTED: gettext_lazy("Rejected. It is not used in care."),
+    State.WITHDRAWN: gettext_lazy("Withdrawn. The patient and the provider can read so."),
+}
+
+
+@require_safe
+@for_staff("see_results")
+def index(request: HttpRequest) -> HttpResponse:
+    """What waits, oldest first; what was decided, latest first."""
+    show = request.GET.get("show", "waiting")
+    show = show if show in SHOWN else "waiting"
+    after = request.GET.get("after", "")
+    rows, following = _waiting(after) if show == "waiting" else _decided(show, after)
+    models = _models(row["subject"] for row in rows)
+    for row in rows:
+        row["model"] = models.get(row["subject"].job.model)
+    return page(
+        request,
+        "staff/results.html",
+        SECTION,
+        rows=rows,
+        show=show,
+        filters=list(SHOWN.items()),
+        waiting_count=results.waiting().order_by().count(),
+        after=following,
+    )
+
+
+def _waiting(after: str) -> tuple[list[dict[str, Any]], str]:
+    found = results.waiting()
+    if place := _place(after):
+        found = found.filter(Q(delivered_at__gt=place[0]) | Q(delivered_at=place[0], id__gt=place[1]))
+    listed = list(found[: PAGE + 1])
+    rows = [{"subject": each.subject, "when": each.delivered_at, "id": each.pk} for each in listed]
+    return _page(rows)
+
+
+def _decided(state: str, after: str) -> tuple[list[dict[str, Any]], str]:
+    found: QuerySet[ResultReview] = (
+        ResultReview.objects.filter(state=state)
+        .select_related("subject__job__requester", "subject__patient")
+        .order_by("-reviewed_at", "-id")
+    )
+    if place := _place(after):
+        found = found.filter(Q(reviewed_at__lt=place[0]) | Q(reviewed_at=place[0], id__lt=place[1]))
+    listed = list(found[: PAGE + 1])
+    rows = [{"subject": each.subject, "when": each.reviewed_at, "id": each.pk} for each in listed]
+    return _page(rows)
+
+
+def _page(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    last = rows[PAGE - 1] if len(rows) > PAGE else None
+    return rows[:PAGE], f"{last['when'].isoformat()},{last['id']}" if last else ""
+
+
+def _place(text: str) -> tuple[datetime, int] | None:
+    moment, _comma, id = text.partition(",")
+    if not (id.isascii() and id.isdecimal() and len(id) < 19):
+        return None
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return (at, int(id)) if at.tzinfo is not None else None
+
+
+def _models(subjects: Iterable[JobSubject]) -> dict[str, AIModel]:
+    return AIModel.objects.in_bulk({subject.job.model for subject in subjects})
+
+
+@require_safe
+@for_staff("see_results")
+def result(request: HttpRequest, id: str) -> HttpResponse:
+    """One result with its provenance. It is opened for this answer alone, and that is logged."""
+    return _show(request, _find(id))
+
+
+@require_POST
+@for_staff("decide_results")
+def decide(request: HttpRequest, id: str) -> HttpResponse:
+    found = _find(id)
+    assert isinstance(request.user, User)
+    by, state, reason = request.user, request.POST.get("state", ""), request.POST.get("reason", "")
+    if state in (State.REJECTED, State.WITHDRAWN) and reason not in results.REASONS:
+        return _show(request, found, problem=_("Choose a reason."), status=400)
+    return perform(
+        request,
+        SECTION,
+        lambda: results.decide(subject=found, by=by, state=state, reason=reason),
+        back=reverse("staff_result", args=[id]),
+        done=str(DONE.get(state, "")),
+    )
+
+
+def _delivery(found: JobSubject) -> Attempt | None:
+    """The attempt that delivered it."""
+    return Attempt.objects.filter(leg=found.leg_id).exclude(deliver_tx="").order_by("-number").first()
+
+
+def _find(id: str) -> JobSubject:
+    whole = JobSubject.objects.select_related("job__requester", "patient", "request")
+    return get_object_or_404(
+        whole, pk=id, state=JobSubject.State.DELIVERED, patient__isnull=False, job__kind=Job.Kind.ANALYSE
+    )
+
+
+def _show(request: HttpRequest, found: JobSubject, problem: str = "", status: int = 200) -> HttpResponse:
+    assert isinstance(request.user, User)
+    review = results.review_of(found)
+    told, closed = None, ""
+    try:
+        told = read(results.open_for_care(subject=found, by=request.user))
+    except AccessDenied:
+        closed = _("The patient stopped sharing, or the yes has ended. The result stays closed.")
+    except GatewayError as error:
+        closed = error.message
+    response = page(
+        request,
+        "staff/result.html",
+        SECTION,
+        status=status,
+        subject=found,
+        model=AIModel.objects.filter(pk=found.job.model).first(),
+        attempt=_delivery(found),
+        review=review,
+        status_code=results.STATUS[review.state if review else ""],
+        reason=results.REASONS.get(review.reason, "") if review else "",
+        reasons=list(results.REASONS.items()),
+        may=results.may_become(review),
+        told=told,
+        closed=closed,
+        problem=problem,
+        back=reverse("staff_results"),
+    )
+    response["Cache-Control"] = "no-store, private"
+    return response
+
+
+def read(bundle: dict[str, Any]) -> dict[str, Any]:
+    """A result's Bundle (gateway/analysis/fhir.py) in a page's words; what is missing in it is empty."""
+    by_type = {entry["resource"]["resourceType"]: entry["resource"] for entry in bundle.get("entry", [])}
+    assessment = by_type.get("RiskAssessment", {})
+    provenance = by_type.get("Provenance", {})
+    prediction = (assessment.get("prediction") or [{}])[0]
+    used: dict[str, int] = {}
+    for one in assessment.get("basis", []):
+        used[one.get("type", "")] = used.get(one.get("type", ""), 0) + 1
+    return {
+        "outcome": prediction.get("outcome", {}).get("text", ""),
+        "percent": prediction.get("probabilityDecimal"),
+        "why_none": prediction.get("rationale", ""),
+        "day": assessment.get("occurrenceDateTime", ""),
+        "labels": [label.get("code", "") for label in assessment.get("meta", {}).get("security", [])],
+        "recorded": provenance.get("recorded", ""),
+        "policy": [one.removeprefix(f"{SYSTEM}:") for one in provenance.get("policy", [])],
+        "used": sorted(used.items()),
+    }

@@ -1,0 +1,71 @@
+"""The dashboard and the results' inbox in a real browser."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user
+from django.test import Client
+from django.urls import reverse
+
+from gateway.keyholder.client import Keyholder
+from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.questions import ask
+from tests.staff.test_dashboard import say, use
+from tests.staff.test_results import BUNDLE, deliver
+
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
+
+# Text of a drawing that is smaller than 12 px as the browser shows it.
+SMALL_TEXT = """() => [...document.querySelectorAll('svg text')].filter(e => e.checkVisibility())
+  .filter(e => e.getBoundingClientRect().height < 12).map(e => e.textContent)"""
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 800])
+def test_the_dashboard(
+    chromium: Any,
+    live_server: Any,
+    member: Callable[..., Client],
+    alice: Any,
+    helix: Any,
+    model: Any,
+    width: int,
+) -> None:
+    say(ask(helix, alice), yes=60, no=22, stopped=12)
+    for purpose, used in (("TREAT", 41), ("HRESCH", 17), ("PUBHLTH", 3), ("HPAYMT", 8)):
+        use(model, purpose, used, refused=9)
+    visit = Visit(chromium, live_server.url, width, who=get_user(member("compliance")))
+    visit.open(reverse("staff_dashboard"))
+    visit.look("staff-dashboard")
+    assert visit.page.evaluate(SMALL_TEXT) == []
+    assert visit.page.get_by_role("img").count() == 6
+    visit.page.get_by_text("Choices over time: the numbers").click()
+    visit.look("staff-dashboard-table")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_results(
+    chromium: Any,
+    live_server: Any,
+    member: Callable[..., Client],
+    alice: Any,
+    model: Any,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Keyholder, "open_output", lambda *_, **__: json.dumps(BUNDLE).encode())
+    (subject,) = deliver(model, alice)
+    visit = Visit(chromium, live_server.url, width, who=get_user(member("clinician")))
+    visit.open(reverse("staff_results"))
+    visit.look("staff-results")
+    visit.page.get_by_role("link", name="Alice Example").click()
+    visit.look("staff-result")
+    visit.press("Accept")
+    visit.page.get_by_text("The patient can read so").wait_for()
+    visit.look("staff-result-accepted")
+    visit.page.get_by_label("Why?").select_option("implausible")
+    visit.press("Withdraw")
+    visit.page.get_by_text("entered-in-error").wait_for()
+    visit.look("staff-result-withdrawn")
+    assert visit.path == reverse("staff_result", args=[subject.pk])

@@ -1,0 +1,193 @@
+"""/staff/dashboard: what the numbers say, and what they do not give away."""
+
+import csv
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from consent.models import Consent, random_id
+from gateway.analysis.models import Job, JobSubject, Leg
+from gateway.emergency.models import Emergency
+from gateway.staff import figures
+from gateway.staff.plots import Plot, Series, nice
+from ledger.models import LedgerTransaction
+from tests.questions import ask
+
+pytestmark = pytest.mark.django_db
+
+Member = Callable[..., Client]
+
+
+def say(question: Any, yes: int, no: int, stopped: int = 0) -> None:
+    now = timezone.now()
+    states = [("active", None)] * (yes - stopped) + [("inactive", now)] * stopped + [("rejected", None)] * no
+    Consent.objects.bulk_create(
+        Consent(
+            request=question,
+            patient=question.patient,
+            status=status,
+            fhir={},
+            stopped_at=stop,
+            revoked_at=stop and stop + timedelta(seconds=place),
+        )
+        for place, (status, stop) in enumerate(states)
+    )
+
+
+def use(model: Any, purpose: str, used: int, refused: int = 0) -> None:
+    job = Job.objects.create(
+        requester=model.provider, model=model.digest, purpose=purpose, index_date="2026-01-02", state="done"
+    )
+    leg = Leg.objects.create(job=job, state="done")
+    JobSubject.objects.bulk_create(
+        JobSubject(job=job, leg=leg, number=n, asked=random_id(), consent=random_id() if n < used else "")
+        for n in range(used + refused)
+    )
+
+
+def last(figure: figures.Figure) -> dict[str, Any]:
+    """The last row, which is this month or today."""
+    return dict(figure.rows[-1][1])
+
+
+def test_choices(helix: Any, alice: Any) -> None:
+    say(ask(helix, alice), yes=20, no=7, stopped=6)
+    assert last(figures.choices()) == {"Yes": 20, "No": 7, "Stopped": 6}
+    assert {cell for _label, cells in figures.choices().rows[:-1] for _name, cell in cells} == {0}
+
+
+def test_a_small_count_is_hidden_in_the_page_and_in_the_csv(member: Member, helix: Any, alice: Any) -> None:
+    say(ask(helix, alice), yes=20, no=4)
+    dana = member("compliance")
+    answer = dana.get(reverse("staff_dashboard_csv", args=["choices"]))
+    rows = list(csv.reader(io.StringIO(answer.content.decode())))
+    assert rows[0] == ["", "Yes", "No", "Stopped"]
+    assert rows[-1][1:] == ["20", "hidden", "0"]
+    page = dana.get(reverse("staff_dashboard")).content.decode()
+    assert re.search(r'data-label="No">hidden<', page)
+
+
+def test_rare_purposes_are_put_together(model: Any) -> None:
+    for purpose, used in (("TREAT", 30), ("HRESCH", 3), ("PUBHLTH", 9)):
+        use(model, purpose, used)
+    shown = {label: cells[0][1] for label, cells in figures.purposes().rows}
+    assert shown == {"To care for you": 30, "Others": 12}
+
+
+def test_the_blocked_rate_needs_both_its_counts(model: Any) -> None:
+    use(model, "TREAT", 30, refused=10)
+    assert last(figures.blocked()) == {"Blocked, in per cent": 25.0}
+    JobSubject.objects.filter(consent="").delete()
+    use(model, "TREAT", 0, refused=4)
+    assert last(figures.blocked()) == {"Blocked, in per cent": None}
+
+
+def test_from_a_stop_to_the_ledger(helix: Any, alice: Any) -> None:
+    say(ask(helix, alice), yes=100, no=0, stopped=100)
+    assert last(figures.stops()) == {"p50": 49.0, "p95": 94.0, "p99": 98.0}
+
+
+def test_ledger_lag_and_what_waits(member: Member) -> None:
+    now = timezone.now()
+    rows = LedgerTransaction.objects.bulk_create(
+        LedgerTransaction(name="Checkpoint", reference="x", state="committed") for _ in range(10)
+    )
+    for seconds, row in enumerate(rows, start=1):
+        LedgerTransaction.objects.filter(pk=row.pk).update(
+            created_at=now, settled_at=now + timedelta(seconds=seconds)
+        )
+    assert last(figures.lag()) == {"p50": 5.0, "p95": 10.0, "p99": 10.0}
+    assert figures.unsettled() == (0, 0)
+    LedgerTransaction.objects.create(name="Checkpoint", reference="y")
+    LedgerTransaction.objects.filter(reference="y").update(created_at=now - timedelta(seconds=90))
+    waiting, age = figures.unsettled()
+    assert (waiting, age // 10) == (1, 9)
+
+
+def test_emergencies_in_time_and_late(alice: Any, bob: Any) -> None:
+    now = timezone.now()
+    due = now + timedelta(hours=72)
+    Emergency.objects.bulk_create(
+        Emergency(
+            patient=alice,
+            reason="ETREAT",
+            opened_at=now,
+            expires_at=now,
+            review_by=due,
+            reviewed_at=None if n >= 12 else due + timedelta(hours=1 if n >= 6 else -2),
+        )
+        for n in range(18)
+    )
+    assert last(figures.emergencies()) == {"Reviewed in time": 6, "Late or waiting": 12}
+    assert figures.review_age() == [70.0, 73.0]
+
+
+@pytest.mark.parametrize("role", ["clinician"])
+def test_it_is_not_for_the_ward(member: Member, role: str) -> None:
+    assert member(role).get(reverse("staff_dashboard")).status_code == 403
+
+
+def test_an_unknown_plot_is_not_there(member: Member) -> None:
+    assert member("auditor").get(reverse("staff_dashboard_csv", args=["people"])).status_code == 404
+
+
+def test_as_many_queries_for_ten_thousand_rows(member: Member, model: Any, helix: Any, alice: Any) -> None:
+    dana, question = member("compliance"), ask(helix, alice)
+    with CaptureQueriesContext(connection) as few:
+        dana.get(reverse("staff_dashboard"))
+    say(question, yes=8_000, no=2_000, stopped=4_000)
+    use(model, "TREAT", 6_000, refused=4_000)
+    with CaptureQueriesContext(connection) as many:
+        assert dana.get(reverse("staff_dashboard")).status_code == 200
+    assert len(many) == len(few) <= 15
+
+
+# The drawing
+
+
+def drawn(*values: float | None, name: str = "A & <b>") -> Plot:
+    labels = [str(place) for place in range(len(values))]
+    return Plot("p", "T <t>", "D", labels, [Series(name, values), Series("Two", values)])
+
+
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_a_drawing_is_well_formed_named_and_told_apart_by_pattern(width: str) -> None:
+    svg = ET.fromstring(getattr(drawn(3, 0, None, 8.5), width))
+    space = {"s": "http://www.w3.org/2000/svg"}
+    names = {each.get("id"): each.text for each in svg.iterfind("*[@id]")}
+    assert [names[each] for each in str(svg.get("aria-labelledby")).split()] == ["T <t>", "D"]
+    fills = [each.get("fill") for each in svg.iterfind("s:rect", space)]
+    assert len(set(fills)) == 2
+    assert all(str(each).startswith("url(#p-") for each in fills)
+    patterns = svg.findall(".//s:pattern", space)
+    assert len({ET.tostring(each[-1]) for each in patterns}) == 2
+    assert int(str(svg.get("font-size"))) >= 12
+    assert not [each for each in svg.iter() if each.get("style") or each.tag.endswith("script")]
+
+
+def test_no_bar_is_higher_than_the_axis_and_none_stands_for_a_hidden_number() -> None:
+    svg = ET.fromstring(drawn(7, None, 100).wide)
+    heights = [float(str(each.get("height"))) for each in svg.iterfind("{*}rect")][2:]
+    assert len(heights) == 4
+    assert max(heights) <= 240
+
+
+@pytest.mark.parametrize(
+    ("most", "end"), [(0, 1), (1, 1), (3, 4), (8.5, 10), (41, 50), (101, 200), (999, 1000)]
+)
+def test_the_axis_ends_at_a_round_number(most: float, end: float) -> None:
+    assert nice(most) == end
+
+
+def test_a_plot_of_nothing() -> None:
+    assert ET.fromstring(Plot("p", "T", "D", [], []).narrow) is not None

@@ -1,0 +1,167 @@
+"""/staff/results: the inbox, one result with its provenance, and the decision."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from consent.models import random_id
+from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output, ResultReview
+from gateway.keyholder.client import Keyholder
+from gateway.staff.results import read
+from ledger.errors import AccessDenied
+
+pytestmark = pytest.mark.django_db
+
+Member = Callable[..., Client]
+BUNDLE = {
+    "entry": [
+        {
+            "resource": {
+                "resourceType": "RiskAssessment",
+                "meta": {"security": [{"code": "AIAST"}]},
+                "occurrenceDateTime": "2026-01-02",
+                "prediction": [
+                    {"outcome": {"text": "Heart disease within ten years"}, "probabilityDecimal": 7.5}
+                ],
+                "basis": [{"type": "Observation"}, {"type": "Observation"}, {"type": "Patient"}],
+            }
+        },
+        {"resource": {"resourceType": "Provenance", "policy": ["urn:consent-gateway:release/aa/1"]}},
+    ]
+}
+
+
+def deliver(model: Any, patient: Any, count: int = 1) -> list[JobSubject]:
+    job = Job.objects.create(
+        requester=model.provider, model=model.digest, purpose="TREAT", index_date="2026-01-02", state="done"
+    )
+    leg = Leg.objects.create(job=job, state="done")
+    Attempt.objects.create(leg=leg, number=1, release_tx="ab" * 32, deliver_tx="cd" * 32)
+    made = JobSubject.objects.bulk_create(
+        JobSubject(job=job, leg=leg, number=n, asked=random_id(), patient=patient, state="delivered")
+        for n in range(count)
+    )
+    Output.objects.bulk_create(
+        Output(subject=one, digest=random_id(), sealed=b"sealed", delivered_at=timezone.now()) for one in made
+    )
+    return made
+
+
+@pytest.fixture
+def subject(model: Any, alice: Any) -> JobSubject:
+    (found,) = deliver(model, alice)
+    return found
+
+
+@pytest.fixture
+def opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page alone is tested here; tests/analysis/test_results.py opens a real one."""
+    monkeypatch.setattr(Keyholder, "open_output", lambda *_, **__: json.dumps(BUNDLE).encode())
+
+
+def text(answer: Any) -> str:
+    return str(answer.content.decode())
+
+
+def at(subject: JobSubject, name: str = "staff_result") -> str:
+    return reverse(name, args=[subject.pk])
+
+
+def test_the_provenance_is_in_sight(member: Member, subject: JobSubject, opens: None) -> None:
+    bob = member("clinician")
+    assert "Alice Example" in text(bob.get(reverse("staff_results")))
+    answer = bob.get(at(subject))
+    for shown in ("7.5", "AIAST", "Observation: 2", subject.job.model, "ab" * 32, "cd" * 32, "preliminary"):
+        assert shown in text(answer)
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_accepting_and_withdrawing(member: Member, subject: JobSubject, opens: None) -> None:
+    bob, url = member("clinician"), at(subject, "staff_decide_result")
+    for _ in range(2):
+        assert bob.post(url, {"state": "accepted"}).status_code == 302
+    assert "Nothing is here" in text(bob.get(reverse("staff_results")))
+    assert "Alice Example" in text(bob.get(reverse("staff_results") + "?show=accepted"))
+    assert "Choose a reason" in text(bob.post(url, {"state": "withdrawn"}))
+    assert bob.post(url, {"state": "withdrawn", "reason": "implausible"}).status_code == 302
+    assert "entered-in-error" in text(bob.get(at(subject)))
+    assert bob.post(url, {"state": "accepted"}).status_code == 409
+    assert bob.post(url, {"state": "x"}).status_code == 400
+
+
+def test_a_closed_result_cannot_be_accepted_from_the_page(
+    member: Member, subject: JobSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> bytes:
+        raise AccessDenied("The patient has asked to stop.", code="consent_stopped")
+
+    monkeypatch.setattr(Keyholder, "open_output", refuse)
+    page = text(member("clinician").get(at(subject)))
+    assert "stopped sharing" in page
+    assert 'value="accepted"' not in page
+    assert 'value="rejected"' in page
+
+
+def test_without_the_keyholder_the_page_says_so(member: Member, subject: JobSubject) -> None:
+    page = text(member("clinician").get(at(subject)))
+    assert 'value="accepted"' not in page
+    assert subject.job.model in page
+
+
+def test_the_patient_reads_what_was_decided(
+    member: Member, subject: JobSubject, alice: Any, opens: None
+) -> None:
+    member("clinician").post(
+        at(subject, "staff_decide_result"), {"state": "rejected", "reason": "implausible"}
+    )
+    hers = Client()
+    hers.force_login(alice.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert "Result not accepted" in text(hers.get("/access"))
+
+
+def test_pages_show_each_once_in_as_many_queries(member: Member, model: Any, alice: Any) -> None:
+    bob = member("clinician")
+    bob.get(reverse("staff_results"))
+    deliver(model, alice)
+    with CaptureQueriesContext(connection) as few:
+        bob.get(reverse("staff_results"))
+    made = deliver(model, alice, 59)
+    for show, total in (("waiting", 60), ("accepted", 59)):
+        url, seen = reverse("staff_results") + f"?show={show}", []
+        with CaptureQueriesContext(connection) as many:
+            bob.get(url)
+        assert len(many) <= len(few) <= 15
+        while url:
+            html = text(bob.get(url))
+            seen += re.findall(r'href="/staff/results/([0-9a-f]{64})"', html)
+            after = re.search(r'href="([^"]*after=[^"]*)"', html)
+            url = after[1].replace("&amp;", "&") if after else ""
+        assert len(seen) == len(set(seen)) == total
+        if show == "waiting":
+            ResultReview.objects.bulk_create(
+                ResultReview(
+                    subject=one,
+                    state="accepted",
+                    output="0" * 64,
+                    reviewed_by_id=bob.get(reverse("staff_results")).wsgi_request.user.pk,
+                    reviewed_at=timezone.now(),
+                )
+                for one in made
+            )
+
+
+@pytest.mark.parametrize("after", ["x", "2026-01-01,1", "2026-13-01T00:00:00+00:00,1", ",", "é,²"])
+def test_an_odd_position_starts_from_the_top(member: Member, subject: JobSubject, after: str) -> None:
+    assert "Alice Example" in text(member("clinician").get(reverse("staff_results"), {"after": after}))
+
+
+def test_a_bundle_that_lacks_everything_reads_as_empty() -> None:
+    assert read({})["percent"] is None
