@@ -174,7 +174,8 @@ def stops() -> Figure:
     )
     groups: dict[date, list[float]] = defaultdict(list)
     for stopped, revoked in found:
-        assert stopped is not None and revoked is not None
+        assert stopped is not None
+        assert revoked is not None
         groups[timezone.localtime(stopped).date().replace(day=1)].append((revoked - stopped).total_seconds())
     return Figure(
         Plot(
