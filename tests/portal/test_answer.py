@@ -171,7 +171,8 @@ def test_who_was_not_proofed_is_told_what_to_do(
 ) -> None:
     alice.proofed_at = None
     alice.save()
-    page = say_yes(browser, question.id, CHOICE)
+    to_check(browser, question.id, CHOICE)
+    page = browser.get(at("check", question))
     assert page.status_code == 409
     assert "check who you are" in page.content.decode()
 

@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from consent import deletion, recorded, services
 from consent.models import Consent, ConsentRequest, Deletion
-from gateway.analysis.models import Job, JobSubject, Output
+from gateway.analysis.models import Job, JobSubject, Leg, Output
 from gateway.api.consent_requests import consent_request_body
 from gateway.portal.history import history_of
+from gateway.portal.visitor import Visit
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
 from ledger.client import Event
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def words(consent: Consent) -> list[str]:
-    return [entry.words for entry in history_of(consent)]
+    return [entry.words for entry in history_of(consent, Visit(own=consent.patient))]
 
 
 def page(browser: Client, name: str, consent: Consent) -> str:
@@ -40,6 +41,7 @@ def subject(consent: Consent, state: str, *, sent: bool = False) -> JobSubject:
     )
     found = JobSubject.objects.create(
         job=job,
+        leg=Leg.objects.create(id=job.pk, job=job),
         number=0,
         asked=asked.id,
         request=asked,
@@ -122,7 +124,7 @@ def test_the_stop_page_says_when_and_how_long_by_the_ledgers_time(
     assert browser.get(there)["Location"] == reverse("choice", args=[consent.id])
     assert browser.post(there)["Location"] == there
     text = page(browser, "stop", consent)
-    assert ": you stopped. From then on we open nothing more" in text
+    assert "From then on we open nothing more" in text
     assert "waiting to be sealed. It works all the same" in text
     consent.refresh_from_db()
     assert consent.stopped_at is not None
