@@ -74,7 +74,7 @@ def _operation(path: str, method: str, told: dict[str, Any], schemas: dict[str, 
         "id": told["operationId"],
         "method": method.upper(),
         "path": path,
-        "description": told.get("description", ""),
+        "description": told.get("description", "").replace("`", ""),
         "parameters": told.get("parameters", []),
         "takes": takes,
         "answers": answers,
@@ -92,12 +92,21 @@ def _members(schema: Any, schemas: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "kind": each.get("type") or ("one of several" if "oneOf" in each or "enum" in each else "object"),
+            "kind": _kind(each, schemas),
             "needed": name in needed,
             "what": each.get("description", ""),
         }
         for name, each in schema.get("properties", {}).items()
     ]
+
+
+def _kind(member: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """`string`, `array`, …, or the words that it may be."""
+    (target, *_) = [each["$ref"] for each in (member, *member.get("allOf", ())) if "$ref" in each] or [""]
+    found = schemas[target.rpartition("/")[2]] if target else member
+    if "enum" in found:
+        return ", ".join(str(each) for each in found["enum"])
+    return str(found.get("type", "object"))
 
 
 def _curl(method: str, path: str, *, takes: bool, keyed: bool) -> str:

@@ -1,0 +1,29 @@
+"""The developer pages in a browser: nobody signs in, nothing overflows, axe finds nothing."""
+
+from typing import Any
+
+import pytest
+
+from gateway.api.developers import operations
+from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "none"])
+def test_from_the_front_page_to_a_call_and_a_code(
+    chromium: Any, live_server: Any, width: int, scripts: bool
+) -> None:
+    visit = Visit(chromium, live_server.url, width, scripts)
+    visit.open("/developers/")
+    visit.look("developers")
+    for each in operations():
+        visit.open(f"/developers/operations/{each['id']}")
+        if each["id"] in ("start_job", "list_jobs"):
+            visit.look(f"developers-{each['id']}")
+    visit.open("/developers/errors/")
+    visit.look("developers-errors")
+    visit.page.get_by_role("link", name="not_available").click()
+    visit.look("developers-error")
+    visit.close()
