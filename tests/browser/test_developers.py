@@ -15,10 +15,11 @@ pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 def test_from_the_front_page_to_a_call_and_a_code(
     chromium: Any, live_server: Any, width: int, scripts: bool
 ) -> None:
+    listed = operations()  # made once for each process, which takes longer than a browser waits
     visit = Visit(chromium, live_server.url, width, scripts)
     visit.open("/developers/")
     visit.look("developers")
-    for each in operations():
+    for each in listed:
         visit.open(f"/developers/operations/{each['id']}")
         if each["id"] in ("start_job", "list_jobs"):
             visit.look(f"developers-{each['id']}")
