@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -24,10 +23,12 @@ from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
 from gateway.demo import states
 from gateway.demo.states import Person, Stage
-from gateway.relay import Relay
+from gateway.relay import HANDLERS, LISTENER, Relay
+from ledger import outbox
 from ledger.audit import sealing
 from ledger.audit.log import Actor
-from ledger.client import connect
+from ledger.channels import Channels
+from ledger.client import HOME
 from tests.conftest import Installation, start_installation
 from tests.staff.conftest import add_factor
 
@@ -71,11 +72,12 @@ def open_gallery() -> Iterator[Gallery]:
 def _fill(url: str, installation: Installation) -> Gallery:
     make_groups()
     staff = {role: _member(role) for role in STAFF_ROLES}
-    relay, ledger = Relay(settings.LEDGER_URL, settings.KEYHOLDER_SOCKET), _connection()
+    relay = Relay({HOME: settings.LEDGER_URL}, settings.KEYHOLDER_SOCKET)
+    home = Channels.open(relay.ledger_urls, identity="gateway")[HOME]
 
     def nudge() -> None:
-        relay._send(ledger)
-        relay._listen(ledger)
+        relay._send(home)
+        outbox.follow(home.ledger, listener=LISTENER, handlers=HANDLERS, wait=0.0)
 
     helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
     digest = analysis.register_model(model=find("pce"), provider=helix, by=Actor.system("demo")).digest
@@ -93,10 +95,6 @@ def _fill(url: str, installation: Installation) -> Gallery:
     sealing.seal()
     nudge()
     return Gallery(url, installation, stage, {person.state: person for person in people}, staff)
-
-
-def _connection() -> Any:
-    return connect(settings.LEDGER_URL, identity="gateway")
 
 
 def _member(role: str) -> User:
