@@ -52,20 +52,23 @@ def decide_all(*, requester: Requester, asked: Sequence[Mapping[str, Any]]) -> l
     for each in asked:
         request = requests.get(each["request"])
         found = speaking.get(request.patient_id, []) if request else []
-        verdict = decide(found, Asking(_request(requester, each)), at=now)
-        answers.append({"request": each["request"], **_told(verdict, found, own)})
+        asking = Asking(_request(requester, each))
+        verdict = decide(found, asking, at=now)
+        # Reasons come from the client's own consents: another's would tell that there is one.
+        of_own = decide([one for one in found if one["consent"] in own], asking, at=now)
+        answers.append({"request": each["request"], **_told(verdict, of_own, own)})
     return answers
 
 
-def _told(verdict: Decision, found: Sequence[Json], own: set[str]) -> dict[str, Any]:
+def _told(verdict: Decision, of_own: Decision, own: set[str]) -> dict[str, Any]:
     """What the client is told: a permit of its own, why its own consent does not reach, or nothing."""
     if verdict.decision == "permit":
         consent = verdict.consent if verdict.consent in own else None
         return {"decision": "permit", "reasons": list(verdict.reasons), "consent": consent}
     # Another's deny, or no consent of ours in force: to this client they are the same as no such patient.
-    if verdict.consent is not None or not any(one["consent"] in own for one in found):
+    if verdict.consent is not None or "no_consent" in of_own.reasons:
         return dict(NOT_AVAILABLE)
-    return {"decision": "deny", "reasons": list(verdict.reasons), "consent": None}
+    return {"decision": "deny", "reasons": list(of_own.reasons), "consent": None}
 
 
 def _request(requester: Requester, each: Mapping[str, Any]) -> Json:

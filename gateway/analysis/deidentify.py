@@ -14,10 +14,31 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from ledger.contract.resource_types import RESOURCE_TYPES
+
 Json = dict[str, Any]
 Kind = Callable[["Identity", Any], Any]
 
 OLDEST = 89  # years: Safe Harbor puts everybody above into one group
+# How many years a unit of time is (UCUM: a mean Julian year).
+YEARS = {
+    unit: seconds / 31_557_600
+    for unit, seconds in {
+        "a": 31_557_600, "mo": 2_629_800, "wk": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1,
+    }.items()
+}  # fmt: skip
+# A unit is made of these symbols of UCUM alone: braces may hold any words there, a name too.
+_METRIC = r"[TGMkhdcmunpf]?(?:m|g|L|l|mol|Pa|eq|osm|kat|cal|U|\[i?I?U\]|J|W|V|Hz|N|Bq|Gy|Sv|bar)"
+_PLAIN = (
+    r"[mun]?s|%|min|h|d|wk|mo|a|Cel|K|deg|[mc]?m\[Hg\]|cm\[H2O\]|"
+    r"\[(?:in_i|ft_i|lb_av|oz_av|degF|pH|ppm|ppb|drp|HPF|LPF|CFU|arb'U|diop)\]"
+)
+_NOTE = (
+    r"\{(?:[TZ]-score|score|nominal|#|1\.73_m2|creat|Hb|beats|breaths|cells|copies|INR|ratio|index|titer|"
+    r"percentile|tot|[RW]BCs?|CFU|count)\}"
+)
+_TERM = rf"(?:(?:10[*^]-?\d{{1,2}}|10{{0,4}}|(?:{_METRIC}|{_PLAIN})(?:-?[1-4])?)(?:{_NOTE})?|{_NOTE})"
+UNIT = rf"/?{_TERM}(?:[./]{_TERM}){{0,3}}"
 PSEUDONYMISED = {
     "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
     "code": "PSEUDED",
@@ -42,7 +63,7 @@ TERMINOLOGIES = {
         (r"\d{1,3}", "http://hl7.org/fhir/sid/cvx"),
         (r"\d{4}[0-9A-Z]", "http://www.ama-assn.org/go/cpt"),
         (r"\d{5,6}|[A-Z]{2,8}", "http://dicom.nema.org/resources/ontology/DCM"),
-        (r"[!-~]{1,20}", "http://unitsofmeasure.org"),
+        (UNIT, "http://unitsofmeasure.org"),
     )
     for system in systems
 }
@@ -220,11 +241,14 @@ def concept(identity: Identity, value: Any) -> Any:
 
 
 def quantity(identity: Identity, value: Any) -> Any:
-    """A number with its UCUM unit. A number whose unit stands in words alone is withheld."""
+    """A number with its UCUM unit, but for a time above 89 years, which is an age. A number whose unit stands
+    in words alone is withheld."""
     if not isinstance(value, Mapping) or (size := number(identity, value.get("value"))) is None:
         return NOTHING
     unit = coding(identity, value)
     if unit is None and ("unit" in value or "code" in value or "system" in value):
+        return NOTHING
+    if unit and size * YEARS.get(unit["code"], 0) > OLDEST:
         return NOTHING
     comparator = (
         {"comparator": value["comparator"]} if value.get("comparator") in ("<", "<=", ">=", ">") else {}
@@ -256,9 +280,11 @@ def ratio(identity: Identity, value: Any) -> Any:
 
 
 def day(identity: Identity, value: Any) -> Any:
-    """A date, dateTime or instant as the day so many days before it, as exactly as it was given at most."""
+    """A date, dateTime or instant as the day so many days before it, as exactly as it was given at most.
+
+    One more than 89 years ago says that the patient is older than that, by its year alone."""
     found = _DATE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    if found is None or identity.today.year - int(found[1]) > OLDEST:
         return NOTHING
     try:
         moved = date(int(found[1]), int(found[2] or 7), int(found[3] or 1)) - identity.shift
@@ -306,7 +332,7 @@ def reference(identity: Identity, value: Any, kind: str | None = None) -> Any:
     target = value.get("reference") if isinstance(value, Mapping) else None
     if not isinstance(target, str):
         return NOTHING
-    if found := _REFERENCE.fullmatch(target):
+    if (found := _REFERENCE.fullmatch(target)) and found[1] in RESOURCE_TYPES:
         return {"reference": f"{found[1]}/{identity.id(found[2])}"}
     if (found := _URN.fullmatch(target)) and kind:
         return {"reference": f"{kind}/{identity.id(found[1])}"}

@@ -120,6 +120,75 @@ def test_whoever_is_older_than_89_has_no_year_of_birth() -> None:
         assert ("onsetAge" in deidentify(condition, ALICE)) is left
 
 
+UCUM = "http://unitsofmeasure.org"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [(90, "a"), (1081, "mo"), (4_700, "wk"), (32_900, "d"), (3e9, "s")]
+)
+def test_an_age_above_89_is_told_by_no_measurement(value: float, unit: str) -> None:
+    old = {"value": value, "unit": "years", "system": UCUM, "code": unit}
+    for element in ("valueQuantity", "valueRange", "valueRatio"):
+        said = {
+            "valueQuantity": old,
+            "valueRange": {"high": old},
+            "valueRatio": {"numerator": old, "denominator": {"value": 1}},
+        }[element]
+        age = {
+            "resourceType": "Observation",
+            "status": "final",
+            element: said,
+            "component": [{element: said}],
+        }
+        left = deidentify(age, ALICE)
+        assert element not in left
+        assert "component" not in left
+    young = {"resourceType": "Observation", "valueQuantity": {**old, "value": 12}}
+    assert deidentify(young, ALICE)["valueQuantity"]["value"] == 12
+
+
+@pytest.mark.parametrize("given", ["1936-12-31", "1936-11", "1936", "1930-05-04T10:00:00Z"])
+def test_a_day_more_than_89_years_ago_is_withheld(given: str) -> None:
+    """Whoever has one is older than that: the year itself would say so."""
+    born = {
+        "resourceType": "Observation",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "21112-8"}]},
+        "valueDateTime": given,
+    }
+    assert "valueDateTime" not in deidentify(born, ALICE)
+    assert "onsetDateTime" not in deidentify({"resourceType": "Condition", "onsetDateTime": given}, ALICE)
+    assert "onsetDateTime" in deidentify({"resourceType": "Condition", "onsetDateTime": "1940-01-01"}, ALICE)
+
+
+def test_a_reference_names_a_type_of_fhir_and_nothing_else() -> None:
+    for said in ("Liddell/12", "https://wonder.example/AliceLiddell/12", "Alice/12/_history/3"):
+        left = deidentify({"resourceType": "Observation", "subject": {"reference": said}}, ALICE)
+        assert "subject" not in left
+
+
+@pytest.mark.parametrize(
+    "said", ["Alice.Liddell", "{MRN-778899}", "555-0100-17", "a@b.example", "{score}Alice"]
+)
+def test_a_unit_is_one_of_ucum_and_no_words(said: str) -> None:
+    value = {"value": 5, "system": UCUM, "code": said}
+    assert "valueQuantity" not in deidentify({"resourceType": "Observation", "valueQuantity": value}, ALICE)
+    code = {"coding": [{"system": UCUM, "code": said}]}
+    assert "code" not in deidentify({"resourceType": "Observation", "code": code}, ALICE)
+
+
+UNITS = """
+    mg/dL mm[Hg] /min {score} 10*3/uL mL/min/{1.73_m2} kg/m2 % 1 Cel [in_i] [lb_av] mmol/L ug/L U/L [IU]/L
+    m[IU]/L fL pg g/dL {#} {nominal} mmol/mol {T-score} [pH] mL/min L/min 10*6/uL meq/L mmol/mol{creat}
+    """.split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_of_the_clinic_stays(unit: str) -> None:
+    value = {"value": 5, "unit": unit, "system": UCUM, "code": unit}
+    left = deidentify({"resourceType": "Observation", "valueQuantity": value}, ALICE)
+    assert left["valueQuantity"]["code"] == unit
+
+
 def test_of_an_address_the_state_and_country_stay() -> None:
     address = {"state": "MA", "country": "US", "city": "Boston", "postalCode": "02139", "line": ["1 A St"]}
     kept = deidentify({"resourceType": "Patient", "address": [address]}, ALICE)

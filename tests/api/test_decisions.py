@@ -10,10 +10,12 @@ from django.test import Client
 from django.utils import timezone
 
 from consent import services
+from consent.answers import How
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from gateway.analysis import decisions
 from ledger.contract import decision as contract
 from ledger.contract.consents import compile_consent
+from tests.representing import represent
 
 pytestmark = pytest.mark.django_db
 Call = Callable[..., Any]
@@ -117,6 +119,27 @@ def test_anothers_deny_wins_and_tells_nothing(
     assert (answer["decision"], answer["reasons"]) == ("not_available", [])
 
 
+def test_reasons_say_nothing_of_what_others_were_given(
+    call: Call, asked: dict[str, Any], consent: Consent, alice: Patient
+) -> None:
+    question = {**asked, "purpose": "PUBHLTH"}
+    before = ask(call, question)
+    elsewhere = ConsentRequest.objects.get()
+    elsewhere.pk, elsewhere.requester = "f" * 64, Requester.objects.create(name="Other AI")
+    elsewhere.save(force_insert=True)
+    given = json.loads(json.dumps(consent.fhir))
+    given["provision"]["actor"][0]["reference"]["reference"] = elsewhere.requester.reference
+    Consent.objects.create(
+        request=elsewhere,
+        patient=alice,
+        fhir=given,
+        status="active",
+        ledger_state=Consent.LedgerState.IN_FORCE,
+        expires_at=timezone.now() + timedelta(days=9),
+    )
+    assert ask(call, question) == before
+
+
 def test_a_thousand_are_answered_in_their_order_in_few_queries(
     call: Call, asked: dict[str, Any], django_assert_max_num_queries: Any
 ) -> None:
@@ -169,6 +192,26 @@ def test_ones_own_grants_in_force_are_shown_without_the_patient(
     assert "entry" not in fhir("/fhir/Consent?identifier=x").json()
     assert fhir("/fhir/Consent?patient=x").status_code == 400
     assert fhir("/fhir/Consent", "system/Patient.rs").status_code == 403
+
+
+def test_a_grant_by_who_acts_for_the_patient_names_neither(
+    fhir: Any, consent: Consent, alice: Patient, user: Callable[..., Any]
+) -> None:
+    row = represent(alice, user("ana"))
+    Consent.objects.all().delete()
+    ConsentRequest.objects.update(state=ConsentRequest.State.PENDING)
+    hers = services.grant(
+        request=ConsentRequest.objects.get(),
+        patient=alice,
+        kinds=["Observation"],
+        duration="until",
+        how=How.by(row),
+    )
+    Consent.objects.update(ledger_state=Consent.LedgerState.IN_FORCE)
+    found = json.dumps(fhir(f"/fhir/Consent/{hers.pk}").json())
+    assert '"permit"' in found
+    for secret in (alice.pk, row.pseudonym, "RelatedPerson", "POWATT", "attorney"):
+        assert secret not in found
 
 
 def test_what_is_not_in_force_is_not_there(fhir: Any, consent: Consent) -> None:

@@ -16,7 +16,8 @@ from gateway.api.problems import NotAvailable
 from ledger.errors import InvalidInput
 
 PAGE = 200
-WHO = ("patient", "performer", "verification", "sourceAttachment")
+# What is shown: what is given, when, and by which text. All else says who the patient is, or who acted.
+SHOWN = ("resourceType", "id", "scope", "category", "dateTime", "organization", "policy", "provision")
 
 
 class Consents(FHIRView):
@@ -65,7 +66,7 @@ class ConsentDetail(FHIRView):
 
 def shown(consent: Consent) -> dict[str, Any]:
     """The FHIR R4 Consent without the patient; its identifier is the consent request that it answers."""
-    kept = {name: value for name, value in consent.fhir.items() if name not in WHO}
+    kept = {name: consent.fhir[name] for name in SHOWN if name in consent.fhir}
     return {
         **kept,
         "status": "active",
