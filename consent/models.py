@@ -508,6 +508,7 @@ class News(models.Model):
         RESULT = "result"
         EMERGENCY = "emergency"
         COPY = "copy"
+        PASSKEYS = "passkeys"  # the clinic removed her passkeys
 
     class Mail(models.TextChoices):
         DUE = "due"

@@ -111,6 +111,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "gateway.accounts.preferences.LanguageMiddleware",
+    "gateway.accounts.sessions.Limits",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -202,6 +203,8 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION
 AXES_FAILURE_LIMIT = 10
+AXES_USERNAME_CALLABLE = "gateway.accounts.sign_in.username_of"
+AXES_LOCKOUT_CALLABLE = "gateway.accounts.sign_in.locked_out"
 AXES_VERBOSE = False
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -218,7 +221,9 @@ EMERGENCIES_PER_HOUR = int(os.environ.get("GATEWAY_EMERGENCIES_PER_HOUR", "6"))
 COPIES_PER_HOUR = int(os.environ.get("GATEWAY_COPIES_PER_HOUR", "20"))
 
 # Sessions and browsers
-SESSION_COOKIE_AGE = 60 * 60 * 8
+# Whoever leaves a page open is signed out after so long without a click, and after so long in any case.
+SESSION_IDLE_SECONDS = 60 * int(os.environ.get("GATEWAY_SESSION_IDLE_MINUTES", "30"))
+SESSION_LONGEST_SECONDS = SESSION_COOKIE_AGE = 60 * 60 * 8
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
@@ -335,5 +340,6 @@ LOGGING = {
         "django.security": {"handlers": ["requests"], "level": "WARNING", "propagate": False},
         "django.server": {"handlers": ["requests"], "level": "ERROR", "propagate": False},
         "axes": {"level": "ERROR"},
+        "fido2": {"level": "WARNING"},  # else it names each passkey
     },
 }

@@ -2,7 +2,8 @@
 
     python verify.py EXPORT --trust WHOM [--needed M] [--json]
 
-EXPORT is the folder or the .zip; or the proof of single rows, the .json file that a patient downloads.
+EXPORT is the folder or the .zip; or a .json file that a patient downloads: the proof of single rows, or of a
+consent that she signed.
 WHOM you hold from elsewhere. For an embedded ledger it is the ledger's public key: a file (PEM, or 64 hex
 digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes in hex. For a Fabric channel it is
 the root certificates of its organisations: a folder with a PEM file for each, or one PEM file in which each
@@ -18,6 +19,7 @@ What is checked, each by its number:
 
     of an export                  part 10   1 files, 2 signatures, 3 inclusion, 4 consistency, 5 completeness
     of a proof of single rows     part 11   1 signatures, 2 inclusion
+    of a signed consent           part 12   1 signature, 2 commitment; 1 to 3, in check_passkey
     of an embedded ledger's word  part 6    1 to 4, in check_embedded
     of a Fabric channel's word    part 7    1 to 6, in check_fabric
 
@@ -39,9 +41,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 FORMAT = "consent-gateway audit export 1"
 PROOF_FORMAT = "consent-gateway proof of rows 1"
+SIGNED_FORMAT = "consent-gateway signed consent 1"
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
 DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
@@ -496,6 +500,16 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a transaction wrote under a name, in which block, when (seconds since 1970), and who signed it."""
+
+    value: bytes
+    block: int
+    time: int
+    signers: str = "The ledger"
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The log's size and root as they stand on the ledger, in which block, and when (seconds since 1970)."""
 
@@ -509,13 +523,13 @@ class Checkpoint:
 # Part 6. What an embedded ledger signed
 
 
-def check_embedded(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkpoint:
-    """The embedded ledger: a signed block that holds the transaction that wrote the checkpoint.
+def check_embedded(evidence: Json, name: str, trust: Trust) -> Written:
+    """The embedded ledger: a signed block that holds the transaction that wrote the name.
 
     1. the key is the one that the reader trusts
     2. it signed the block's header
     3. the transaction, judged valid, is in that block
-    4. it wrote this root under this size
+    4. it wrote something under this name
     """
     only(evidence, "envelope", "header", "key", "kind", "path", "position", "signature", "validity")
     # 1
@@ -542,12 +556,11 @@ def check_embedded(evidence: Json, size: int, root: bytes, trust: Trust) -> Chec
         raise Tampered("The transaction was not valid, so it wrote nothing.")
     # 4
     body = field_of(parse_canonical(envelope, "The transaction"), "body", dict)
-    written = field_of(body, "writes_b64", dict).get(f"checkpoint/{size:016d}")
+    written = field_of(body, "writes_b64", dict).get(name)
     if not isinstance(written, str):
-        raise Tampered("The transaction wrote no checkpoint of this size.")
-    if hash_of(parse_canonical(base64.b64decode(written, validate=True), "The checkpoint"), "root") != root:
-        raise Tampered("The ledger holds another root for this size.")
-    return Checkpoint(size, root, field_of(header, "number", int), field_of(header, "time", int))
+        raise Tampered("The transaction wrote nothing under this name.")
+    value = base64.b64decode(written, validate=True)
+    return Written(value, field_of(header, "number", int), field_of(header, "time", int))
 
 
 def signed_by(key: bytes, signature: str, message: bytes) -> bool:
@@ -569,8 +582,8 @@ def signed_by(key: bytes, signature: str, message: bytes) -> bool:
 # Part 7. What the organisations of a Fabric channel signed
 
 
-def check_fabric(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkpoint:
-    """A Fabric channel: the block with the transaction that wrote the checkpoint, as its peer keeps it.
+def check_fabric(evidence: Json, name: str, trust: Trust) -> Written:
+    """A Fabric channel: the block with the transaction that wrote the name, as its peer keeps it.
 
     The fields' numbers are those of Fabric's protos: common/common.proto, peer/transaction.proto,
     peer/proposal.proto, peer/proposal_response.proto, ledger/rwset, msp/identities.proto.
@@ -580,7 +593,7 @@ def check_fabric(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkp
     3. the transaction is there, on the channel that is named, and the peer found it valid
     4. what the endorsers signed is an answer to the proposal that it carries
     5. enough organisations whom the reader trusts endorsed it
-    6. what they endorsed writes this root under this size
+    6. what they endorsed writes something under this name
     """
     only(evidence, "block", "channel", "kind", "position")
     if not trust.roots:
@@ -623,7 +636,7 @@ def check_fabric(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkp
     }
     if len(endorsed) < trust.needed:
         raise Tampered(
-            f"{len(endorsed)} of the organisations that you trust signed the checkpoint; {trust.needed} must."
+            f"{len(endorsed)} of the organisations that you trust signed this; {trust.needed} must."
         )
     # 6
     chaincode = inside(answer, 2, 4, 2)
@@ -634,13 +647,10 @@ def check_fabric(evidence: Json, size: int, root: bytes, trust: Trust) -> Checkp
         for write in each(inside(space, 2), 3)
         if not number_in(write, 2)
     }
-    value = written.get(f"checkpoint/{size:016d}")
-    if value is None:
-        raise Tampered("The transaction wrote no checkpoint of this size.")
-    if hash_of(parse_canonical(value, "The checkpoint"), "root") != root:
-        raise Tampered("The ledger holds another root for this size.")
+    if name not in written:
+        raise Tampered("The transaction wrote nothing under this name.")
     signers = f"{' and '.join(sorted(endorsed))}, on channel {evidence['channel']},"
-    return Checkpoint(size, root, number_in(header, 1), time, signers)
+    return Written(written[name], number_in(header, 1), time, signers)
 
 
 def is_ordered(header: bytes, metadata: bytes, trust: Trust) -> bool:
@@ -778,7 +788,7 @@ def der(tag: int, value: bytes) -> bytes:
 # Part 9. Evidence of either ledger
 
 
-EVIDENCE: dict[str, Callable[[Json, int, bytes, Trust], Checkpoint]] = {
+EVIDENCE: dict[str, Callable[[Json, str, Trust], Written]] = {
     "embedded": check_embedded,
     "fabric": check_fabric,
 }
@@ -786,11 +796,19 @@ EVIDENCE: dict[str, Callable[[Json, int, bytes, Trust], Checkpoint]] = {
 
 def check_evidence(claim: Json, trust: Trust) -> Checkpoint:
     """That the ledger signed `checkpoint/<size>` with this root. Raises Tampered, CannotTell."""
-    evidence = field_of(claim, "evidence", dict)
+    size, root = field_of(claim, "size", int), hash_of(claim, "root")
+    found = check_written(field_of(claim, "evidence", dict), f"checkpoint/{size:016d}", trust)
+    if hash_of(parse_canonical(found.value, "The checkpoint"), "root") != root:
+        raise Tampered("The ledger holds another root for this size.")
+    return Checkpoint(size, root, found.block, found.time, found.signers)
+
+
+def check_written(evidence: Json, name: str, trust: Trust) -> Written:
+    """What the ledger signed under this name of its state. Raises Tampered, CannotTell."""
     check = EVIDENCE.get(field_of(evidence, "kind", str))
     if check is None:
         raise CannotTell("The evidence is of a ledger that this program does not know.")
-    return check(evidence, field_of(claim, "size", int), hash_of(claim, "root"), trust)
+    return check(evidence, name, trust)
 
 
 # Part 10. The checks of an export
@@ -1015,16 +1033,120 @@ class RowsVerifier:
         check.says.append(f"{len(self.proof['rows'])} row(s) are in that log, each unchanged, at its place.")
 
 
-# Part 12. The program
+# Part 12. A consent that a patient signed with a passkey
+
+
+class SignedConsentVerifier:
+    """The two checks, in order. What the consent says is not in the file.
+
+    The challenge of the passkey's signature (Web Authentication Level 3, section 7.2) is the commitment,
+    and the commitment is what the ledger holds under the consent's id.
+    """
+
+    def __init__(self, data: bytes, trust: Trust) -> None:
+        self.data, self.trust = data, trust
+        self.signed: Json | None = None
+        self.steps = (self.signature, self.commitment)
+
+    def signature(self, check: Check) -> None:
+        """1. A passkey signed the commitment, having checked who used it."""
+        signed = parse_canonical(self.data, "The signed consent")
+        if signed.get("format") != SIGNED_FORMAT:
+            raise CannotTell("The file is of a format that this program does not know.")
+        only(signed, "commitment", "consent", "evidence", "format", "signature")
+        key = check_passkey(signed["signature"], hash_of(signed, "commitment"))
+        self.signed = signed
+        check.says.append(
+            f"The passkey with the key {sha256(key).hex()} signed the commitment, at "
+            f"{signed['signature']['origin']}, after it had checked who used it. Whose passkey it is, this "
+            f"file does not show."
+        )
+
+    def commitment(self, check: Check) -> None:
+        """2. The ledger holds that very commitment under the consent's id."""
+        if self.signed is None:
+            raise CannotTell("The signature could not be read, or does not hold.")
+        name = f"consent/{hash_of(self.signed, 'consent').hex()}"
+        written = check_written(field_of(self.signed, "evidence", dict), name, self.trust)
+        if parse_canonical(written.value, "The consent").get("commitment") != self.signed["commitment"]:
+            raise Tampered("The ledger holds another commitment for this consent.")
+        check.says.append(f"{written.signers} signed that very commitment, in block {written.block}.")
+
+
+def check_passkey(signature: Any, challenge: bytes) -> bytes:
+    """The key (DER SubjectPublicKeyInfo) whose passkey signed the challenge. Raises Tampered, CannotTell.
+
+    1. the browser asked for a signature of this challenge, on a page of the site that is named
+    2. the passkey made it for that site, with its user there and verified
+    3. the key signed both
+    """
+    only(signature, "authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
+    said, client_data = blob_of(signature, "authenticator_data_b64"), blob_of(signature, "client_data_b64")
+    key, origin = blob_of(signature, "public_key_b64"), field_of(signature, "origin", str)
+    # 1
+    asked = json.loads(client_data)
+    expected = base64.urlsafe_b64encode(challenge).rstrip(b"=").decode()
+    if not isinstance(asked, dict) or (asked.get("type"), asked.get("challenge"), asked.get("origin")) != (
+        "webauthn.get", expected, origin,
+    ):  # fmt: skip
+        raise Tampered("The passkey signed something else, or on another site.")
+    if asked.get("crossOrigin", False) is not False or "topOrigin" in asked:
+        raise Tampered("It was signed in a frame of another site.")
+    # 2
+    site = (urlsplit(origin).hostname or "").encode()
+    if len(said) < 37 or said[:32] != sha256(site) or said[32] & 0b101 != 0b101:
+        raise Tampered("The passkey was made for another site, or did not check who used it.")
+    # 3
+    if not passkey_holds(key, blob_of(signature, "signature_b64"), said + sha256(client_data)):
+        raise Tampered("The passkey's signature does not hold.")
+    return key
+
+
+def blob_of(value: Any, key: str) -> bytes:
+    """Bytes in base64, in its one spelling."""
+    text = field_of(value, key, str)
+    found = base64.b64decode(text, validate=True)
+    if base64.b64encode(found).decode() != text:
+        raise Tampered("The file has another spelling of the same bytes.")
+    return found
+
+
+def passkey_holds(der: bytes, signature: bytes, message: bytes) -> bool:
+    """ES256 on P-256, EdDSA with Ed25519, or RS256 of at least 2048 bits."""
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+    except ImportError:
+        raise CannotTell(NO_LIBRARY) from None
+    key = load_der_public_key(der)
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        elif isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(signature, message)
+        elif isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            raise CannotTell("The passkey's key is of a kind that this program does not know.")
+    except InvalidSignature:
+        return False
+    return True
+
+
+# Part 13. The program
 
 
 def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Report:
-    """Run all checks on the export, or the proof of single rows, at `path`."""
+    """Run all checks on what is at `path`: an export, a proof of single rows, or a signed consent."""
     report = Report()
     try:
         if str(path).endswith(".json") and Path(path).is_file():
             with Path(path).open("rb") as file:
-                return verify_rows(file.read(MAX_JSON), Trust.read(trust, needed))
+                data = file.read(MAX_JSON)
+            signed = b'"format":"%s"' % SIGNED_FORMAT.encode() in data
+            return (verify_signed_consent if signed else verify_rows)(data, Trust.read(trust, needed))
         verifier = ExportVerifier(open_export(Path(path)), trust, needed)
     except (CannotTell, OSError) as error:
         report.checks.append(Check("Files", says=[str(error)]))
@@ -1042,11 +1164,21 @@ def verify_rows(data: bytes, trust: Trust) -> Report:
     return report
 
 
+def verify_signed_consent(data: bytes, trust: Trust) -> Report:
+    """Run both checks on the bytes of a signed consent."""
+    report = Report()
+    for step in SignedConsentVerifier(data, trust).steps:
+        report.run(step)
+    return report
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="verify.py", description="Verify an audit export of Consent Gateway, offline."
     )
-    parser.add_argument("export", help="the export: a folder or a .zip")
+    parser.add_argument(
+        "export", help="the export: a folder or a .zip; or a proof or a signed consent: a .json"
+    )
     parser.add_argument(
         "--trust",
         metavar="WHOM",

@@ -32,6 +32,7 @@ LONGEST_PAUSE = timedelta(hours=1)
 AT_ONCE = 100  # letters in one round
 
 Mail, Kind = News.Mail, News.Kind
+ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS)  # told at once, whatever a person wants else
 
 
 def send_letters(*, now: datetime | None = None) -> int:
@@ -53,7 +54,7 @@ def due(now: datetime) -> QuerySet[News]:
     today = local.replace(hour=DAILY_HOUR, minute=0, second=0, microsecond=0)
     day = today if local >= today else today - timedelta(days=1)
     wanted = (
-        Q(kind=Kind.EMERGENCY)
+        Q(kind__in=ALWAYS)
         | Q(patient__user__notices=User.Notices.AT_ONCE)
         | Q(patient__user__notices=User.Notices.DAILY, created_at__lt=day)
     )
@@ -63,7 +64,7 @@ def due(now: datetime) -> QuerySet[News]:
 
 def _set_aside() -> None:
     """Nobody wants these as e-mail; a change of mind is about what comes after."""
-    unwanted = Q(patient__user__notices=User.Notices.NEVER) & ~Q(kind=Kind.EMERGENCY)
+    unwanted = Q(patient__user__notices=User.Notices.NEVER) & ~Q(kind__in=ALWAYS)
     aside = News.objects.filter(unwanted, mail=Mail.DUE).values("pk")
     News.objects.filter(pk__in=aside).update(mail=Mail.UNWANTED)
 
@@ -152,6 +153,8 @@ def say(kind: News.Kind, count: int) -> str:
                 "Someone opened your records in an emergency %(n)d times.",
                 count,
             )
+        case Kind.PASSKEYS:
+            text = _("The clinic removed your passkeys. If you did not ask for this, call us.")
         case Kind.COPY:
             text = ngettext(
                 "A copy of your records was asked for. If it was not you, call us.",

@@ -5,6 +5,7 @@ import uuid
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.utils.crypto import salted_hmac
 
 from consent.models import Requester
 
@@ -22,9 +23,17 @@ class User(AbstractUser):
     notices = models.CharField(max_length=7, choices=Notices, default=Notices.AT_ONCE)
     language = models.CharField(max_length=10, blank=True)
     large_text = models.BooleanField(default=False)
+    # Every session is bound to it: a new value ends them all (sessions.py).
+    session_salt = models.CharField(max_length=32, blank=True, editable=False)
 
     def __str__(self) -> str:
         return self.email
+
+    def get_session_auth_hash(self) -> str:
+        """A session lives as long as this stays: until the password, or the salt, is another."""
+        return salted_hmac(
+            "gateway.accounts.session", super().get_session_auth_hash() + self.session_salt
+        ).hexdigest()
 
 
 class AIClient(models.Model):

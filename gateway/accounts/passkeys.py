@@ -3,14 +3,37 @@
 What a passkey signs, and whose signature counts: docs/adr/0011-the-patient-signs.md.
 """
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
+from allauth.account.decorators import reauthentication_required
 from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn.views import RemoveWebAuthnView
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
 
+from consent import news
+from consent.models import News, Patient
+from consent.patients import PROOFS
 from gateway.accounts.models import User
+from gateway.accounts.sessions import sign_out_everywhere
+from gateway.keyholder.client import Keyholder, Signers
+from ledger.audit.log import Actor, record
+from ledger.errors import GatewayError, InvalidInput, RefusedTransition
+from ledger.webauthn import passkey_challenge
 
 
 @dataclass(frozen=True)
@@ -33,6 +56,164 @@ def passkeys_of(user: User) -> list[Passkey]:
         if key is not None:
             found.append(Passkey(row.pk, passkey.name, data.credential_id.hex(), key))
     return found
+
+
+# What the keyholder knows
+
+
+def signers_of(patient: Patient) -> Signers:
+    """Raises GatewayError."""
+    return Keyholder(settings.KEYHOLDER_SOCKET).signers(patient=patient.pk)
+
+
+def enrol(patient: Patient, passkey: Passkey, voucher: dict[str, Any] | None = None) -> None:
+    """From now on this passkey signs for the patient. Raises GatewayError."""
+    Keyholder(settings.KEYHOLDER_SOCKET).enrol_passkey(
+        patient=patient.pk,
+        credential=passkey.credential,
+        public_key=passkey.public_key,
+        voucher=voucher,
+    )
+    _record("passkey.enrolled", patient, code="first" if voucher is None else "vouched")
+
+
+def drop(patient: Patient, passkey: Passkey) -> None:
+    """This passkey signs no more; the last one that signs stays. Raises GatewayError."""
+    Keyholder(settings.KEYHOLDER_SOCKET).drop_passkey(patient=patient.pk, credential=passkey.credential)
+    _record("passkey.dropped", patient, code="removed")
+
+
+def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool) -> datetime | None:
+    """A member of staff proofed the patient again: all her passkeys go, for signing in and for signing; with
+    `app_too` also her app and her spare codes. She is told, and is signed out everywhere.
+
+    From when she can say yes again; None: at once, as none of her passkeys had signed. Nobody does this for
+    themselves. Raises InvalidInput, RefusedTransition (`own_proof`), KeyholderUnavailable: then nothing is
+    changed here.
+    """
+    if method not in PROOFS:
+        raise InvalidInput("Say how the person was identified.", code="proof_method")
+    if patient.user_id == by.pk:
+        raise RefusedTransition("Somebody else has to check who you are.", code="own_proof")
+    kinds = [Authenticator.Type.WEBAUTHN]
+    if app_too:
+        kinds += [Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES]
+    with transaction.atomic():
+        record(
+            kind="passkeys.reset", actor=Actor.staff(by.pk), subject=patient.pseudonym, method=method,
+            code="app_too" if app_too else "passkeys",
+        )  # fmt: skip
+        news.tell(patient=patient, kind=News.Kind.PASSKEYS)
+        patient.passkeys_dropped_at = timezone.now()
+        patient.save(update_fields=["passkeys_dropped_at"])
+        Authenticator.objects.filter(user_id=patient.user_id, type__in=kinds).delete()
+        # Last, so that a keyholder that cannot be reached undoes the rest.
+        until = Keyholder(settings.KEYHOLDER_SOCKET).drop_passkeys(patient=patient.pk)
+    if patient.user is not None:
+        sign_out_everywhere(patient.user)
+    return datetime.fromtimestamp(until, UTC) if until else None
+
+
+def _record(kind: str, patient: Patient, code: str) -> None:
+    with transaction.atomic():
+        record(kind=kind, actor=Actor.patient(patient.pseudonym), subject=patient.pseudonym, code=code)
+
+
+# Pages
+
+
+@never_cache
+@require_safe
+@login_required
+def index(request: HttpRequest) -> HttpResponse:
+    """A person's passkeys, and which of them sign choices."""
+    user = cast(User, request.user)
+    patient = Patient.objects.filter(user=user).first()
+    signers: Signers | None = None
+    if patient is not None:
+        try:
+            signers = signers_of(patient)
+        except GatewayError:
+            signers = None
+    own = {one.id: one.credential for one in passkeys_of(user)}
+    rows = [
+        {"key": row, "signs": _state(own.get(row.pk), signers) if patient else ""}
+        for row in Authenticator.objects.filter(user=user, type=Authenticator.Type.WEBAUTHN).order_by("pk")
+    ]
+    quiet = signers["quiet_until"] if signers else 0
+    return render(
+        request,
+        "mfa/webauthn/authenticator_list.html",
+        {"rows": rows, "until": datetime.fromtimestamp(quiet, UTC) if quiet else None},
+    )
+
+
+def _state(credential: str | None, signers: Signers | None) -> str:
+    """In one word whether a passkey signs choices: yes, first (from its first use), later, vouch, no."""
+    if credential is None:
+        return "no"
+    if signers is None:
+        return "unknown"
+    if credential in signers["signing"]:
+        return "yes"
+    if not signers["known"]:
+        return "first"
+    return "later" if credential in signers["known"] else "vouch"
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+@reauthentication_required(app="allauth.mfa")  # type: ignore[untyped-decorator]
+def vouch(request: HttpRequest, pk: int) -> HttpResponse:
+    """A passkey that signs says of another one that it may sign too."""
+    user = cast(User, request.user)
+    patient, own = Patient.objects.filter(user=user).first(), passkeys_of(user)
+    new = next((one for one in own if one.id == pk), None)
+    if patient is None or new is None:
+        raise Http404
+    problem, status = "", 200
+    try:
+        signing = signers_of(patient)["signing"]
+        if request.method == "POST":
+            enrol(patient, new, json.loads(request.POST.get("signature") or "null") or {})
+            messages.success(request, _("This passkey signs your choices now."))
+            return redirect("mfa_list_webauthn")
+    except (ValueError, RefusedTransition):
+        problem, status = _("Your other passkey did not sign this. Try again."), 409
+    except GatewayError:
+        problem, status, signing = _("We cannot do this just now. Try again in a few minutes."), 503, []
+    challenge = passkey_challenge(patient=patient.pk, credential=new.credential, public_key=new.public_key)
+    credentials = [one.credential for one in own if one.credential in signing]
+    return render(
+        request,
+        "mfa/webauthn/vouch.html",
+        {
+            "key": new,
+            "problem": {"message": problem} if problem else None,
+            "challenge": challenge.hex(),
+            "credentials": " ".join(credentials),
+        },
+        status=status,
+    )
+
+
+class RemovePasskey(RemoveWebAuthnView):  # type: ignore[misc]
+    """A passkey that is removed signs nothing any more. The last one that signs goes only at the clinic."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user = cast(User, self.request.user)
+        patient = Patient.objects.filter(user=user).first()
+        passkey = next((one for one in passkeys_of(user) if one.id == self.get_object().pk), None)
+        if patient is not None and passkey is not None:
+            try:
+                drop(patient, passkey)
+            except GatewayError as error:
+                context = self.get_context_data(last=error.code == "passkey_last", problem=True)
+                refused: HttpResponse = self.render_to_response(context, status=error.status)
+                return refused
+        response: HttpResponse = super().form_valid(form)
+        return response
 
 
 def _der(cose: dict[int, Any]) -> bytes | None:

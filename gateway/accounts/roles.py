@@ -18,6 +18,7 @@ ACTS: dict[str, frozenset[str]] = {
     "test_models": frozenset({"reviewer"}),
     "confirm_deletions": frozenset({"compliance", "administrator"}),
     "see_patients": frozenset({"clinician"}),
+    "reset_passkeys": frozenset({"clinician"}),
     "record_answers": frozenset({"clinician"}),
     "see_answers": frozenset({"clinician", "compliance", "auditor"}),
     "mark_invalid": frozenset({"compliance"}),

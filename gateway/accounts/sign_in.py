@@ -1,8 +1,11 @@
-"""What is written down when somebody signs in."""
+"""Signing in: what is written down, and what is said to who failed too often."""
 
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from gateway.accounts.models import User
 from ledger.audit.log import Actor, record
@@ -13,3 +16,18 @@ def record_staff_sign_in(sender: type, user: User, **kwargs: Any) -> None:
     if user.is_staff:
         with transaction.atomic():
             record(kind="staff.signed_in", actor=Actor.staff(user.pk))
+
+
+def username_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Whose account is tried, for django-axes: allauth's form calls it `login`, and its backend `email`."""
+    given = credentials or {}
+    name = given.get("email") or given.get("username") or request.POST.get("login", "")
+    return str(name).strip().lower()[:255]
+
+
+def locked_out(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    """The page after too many wrong passwords; whether there is such an account it does not say."""
+    minutes = round(60 * settings.AXES_COOLOFF_TIME)
+    answer = render(request, "account/locked_out.html", {"minutes": minutes}, status=429)
+    answer["Retry-After"] = str(60 * minutes)
+    return answer

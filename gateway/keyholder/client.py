@@ -242,6 +242,10 @@ class Keyholder:
         }
         return int(self._call("enrol_passkey", params)["since"])
 
+    def drop_passkey(self, *, patient: str, credential: str) -> None:
+        """One of several passkeys signs no more. Raises RefusedTransition (`passkey_last`)."""
+        self._call("drop_passkey", {"patient": patient, "credential": credential})
+
     def drop_passkeys(self, *, patient: str) -> int:
         """None of the patient's passkeys signs any more; until when nobody says yes for her."""
         return int(self._call("drop_passkeys", {"patient": patient})["until"])

@@ -32,6 +32,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "open_output",
             "draft",
             "enrol_passkey",
+            "drop_passkey",
             "drop_passkeys",
             "signers",
             "signed_consent",
@@ -185,6 +186,46 @@ def is_id(value: Any) -> bool:
     return isinstance(value, str) and _HEX64.fullmatch(value) is not None
 
 
+def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
+    """What the patient signs, and which passkeys sign."""
+
+    def draft(params: Params) -> Json:
+        return service.signing.draft(
+            consent=params.id("consent"), patient=params.id("patient"), fhir=params.json("fhir")
+        )
+
+    def enrol_passkey(params: Params) -> Json:
+        voucher = params.optional_json("voucher")
+        return service.signing.enrol_passkey(
+            patient=params.id("patient"),
+            credential=params.hex("credential"),
+            public_key=params.blob("public_key"),
+            voucher=None if voucher is None else Assertion.from_json(voucher),
+        )
+
+    def drop_passkey(params: Params) -> Json:
+        service.signing.drop_passkey(patient=params.id("patient"), credential=params.hex("credential"))
+        return {}
+
+    def drop_passkeys(params: Params) -> Json:
+        return service.signing.drop_passkeys(patient=params.id("patient"))
+
+    def signers(params: Params) -> Json:
+        return service.signing.signers(params.id("patient"))
+
+    def signed_consent(params: Params) -> Json:
+        return service.signed_consent(consent=params.id("consent"), patient=params.id("patient"))
+
+    return {
+        "draft": draft,
+        "enrol_passkey": enrol_passkey,
+        "drop_passkey": drop_passkey,
+        "drop_passkeys": drop_passkeys,
+        "signers": signers,
+        "signed_consent": signed_consent,
+    }
+
+
 def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     """Every call but `status`: parse, one call of the service, answer."""
 
@@ -221,29 +262,6 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
 
     def grant_many(params: Params) -> Json:
         return {"answers": service.grant_many(grants=[_grant(row) for row in params.each("grants")])}
-
-    def draft(params: Params) -> Json:
-        return service.signing.draft(
-            consent=params.id("consent"), patient=params.id("patient"), fhir=params.json("fhir")
-        )
-
-    def enrol_passkey(params: Params) -> Json:
-        voucher = params.optional_json("voucher")
-        return service.signing.enrol_passkey(
-            patient=params.id("patient"),
-            credential=params.hex("credential"),
-            public_key=params.blob("public_key"),
-            voucher=None if voucher is None else Assertion.from_json(voucher),
-        )
-
-    def drop_passkeys(params: Params) -> Json:
-        return service.signing.drop_passkeys(patient=params.id("patient"))
-
-    def signers(params: Params) -> Json:
-        return service.signing.signers(params.id("patient"))
-
-    def signed_consent(params: Params) -> Json:
-        return service.signed_consent(consent=params.id("consent"), patient=params.id("patient"))
 
     def stop(params: Params) -> Json:
         service.stop(consent=params.id("consent"))
@@ -346,17 +364,13 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {"chunks": chunks, "more": opened.more}
 
     return {
+        **_signing_calls(service),
         "enrol": enrol,
         "new_chunks": new_chunks,
         "confirm_chunks": confirm_chunks,
         "index": index,
         "grant": grant,
         "grant_many": grant_many,
-        "draft": draft,
-        "enrol_passkey": enrol_passkey,
-        "drop_passkeys": drop_passkeys,
-        "signers": signers,
-        "signed_consent": signed_consent,
         "stop": stop,
         "kept_openings": kept_openings,
         "evidence": lambda params: service.evidence(tx_id=params.id("tx_id")),

@@ -65,12 +65,17 @@ class Signing:
 
     def passkeys(self, patient: str) -> list[Passkey]:
         """Every passkey that was ever known of this patient, oldest first."""
+        return [one for _, one in self._numbered(patient)]
+
+    def _numbered(self, patient: str) -> list[tuple[int, Passkey]]:
         with self._store.transaction() as db:
             rows = db.execute(
                 "SELECT id, passkey, dropped FROM passkeys WHERE patient = ? ORDER BY id", (patient,)
             ).fetchall()
         key = self._store.patient_key(patient) if rows else b""
-        return [_passkey(unseal(key, sealed, _aad(patient, id)), dropped) for id, sealed, dropped in rows]
+        return [
+            (id, _passkey(unseal(key, sealed, _aad(patient, id)), dropped)) for id, sealed, dropped in rows
+        ]
 
     def enrol_passkey(
         self, *, patient: str, credential: str, public_key: bytes, voucher: Assertion | None = None
@@ -100,7 +105,8 @@ class Signing:
                 challenge = passkey_challenge(patient=patient, credential=credential, public_key=public_key)
                 self._check(voucher, patient, challenge, at=now)
                 how = "vouched"
-            since = max([now, *(one.dropped + QUIET_SECONDS for one in known if one.dropped is not None)])
+            # What a passkey vouches for signs at once; what is taken on trust after a reset waits.
+            since = now if how == "vouched" else max(now, self._quiet_until(patient))
             self._add(db, patient, Passkey(credential, public_key, since, how, None))
         return {"since": since}
 
@@ -127,9 +133,29 @@ class Signing:
             )
         return {"until": self._quiet_until(patient)}
 
+    def drop_passkey(self, *, patient: str, credential: str) -> None:
+        """One of several signs no more. Harmless to repeat, and for a passkey that was never known.
+
+        Raises RefusedTransition (`passkey_last`): without the clinic, one that signs has to be left.
+        """
+        now = int(self._clock())
+        with self._store.transaction() as db:
+            for number, one in self._numbered(patient):
+                if one.credential != credential or one.dropped is not None:
+                    continue
+                others = [each for each in self.passkeys(patient) if each.credential != credential]
+                if not any(each.signs(now) for each in others):
+                    raise RefusedTransition(
+                        "This is the only passkey that signs. Add another one first.", code="passkey_last"
+                    )
+                db.execute("UPDATE passkeys SET dropped = ? WHERE id = ?", (now, number))
+
     def _quiet_until(self, patient: str) -> int:
-        dropped = [one.dropped for one in self.passkeys(patient) if one.dropped is not None]
-        return max(dropped, default=-QUIET_SECONDS) + QUIET_SECONDS
+        """Until when nobody says yes, once no passkey signs any more."""
+        known = self.passkeys(patient)
+        if any(one.signs(int(self._clock())) for one in known):
+            return 0
+        return max((one.dropped + QUIET_SECONDS for one in known if one.dropped is not None), default=0)
 
     def signers(self, patient: str) -> Json:
         """Who may sign for this patient now, and until when nobody may (0: now)."""

@@ -37,6 +37,7 @@ PAGES = {
     Kind.RESULT: "use",
     Kind.EMERGENCY: "use",
     Kind.COPY: "use",
+    Kind.PASSKEYS: "mfa_list_webauthn",
 }
 
 
@@ -53,13 +54,19 @@ def news(request: HttpRequest, patient: Patient) -> HttpResponse:
         {
             "when": row.created_at,
             "text": say(Kind(row.kind), 1),
-            "href": reverse(PAGES[Kind(row.kind)], args=[row.about]) if row.about else reverse("access"),
+            "href": _page_of(row),
             "urgent": row.kind == Kind.EMERGENCY,
         }
         for row in found[:PAGE]
     ]
     older = found[PAGE - 1].pk if len(found) > PAGE else None
     return render(request, "portal/news.html", {"section": "news", "listed": listed, "older": older})
+
+
+def _page_of(row: News) -> str:
+    if row.kind == Kind.PASSKEYS:
+        return reverse(PAGES[Kind.PASSKEYS])
+    return reverse(PAGES[Kind(row.kind)], args=[row.about]) if row.about else reverse("access")
 
 
 class SettingsForm(forms.Form):

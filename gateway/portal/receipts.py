@@ -4,6 +4,8 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import get_language
@@ -17,7 +19,9 @@ from consent.receipt import build_receipt
 from gateway.documents import pdf
 from gateway.portal.choices import find_choice
 from gateway.portal.history import history_of
+from gateway.portal.signing import signed_file
 from gateway.portal.visitor import Visit, for_patient
+from ledger.errors import GatewayError
 
 
 @never_cache
@@ -39,8 +43,21 @@ def as_pdf(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     return _to_keep(HttpResponse(made, content_type="application/pdf"), id, "pdf")
 
 
-def _to_keep(answer: HttpResponse, id: str, ending: str) -> HttpResponse:
-    answer["Content-Disposition"] = f'attachment; filename="receipt-{id[:8]}.{ending}"'
+@never_cache
+@require_safe
+@for_patient
+def as_signed(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
+    """The proof that the patient signed this choice, for whoever verifies it without us."""
+    try:
+        file = signed_file(find_choice(patient, id))
+    except GatewayError as error:
+        context = {"section": "choices", "back": reverse("choice", args=[id]), "error": error}
+        return render(request, "portal/refused.html", context, status=error.status)
+    return _to_keep(HttpResponse(file, content_type="application/json"), id, "json", name="signed")
+
+
+def _to_keep(answer: HttpResponse, id: str, ending: str, *, name: str = "receipt") -> HttpResponse:
+    answer["Content-Disposition"] = f'attachment; filename="{name}-{id[:8]}.{ending}"'
     return answer
 
 

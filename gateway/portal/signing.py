@@ -12,20 +12,20 @@ from enum import StrEnum
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from consent import services
 from consent.answers import Drafted, How
-from consent.models import Consent, ConsentRequest, Patient, Progress
+from consent.models import Consent, ConsentRequest, Progress
 from gateway.accounts.models import User
-from gateway.accounts.passkeys import Passkey, passkeys_of
+from gateway.accounts.passkeys import Passkey, enrol, passkeys_of
 from gateway.accounts.step_up import showed_again, where_to_show
 from gateway.keyholder.client import Keyholder, Signers
-from ledger.audit.log import Actor, record
+from ledger.contract.canonical import dumps
 from ledger.errors import KeyholderUnavailable, LedgerError, RefusedTransition
+from ledger.verify import SIGNED_FORMAT
 from ledger.webauthn import Assertion, SignatureRefused, check_assertion, origin_of
 
 Json = dict[str, Any]
@@ -165,21 +165,27 @@ def _signed(request: HttpRequest, question: ConsentRequest, yes: Yes) -> Json:
     return assertion.to_json()
 
 
-def enrol(patient: Patient, passkey: Passkey, voucher: Json | None = None) -> None:
-    """From now on this passkey signs for the patient. Raises RefusedTransition, KeyholderUnavailable."""
-    Keyholder(settings.KEYHOLDER_SOCKET).enrol_passkey(
-        patient=patient.pk,
-        credential=passkey.credential,
-        public_key=passkey.public_key,
-        voucher=voucher,
+def signed_file(consent: Consent) -> bytes:
+    """What the patient keeps of a consent that she signed; ledger/verify.py verifies it without us.
+
+    Canonical JSON. What the consent says is not in it. Raises RefusedTransition (`not_signed`, `not_sealed`),
+    KeyholderUnavailable, LedgerError.
+    """
+    found = Keyholder(settings.KEYHOLDER_SOCKET).signed_consent(
+        consent=consent.pk, patient=consent.patient_id
     )
-    with transaction.atomic():
-        record(
-            kind="passkey.enrolled",
-            actor=Actor.patient(patient.pseudonym),
-            subject=patient.pseudonym,
-            code="first" if voucher is None else "vouched",
-        )
+    if found["evidence"] is None:
+        raise RefusedTransition("Your choice is not sealed yet. Try again soon.", code="not_sealed")
+    names = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
+    return dumps(
+        {
+            "commitment": found["commitment"],
+            "consent": consent.pk,
+            "evidence": found["evidence"],
+            "format": SIGNED_FORMAT,
+            "signature": {name: found["signature"][name] for name in names},
+        }
+    )
 
 
 def _drafted(request: HttpRequest, way: Progress, how: How, changes: Consent | None) -> Drafted:

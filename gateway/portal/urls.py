@@ -42,6 +42,7 @@ urlpatterns = [
     path("choices/<hex64:id>/delete", choices.delete, name="ask_deletion"),
     path("choices/<hex64:id>/receipt.json", receipts.as_json, name="receipt_json"),
     path("choices/<hex64:id>/receipt.pdf", receipts.as_pdf, name="receipt_pdf"),
+    path("choices/<hex64:id>/signed", receipts.as_signed, name="signed_consent"),
     path("choices/<hex64:id>/undo", written_down.undo, name="undo"),
     path("access", access.access, name="access"),
     path("access/list.<str:form>", access.download, name="access_file"),

@@ -10,6 +10,7 @@ from gateway.staff import (
     deletions,
     emergency,
     emergency_review,
+    passkeys,
     patients,
     queue,
     recording,
@@ -77,5 +78,6 @@ urlpatterns = [
     path("patients/<hex64:id>/invite", patients.invite_again, name="staff_invite_again"),
     path("patients/<hex64:id>/identity", patients.proof, name="staff_proof"),
     path("patients/<hex64:id>/record", patients.link, name="staff_link"),
+    path("patients/<hex64:id>/passkeys", passkeys.reset, name="staff_passkeys"),
     path("patients/<hex64:id>/referral", patients.referral, name="staff_referral"),
 ]

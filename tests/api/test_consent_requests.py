@@ -163,3 +163,8 @@ def test_in_force_is_available(call: Call, question: dict[str, Any], alice: Pati
     assert call("GET", f"consent-requests/{id}").json()["available"] is False
     Consent.objects.update(ledger_state=Consent.LedgerState.IN_FORCE)
     assert call("GET", f"consent-requests/{id}").json()["available"] is True
+
+
+def test_a_signature_can_be_required(call: Call, question: dict[str, Any]) -> None:
+    answer = call("POST", "consent-requests", {**question, "signature_required": True})
+    assert ConsentRequest.objects.get(pk=answer.json()["id"]).signature_required is True

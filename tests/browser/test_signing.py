@@ -13,6 +13,7 @@ from gateway.keyholder.client import Keyholder
 from ledger.client import connect
 from tests.browser.visit import IN_A_BROWSER, Visit
 from tests.conftest import start_installation
+from tests.passkeys import Passkey, register
 from tests.portal.test_sealed import on_ledger, relay
 from tests.questions import ask
 
@@ -74,7 +75,7 @@ def choose(visit: Visit, question: Any) -> None:
     visit.open(reverse("choose", args=[question.id]))
     visit.page.get_by_label("Test results").check()
     visit.page.get_by_label("For 90 days").check()
-    visit.press("Yes, check my answers")
+    visit.press("Yes, go on")
     for item in ITEMS.values():
         visit.page.locator(f"input[value={item.right}]").check()
         visit.press("Continue")
@@ -152,3 +153,102 @@ def test_without_a_passkey(
     visit.look("done-unsigned")
     visit.open(reverse("choice", args=[Consent.objects.get().id]))
     visit.look("choice-unsigned")
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_a_second_passkey_and_a_lost_one(
+    chromium: Any, live_server: Any, house: Any, alice: Any, helix: Any, member: Any, width: int
+) -> None:
+    """Two passkeys on one device stand for two devices: the first vouches, both sign, one goes, then all."""
+    visit = Visit(chromium, live_server.url, width)
+    page, _ = visit.page, Signer(visit.page)
+    sign_in(visit, alice.user)
+    add_passkey(visit, "My phone")
+    visit.open(reverse("mfa_list_webauthn"))
+    visit.look("passkeys-first")
+    choose(visit, ask(helix, alice))
+    visit.press("Agree and share")
+    page.get_by_role("heading", name="You said yes").wait_for()
+
+    # A device of its own, as the browser would not make a second passkey on one that has one.
+    other = Passkey()
+    register(alice.user, other, "My tablet")
+    visit.open(reverse("mfa_list_webauthn"))
+    visit.look("passkeys-one-signs")
+    page.get_by_role("link", name="Let it sign").click()
+    visit.look("passkey-vouch")
+    visit.press("Use my other passkey")
+    page.get_by_text("This passkey signs your choices now").wait_for()
+    visit.look("passkeys-both-sign")
+    assert len(Keyholder(house.keyholder_socket).signers(patient=alice.id)["signing"]) == 2
+
+    page.get_by_role("link", name="Remove My tablet").click()
+    visit.press("Remove this passkey")
+    page.get_by_role("heading", name="My passkeys").wait_for()
+    page.get_by_role("link", name="Remove My phone").click()
+    visit.expect_status(409)
+    visit.press("Remove this passkey")
+    page.get_by_text("Only this passkey signs your choices").wait_for()
+    visit.look("passkey-last")
+
+    staff = Visit(chromium, live_server.url, width)
+    staff._add_cookie("sessionid", member("clinician").cookies["sessionid"].value)
+    staff.open(reverse("staff_patient", args=[alice.pk]))
+    staff.look("staff-patient")
+    staff.page.get_by_role("link", name="Lost passkeys").click()
+    staff.look("staff-passkeys")
+    staff.press("Remove all their passkeys")
+    staff.look("staff-passkeys-error")
+    staff.page.get_by_label("They came with a photo ID").check()
+    staff.page.get_by_label("I told them").check()
+    staff.press("Remove all their passkeys")
+    staff.page.get_by_text("can say yes again").wait_for()
+    staff.look("staff-passkeys-done")
+
+    visit.open("/home")  # she was signed out
+    page.get_by_role("heading", name="Sign in").wait_for()
+    sign_in(visit, alice.user)
+    choose(visit, ask(helix, alice))
+    visit.look("sign-wait")
+    visit.open(reverse("mfa_list_webauthn"))
+    visit.look("passkeys-wait")
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_every_page_of_getting_in(chromium: Any, live_server: Any, alice: Any, width: int) -> None:
+    """What the other ways do not pass, each in our skin."""
+    visit = Visit(chromium, live_server.url, width)
+    page = visit.page
+    for name in ("account_reset_password", "account_reset_password_done", "account_signup"):
+        visit.open(reverse(name))
+        visit.look(name)
+    for name in ("account_inactive", "account_email_verification_sent"):
+        visit.open(reverse(name))
+        visit.look(name)
+    visit.open(reverse("account_reset_password_from_key", args=["1", "wrong-key"]))
+    visit.look("account_reset_password_from_key")
+    visit.open(reverse("account_reset_password_from_key_done"))
+    visit.look("account_reset_password_from_key_done")
+    visit.open(reverse("account_confirm_email", args=["wrong"]))
+    visit.look("account_confirm_email")
+    sign_in(visit, alice.user)
+    for name in ("account_email", "account_change_password", "mfa_activate_totp"):
+        visit.open(reverse(name))
+        if "reauthenticate" in page.url:
+            page.get_by_label("Password").fill("correct horse battery")
+            visit.press("Confirm")
+        visit.look(name)
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_too_many_tries(chromium: Any, live_server: Any, alice: Any, settings: Any, width: int) -> None:
+    settings.AXES_FAILURE_LIMIT = 2
+    visit = Visit(chromium, live_server.url, width)
+    visit.open(reverse("account_login"))
+    visit.expect_status(429)
+    for _ in range(2):
+        visit.page.get_by_label("Email").fill(alice.user.email)
+        visit.page.get_by_label("Password").fill("wrong")
+        visit.press("Sign in")
+    visit.page.get_by_role("heading", name="Too many tries").wait_for()
+    visit.look("locked-out")

@@ -300,6 +300,37 @@ def test_who_gave_up_passkeys_may_say_yes_without_after_the_day(
     house.grant(alice)
 
 
+def test_one_of_several_can_go_and_the_last_that_signs_cannot(
+    house: House, alice: str, phone: Passkey
+) -> None:
+    tablet, signing = Passkey(), house.service.signing
+    with pytest.raises(RefusedTransition) as error:
+        signing.drop_passkey(patient=alice, credential=phone.credential)
+    assert error.value.code == "passkey_last"
+    enrol(house, alice, tablet, vouch(phone, alice, tablet))
+    for _ in range(2):
+        signing.drop_passkey(patient=alice, credential=phone.credential)
+    args, challenge = draft(house, alice)
+    assert refused(house, args, signature=phone.sign(challenge).to_json()) == "passkey_not_signing"
+    # The other one signs at once, and so does what it vouches for: nobody lost anything.
+    assert signing.signers(alice)["quiet_until"] == 0
+    signed(house, alice, tablet)
+    laptop = Passkey()
+    enrol(house, alice, laptop, vouch(tablet, alice, laptop))
+    signed(house, alice, laptop)
+    # Of somebody else's, and of one that was never known, nothing happens.
+    signing.drop_passkey(patient=house.patient(), credential=tablet.credential)
+    signing.drop_passkey(patient=alice, credential="ab" * 16)
+    assert len(signing.signers(alice)["signing"]) == 2
+    # One that does not sign yet does not count as the one that is left.
+    signing.drop_passkeys(patient=alice)
+    new = Passkey()
+    enrol(house, alice, new)
+    with pytest.raises(RefusedTransition) as error:
+        signing.drop_passkey(patient=alice, credential=new.credential)
+    assert error.value.code == "passkey_last"
+
+
 def test_a_reset_of_nothing_changes_nothing(house: House, alice: str) -> None:
     house.service.signing.drop_passkeys(patient=alice)
     house.grant(alice)

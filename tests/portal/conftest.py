@@ -7,6 +7,9 @@ from django.test import Client
 
 from consent.models import ConsentRequest
 from tests.questions import ask
+from tests.staff.conftest import member
+
+__all__ = ["member"]
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from django.utils import timezone
 from consent.models import Consent, ConsentRequest
 from gateway.demo.pages import to_check
 from gateway.keyholder.client import Keyholder
+from ledger import verify
+from ledger.contract.canonical import dumps
 from ledger.models import LedgerTransaction
 from tests.conftest import ORIGIN
 from tests.passkeys import Passkey, register
@@ -297,7 +300,7 @@ def test_after_a_visit_to_the_clinic_the_page_says_from_when(
     keyholder.enrol_passkey(patient=alice.pk, credential=phone.credential, public_key=phone.public_key)
     keyholder.drop_passkeys(patient=alice.pk)
     page = page_of(browser, question)
-    assert "Nobody can say yes for you until" in page
+    assert "nobody can say yes for you" in page
     assert "Agree and share" not in page
     assert "No, do not share" in page
 
@@ -322,3 +325,64 @@ def test_who_was_not_proofed_enrols_nothing(
     assert answer.status_code == 409
     assert "check who you are" in answer.content.decode()
     assert keyholder.signers(patient=alice.pk)["known"] == []
+
+
+# What she keeps of it
+
+
+def verified(file: bytes, tmp_path: Path, trust: Path | str) -> int:
+    kept = tmp_path / "signed.json"
+    kept.write_bytes(file)
+    return verify.main([str(kept), "--trust", str(trust)])
+
+
+def test_what_she_keeps_verifies_offline_and_an_altered_copy_does_not(
+    browser: Client, stranger: Client, question: ConsentRequest, phone: Passkey, keyholder: Keyholder,
+    ledger: Any, installation: Any, tmp_path: Path,  # noqa: F811
+) -> None:  # fmt: skip
+    page = page_of(browser, question)
+    send(browser, question, page, sign(phone, page))
+    consent = Consent.objects.get()
+    there = reverse("signed_consent", args=[consent.id])
+    assert browser.get(there).status_code == 409  # not sealed yet
+    relay(ledger)
+    assert there in browser.get(reverse("choice", args=[consent.id])).content.decode()
+    assert stranger.get(there).status_code == 404
+    file = browser.get(there).content
+    trust = installation.home / "ledger" / "ledger.pub"
+    assert verified(file, tmp_path, trust) == 0
+    assert verified(file, tmp_path, "00" * 32) == 1
+    assert b"Observation" not in file
+    # Every byte counts.
+    for at in range(0, len(file), 7):
+        changed = bytearray(file)
+        changed[at] ^= 1
+        assert verify.verify_signed_consent(bytes(changed), verify.Trust.read(str(trust))).exit != 0, at
+    # Another passkey's signature over the same commitment, or hers over another.
+    kept = json.loads(file)
+    for challenge in (bytes.fromhex(kept["commitment"]), bytes(32)):
+        forged = {**kept, "signature": {**kept["signature"]}}
+        by = Passkey() if challenge != bytes(32) else phone
+        made = by.sign(challenge, origin=ORIGIN, rp_id="localhost").to_json()
+        forged["signature"] |= {name: value for name, value in made.items() if name != "credential"}
+        assert verified(dumps(forged), tmp_path, trust) == 1
+    # Her signature, and the evidence of another consent of hers.
+    other = ask(question.requester, question.patient)
+    page = page_of(browser, other)
+    send(browser, other, page, sign(phone, page))
+    relay(ledger)
+    second = json.loads(browser.get(reverse("signed_consent", args=[other.consents.get().id])).content)
+    assert verified(dumps({**kept, "evidence": second["evidence"]}), tmp_path, trust) == 1
+    assert verified(dumps({**kept, "consent": second["consent"]}), tmp_path, trust) == 1
+
+
+def test_what_was_not_signed_has_nothing_to_keep(
+    browser: Client, question: ConsentRequest, keyholder: Keyholder
+) -> None:
+    page_of(browser, question)
+    agree(browser, question)
+    consent = Consent.objects.get()
+    assert browser.get(reverse("signed_consent", args=[consent.id])).status_code == 409
+    assert (
+        "was not signed with a passkey" in browser.get(reverse("done", args=[question.id])).content.decode()
+    )

@@ -1,0 +1,65 @@
+"""`/staff/patients/<id>/passkeys`: a patient who lost her passkeys is identified again, and they all go."""
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods
+
+from gateway.accounts import passkeys
+from gateway.accounts.models import User
+from gateway.staff.patients import METHODS, SECTION, find_patient
+from gateway.staff.visitor import for_staff, page
+from ledger.errors import GatewayError
+
+
+class ResetForm(forms.Form):
+    method = forms.ChoiceField(
+        widget=forms.RadioSelect,
+        choices=METHODS.items(),
+        label=gettext_lazy("How did you check who they are?"),
+        error_messages={"required": gettext_lazy("Say how you checked who they are")},
+    )
+    app_too = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("They lost their app and their spare codes too: remove these as well"),
+    )
+    told = forms.BooleanField(
+        label=gettext_lazy("I told them that nobody can say yes for them for a day"),
+        error_messages={"required": gettext_lazy("Tell them first")},
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff("reset_passkeys")
+def reset(request: HttpRequest, id: str) -> HttpResponse:
+    found = find_patient(id)
+    form, status = ResetForm(request.POST if request.method == "POST" else None), 200
+    if form.is_valid():
+        assert isinstance(request.user, User)
+        method, app_too = form.cleaned_data["method"], form.cleaned_data["app_too"]
+        try:
+            until = passkeys.reset(patient=found, by=request.user, method=method, app_too=app_too)
+        except GatewayError as error:
+            form.add_error(None, error.message)
+            status = error.status
+        else:
+            messages.success(request, _said(until))
+            return redirect("staff_patient", id=found.pk)
+    try:
+        known: int | None = len(passkeys.signers_of(found)["known"])
+    except GatewayError:
+        known = None
+    return page(request, "staff/passkeys.html", SECTION, status=status, patient=found, form=form, known=known)
+
+
+def _said(until: object) -> str:
+    if until is None:
+        return _("The passkeys are removed. None of them had signed a choice.")
+    return _("The passkeys are removed. From %(when)s on the patient can say yes again.") % {
+        "when": date_format(localtime(until), "DATETIME_FORMAT")  # type: ignore[arg-type]
+    }
