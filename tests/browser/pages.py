@@ -10,6 +10,7 @@ from typing import Any
 from django.urls import reverse
 
 from consent.models import Conflict
+from gateway.analysis.models import Output
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
 from ledger.audit.models import AuditRow
@@ -77,6 +78,10 @@ def _copy(gallery: Gallery, about: Person) -> dict[str, Any]:
     return {"id": about.copy.pk}
 
 
+def _output(gallery: Gallery, about: Person) -> dict[str, Any]:
+    return {"id": Output.objects.get(subject__job=about.job).subject_id}
+
+
 def _emergency(gallery: Gallery, about: Person) -> dict[str, Any]:
     assert about.emergency is not None
     return {"id": about.emergency.pk}
@@ -109,6 +114,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_answer": _consent,
     "staff_conflict": lambda gallery, about: {"id": Conflict.objects.get(patient=about.patient).pk},
     "staff_representatives": _patient,
+    "staff_result": _output,
     "staff_new_representative": _patient,
     "staff_emergency": _patient,
     "staff_emergency_who": _patient,
@@ -186,6 +192,9 @@ STAFF = [
     Page("staff_new_patient", "clinician"),
     *pages("staff_patient", "clinician", of="sharing"),
     *pages("staff_patient", "clinician", of="invited"),
+    *pages("staff_results", "clinician"),
+    Page("staff_result", "clinician", of="used"),
+    *pages("staff_dashboard", "compliance"),
     *pages("staff_conflicts", "reviewer", "auditor"),
     *pages("staff_conflict", "reviewer", of="disagreed"),
     *pages("staff_representatives", "clinician", of="represented"),
@@ -227,6 +236,8 @@ LEAD_ON: Mapping[str, str] = {
     "end": "acts, then shows people",
     "staff_invite_representative": "acts, then shows a code once: tests/staff/test_representatives.py",
     "staff_end_representative": "acts, then shows staff_representatives",
+    "staff_decide_result": "acts, then shows staff_result",
+    "staff_dashboard_csv": "a file: tests/staff/test_dashboard.py",
     "staff_evidence": "a file: tests/staff/test_representatives.py",
     "staff_confirm_deletion": "acts, then shows staff_requester",
     "proof_file": "a file: tests/portal/test_proof.py",
