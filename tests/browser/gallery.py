@@ -58,12 +58,14 @@ def open_gallery() -> Iterator[Gallery]:
         # A test's own database transaction hides what it writes from the server's threads.
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
     )
-    server = LiveServer("localhost")
     try:
         with here:
-            yield _fill(server.url, installation)
+            server = LiveServer("localhost")  # its middleware reads the settings as it starts
+            try:
+                yield _fill(server.url, installation)
+            finally:
+                server.stop()
     finally:
-        server.stop()
         installation.processes.stop_all()
         shutil.rmtree(installation.home, ignore_errors=True)
         call_command("flush", verbosity=0, interactive=False)

@@ -49,6 +49,7 @@ def test_page(gallery: Gallery, chromium: Any, page: Page, width: int, language:
     visit = Visit(chromium, gallery.url, width, language=language, who=who)
     try:
         visit.open(page.path(gallery), page.status)
+        assert visit.path == page.path(gallery).partition("?")[0], "it leads elsewhere"
         html = visit.page.locator("html")
         assert html.get_attribute("dir") == ("rtl" if language == pseudo.CODE else "ltr")
         visit.look(f"{page.name}-{language}")
