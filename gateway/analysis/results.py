@@ -9,12 +9,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from consent.models import Requester
 from gateway.accounts.models import User
 from gateway.analysis.jobs import details
 from gateway.analysis.models import Job, JobSubject, Output, ResultReview
@@ -60,6 +61,18 @@ def waiting() -> QuerySet[Output]:
         .defer("sealed")
         .order_by("delivered_at", "id")
     )
+
+
+def counts_of(requester: Requester) -> dict[str, int]:
+    """How many results of a provider wait, and how many were decided which way."""
+    decided = dict(
+        ResultReview.objects.filter(subject__job__requester=requester)
+        .values_list("state")
+        .annotate(number=Count("pk"))
+        .order_by()
+    )
+    waits = waiting().filter(subject__job__requester=requester).order_by().count()
+    return {"waiting": waits, **{state: decided.get(state, 0) for state in State.values}}
 
 
 def review_of(subject: JobSubject) -> ResultReview | None:

@@ -16,7 +16,7 @@ from consent import requesters
 from consent.deletion import deletions_asked_of
 from consent.explanation import PURPOSES
 from consent.models import Requester
-from gateway.analysis import catalogue, services
+from gateway.analysis import catalogue, results, services
 from gateway.analysis.models import AIModel
 from gateway.staff.visitor import actor, for_staff, page, perform
 from ledger.audit.log import Actor
@@ -85,6 +85,7 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         purposes=[PURPOSES[code] for code in found.purposes if code in PURPOSES],
         clients=found.clients.select_related("application").order_by("pk")[:PAGE],
         models=models,
+        results=results.counts_of(found),
         deletions=deletions_asked_of(found)[:PAGE],
         addable=[model for model in catalogue.MODELS if model.digest() not in known],
     )

@@ -165,3 +165,14 @@ def test_an_odd_position_starts_from_the_top(member: Member, subject: JobSubject
 
 def test_a_bundle_that_lacks_everything_reads_as_empty() -> None:
     assert read({})["percent"] is None
+
+
+def test_a_providers_page_counts_its_results(
+    member: Member, subject: JobSubject, helix: Any, opens: None
+) -> None:
+    url = reverse("staff_requester", args=[helix.pk])
+    rita = member("reviewer")
+    assert "<dt>Waiting</dt><dd>1</dd>" in text(rita.get(url))
+    member("clinician").post(at(subject, "staff_decide_result"), {"state": "accepted"})
+    assert "<dt>Waiting</dt><dd>0</dd>" in text(rita.get(url))
+    assert "<dt>Accepted</dt><dd>1</dd>" in text(rita.get(url))
