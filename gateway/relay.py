@@ -46,6 +46,8 @@ def and_tell(record: Callable[[Event], None]) -> Callable[[Event], None]:
         record(event)
         named = [event.payload.get("consent"), *event.payload.get("consents", ())]
         for consent in Consent.objects.filter(pk__in=[each for each in named if each], channel=event.channel):
+            if consent.granted_at is None or (consent.stopped_at and consent.stopped_at < consent.granted_at):
+                continue  # stopped before it came into force: to the company it is as a no
             asked = consent.request
             webhooks.tell(requester=asked.requester_id, event="consent.changed", request=asked.pk)
 

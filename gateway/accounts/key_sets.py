@@ -17,7 +17,7 @@ from gateway.accounts import outbound
 from gateway.accounts.models import AIClient
 from ledger.contract.canonical import loads
 from ledger.contract.errors import Refused
-from ledger.errors import InvalidInput
+from ledger.errors import GatewayError, InvalidInput
 
 ALGORITHMS = {"RSA": "RS384", "EC": "ES384"}
 MOST_KEYS = 20
@@ -92,8 +92,16 @@ def key_of(client: AIClient, kid: str) -> Key | None:
         key = usable(kept["set"]).get(kid)
         if key is not None or now - kept["at"] < READ_AGAIN_SECONDS:
             return key
-    key_set, seconds = _read(client.jwks_url)
-    found = usable(key_set)
+    failed = cache.get(_failed(client))
+    if failed is not None and failed["url"] == client.jwks_url:
+        raise outbound.Unreachable(failed["why"])
+    try:
+        key_set, seconds = _read(client.jwks_url)
+        found = usable(key_set)
+    except GatewayError as error:
+        # Anybody may send an assertion in a client's name: none of them waits for what has just failed.
+        cache.set(_failed(client), {"url": client.jwks_url, "why": error.message}, READ_AGAIN_SECONDS)
+        raise
     kept = {"url": client.jwks_url, "at": now, "until": now + seconds, "set": key_set}
     cache.set(_name(client), kept, KEPT_SECONDS)
     return found.get(kid)
@@ -101,7 +109,7 @@ def key_of(client: AIClient, kid: str) -> Key | None:
 
 def forget(client: AIClient) -> None:
     """Read the client's key set anew when it is next needed."""
-    cache.delete(_name(client))
+    cache.delete_many([_name(client), _failed(client)])
 
 
 def _read(url: str) -> tuple[Any, int]:
@@ -122,3 +130,7 @@ def _read(url: str) -> tuple[Any, int]:
 
 def _name(client: AIClient) -> str:
     return f"key-set-{client.pk}"
+
+
+def _failed(client: AIClient) -> str:
+    return f"{_name(client)}-failed"

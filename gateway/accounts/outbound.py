@@ -6,12 +6,14 @@ be plain http, as in a sandbox on one machine.
 """
 
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
@@ -20,9 +22,11 @@ from ledger.errors import GatewayError, InvalidInput
 
 SECONDS = 5.0
 LIMIT = 1 << 17
-# Public by their number, yet each carries an IPv4 address that need not be: 6to4, NAT64, Teredo.
-CARRIES_ANOTHER = [
-    ipaddress.ip_network(net) for net in ("2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32")
+# Public by their number, yet each carries an IPv4 address that need not be (6to4, NAT64, Teredo), or was for
+# sites of their own (RFC 3879) and may still be.
+NOT_PUBLIC = [
+    ipaddress.ip_network(net)
+    for net in ("2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "fec0::/10")
 ]
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -74,11 +78,7 @@ def call(
     host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
     deadline = time.monotonic() + SECONDS
     target = _public_address(host, port, resolve or _resolve)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = _Pinned(host, port, target=target)
-    else:
-        connection = http.client.HTTPConnection(target, port, timeout=SECONDS)
+    connection = _Pinned(host, port, target=target, deadline=deadline, tls=parts.scheme == "https")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     sent = {
         "Host": parts.netloc,
@@ -92,8 +92,8 @@ def call(
         received = bytearray()
         while part := answer.read1(LIMIT):
             received += part
-            if len(received) > LIMIT or time.monotonic() > deadline:
-                raise Unreachable("The address answered too much, or too slowly.")
+            if len(received) > LIMIT:
+                raise Unreachable("The address answered too much.")
         return Answer(
             answer.status, {name.lower(): value for name, value in answer.getheaders()}, bytes(received)
         )
@@ -103,20 +103,61 @@ def call(
         connection.close()
 
 
-class _Pinned(http.client.HTTPSConnection):
-    """TLS to the address that was checked, with the certificate of the name."""
+class _Pinned(http.client.HTTPConnection):
+    """To the address that was checked, over TLS with the certificate of the name; all of it by `deadline`."""
 
-    def __init__(self, host: str, port: int, *, target: str) -> None:
-        super().__init__(host, port, timeout=SECONDS, context=ssl.create_default_context())
-        self._target = target
+    def __init__(self, host: str, port: int, *, target: str, deadline: float, tls: bool) -> None:
+        super().__init__(host, port)
+        self._target, self._deadline, self._tls = target, deadline, tls
 
     def connect(self) -> None:
-        plain = socket.create_connection((self._target, self.port), SECONDS)
+        sock = socket.create_connection((self._target, self.port), _left(self._deadline))
         try:
-            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+            sock.settimeout(_left(self._deadline))
+            if self._tls:
+                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
+            sock.settimeout(_left(self._deadline))
         except BaseException:
-            plain.close()
+            sock.close()
             raise
+        self.sock: Any = _ReadUntil(sock, self._deadline)
+
+
+class _ReadUntil:
+    """A socket whose answer is read until the deadline, however often a little of it comes."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
+
+    def makefile(self, *_: Any) -> io.BufferedReader:
+        return io.BufferedReader(_Timed(self._sock, self._deadline))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class _Timed(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
+        self._file: Any = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._sock.settimeout(_left(self._deadline))
+        return int(self._file.readinto(buffer) or 0)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _left(deadline: float) -> float:
+    """Seconds. Raises TimeoutError."""
+    if (left := deadline - time.monotonic()) <= 0:
+        raise TimeoutError
+    return left
 
 
 def _public_address(host: str, port: int, resolve: Resolve) -> str:
@@ -140,7 +181,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
-        elif any(ip in net for net in CARRIES_ANOTHER):
+        elif any(ip in net for net in NOT_PUBLIC):
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 

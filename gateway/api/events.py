@@ -40,28 +40,49 @@ class EventStream(BaseRenderer):
         return json.dumps(data).encode()
 
 
+class _Stream:
+    """Events, and the place of a stream until its end or until it is closed, be it before the first event."""
+
+    def __init__(self, events: Iterator[bytes]) -> None:
+        self._events: Iterator[bytes] | None = events
+
+    def __iter__(self) -> "_Stream":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._events is None:
+            raise StopIteration
+        try:
+            return next(self._events)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events = None
+            _free.release()
+
+
 def of_job(job: Job) -> Iterator[bytes]:
     """The events. Raises NoStreamFree before the first."""
     if not _free.acquire(blocking=False):
         raise NoStreamFree("No stream is free now. Poll the job as Retry-After says.")
-    return _follow(job.pk)
+    return _Stream(_follow(job.pk))
 
 
 def _follow(id: str) -> Iterator[bytes]:
-    try:
-        yield b"retry: 1000\n\n"
-        deadline, told = time.monotonic() + SECONDS, None
-        while time.monotonic() < deadline:
-            job = Job.objects.get(pk=id)
-            settled = job.state in Job.SETTLED
-            done, of = services.progress(job)
-            view = services.client_view(job) if settled else services.client_brief(job)
-            if (event := {**view, "progress": {"done": done, "of": of}}) != told:
-                told = event
-                yield b"event: job\ndata: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
-            if settled:
-                return
-            connection.close_if_unusable_or_obsolete()
-            time.sleep(LOOK_EVERY)
-    finally:
-        _free.release()
+    yield b"retry: 1000\n\n"
+    deadline, told = time.monotonic() + SECONDS, None
+    while time.monotonic() < deadline:
+        job = Job.objects.get(pk=id)
+        settled = job.state in Job.SETTLED
+        done, of = services.progress(job)
+        view = services.client_view(job) if settled else services.client_brief(job)
+        if (event := {**view, "progress": {"done": done, "of": of}}) != told:
+            told = event
+            yield b"event: job\ndata: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+        if settled:
+            return
+        connection.close_if_unusable_or_obsolete()
+        time.sleep(LOOK_EVERY)

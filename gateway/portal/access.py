@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -176,6 +177,7 @@ def _csv(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
 
 
 def plain_cell(text: str) -> str:
+    text = re.sub(r";(?=\s*[=+\-@]|[\t\r])", ";'", text)  # where a spreadsheet parts cells at a semicolon
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text[:1] in "\t\r" else text
 
 

@@ -85,6 +85,7 @@ def own_copy_of(request: HttpRequest, patient: Patient, id: str) -> HttpResponse
 @never_cache
 @require_safe
 @for_patient
+@reauthentication_required  # type: ignore[untyped-decorator]
 def own_copy_page(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     """The copy as a page to read: the newest of each kind."""
     copy = _find(patient, id)
@@ -101,6 +102,7 @@ def own_copy_page(request: HttpRequest, patient: Patient, id: str) -> HttpRespon
 @never_cache
 @require_safe
 @for_patient
+@reauthentication_required  # type: ignore[untyped-decorator]
 def own_copy_file(request: HttpRequest, patient: Patient, id: str, form: str) -> Any:
     """The copy as a file: every resource as it was received (ndjson, json), or the readable page (pdf)."""
     if form not in TYPES:

@@ -244,6 +244,14 @@ def test_a_job_is_followed_to_its_end(
     assert last["subjects"][0]["state"] == "not_available"
 
 
+def test_a_stream_that_nobody_reads_gives_its_place_back(call: Call, wanted: dict[str, Any]) -> None:
+    id = call("POST", "jobs", wanted).json()["id"]
+    for _ in range(events.AT_ONCE + 1):
+        answer = call("GET", f"jobs/{id}/events")
+        assert answer.status_code == 200
+        answer.close()
+
+
 def test_streams_are_few_and_none_is_anothers(call: Call, wanted: dict[str, Any]) -> None:
     id = call("POST", "jobs", wanted).json()["id"]
     path = f"jobs/{id}/events"

@@ -1,8 +1,10 @@
 """Key sets at a client's own address: fetched, kept, rotated by `kid`; and no address reaches our network."""
 
+import contextlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,6 +126,46 @@ def test_an_address_that_answers_wrongly_gets_no_token(
     assert said in refused.json()["error_description"]
 
 
+def test_an_address_that_fails_is_not_asked_at_every_request(site: Site, registered: str) -> None:
+    """Whoever knows a client's id may send assertions: each would hold a thread for as long as it hangs."""
+    site.answer = (404, {}, b"{}")
+    for _ in range(3):
+        assert ask_for_token(assertion(new_key(), claims(registered))).status_code == 401
+    assert site.asked == 1
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """A header every 50 ms, ninety of them, and then a good answer; `ended`: it came so far."""
+
+    ended = threading.Event()
+
+    def do_GET(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(90):
+                self.wfile.write(b"X: y\r\n")
+                time.sleep(0.05)
+            self.wfile.write(b"\r\n")
+            self.ended.set()
+
+    def log_message(self, *args: Any) -> None:
+        return
+
+
+def test_an_answer_that_comes_drop_by_drop_is_given_up(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "SECONDS", 0.5)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as slow:
+        slow.daemon_threads = True
+        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        settings.OUTBOUND_ALLOWED = [f"127.0.0.1:{slow.server_port}"]
+        with pytest.raises(outbound.Unreachable):
+            outbound.call(f"http://127.0.0.1:{slow.server_port}/")
+        assert not Slow.ended.is_set()
+        slow.shutdown()
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -153,7 +195,7 @@ def test_what_is_no_address_of_the_open_internet(url: str) -> None:
     [
         "127.0.0.1", "10.0.0.8", "192.168.1.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1", "ff02::1",
-        "64:ff9b::a00:1", "2002:0a00:0001::", "2001:0:0a00:1::", "198.18.0.1", "not an address",
+        "64:ff9b::a00:1", "2002:0a00:0001::", "2001:0:0a00:1::", "198.18.0.1", "fec0::1", "not an address",
     ],
 )  # fmt: skip
 def test_an_address_of_our_own_network_is_not_called(address: str) -> None:

@@ -94,6 +94,20 @@ def test_a_consent_that_changed_is_told_to_whoever_asked(
     assert {each.event for each in told} == {"consent.changed"}
 
 
+def test_a_yes_that_was_stopped_before_it_came_into_force_is_as_a_no(
+    call: Call, question: dict[str, Any], hook: dict[str, Any], alice: Patient
+) -> None:
+    call("POST", "consent-requests", question)
+    consent = services.grant(
+        request=ConsentRequest.objects.get(), patient=alice, kinds=["Observation"], duration="until"
+    )
+    services.revoke(consent=consent, patient=alice, stop_now=lambda id: None)
+    for name in ("ConsentGranted", "ConsentRevoked"):
+        HANDLERS[name](Event(1, 0, "f" * 64, name, {"consent": consent.pk}))
+    assert Consent.objects.get().ledger_state == Consent.LedgerState.REVOKED
+    assert not WebhookCall.objects.exists()
+
+
 def test_a_call_is_tried_again_and_given_up_in_the_end(job: str) -> None:
     receiver = Receiver(500, 0, 302, 404, 500, 500)
     for tries in range(1, len(webhooks.PAUSES) + 1):

@@ -215,6 +215,8 @@ def test_a_file_of_more_than_is_read_at_once_is_whole(
 def test_a_cell_is_never_a_formula(text: str) -> None:
     assert plain_cell(text) == f"'{text}"
     assert plain_cell("Helix AI") == "Helix AI"
+    # Where a spreadsheet parts cells at a semicolon, another cell begins there.
+    assert plain_cell(f"Helix;{text}") == f"Helix;'{text}"
 
 
 def test_one_use_in_plain_words(browser: Client, alice: Any, question: ConsentRequest) -> None:

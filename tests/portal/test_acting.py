@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -15,6 +16,7 @@ from consent.models import Consent, ConsentRequest, Representative
 from consent.teach_back import ITEMS
 from gateway.portal.urls import urlpatterns
 from gateway.portal.visitor import ACTS_AS, MADE_FOR
+from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditRow
 from tests.questions import ask, in_force
 from tests.representing import minor, of_age_in, represent
@@ -232,6 +234,24 @@ def test_only_kinds_within_the_scope_are_offered_and_shown(
     page = text(hers.get(reverse("choice", args=[consent.id])))
     assert "Test results" in page
     assert "Mental health" not in page.split("What you chose")[1].split("What for")[0]
+
+
+def test_a_use_tells_of_no_kind_beyond_the_scope(hers: Client, alice: Any, ana: Any, helix: Any) -> None:
+    row = represent(alice, ana, kinds=["Observation"])
+    consent = in_force(ask(helix, alice), kinds=["Observation", "Condition"], sensitive=["PSY"])
+    told = {"request": consent.request_id, "requester": str(helix.pk), "subject_id": "aa" * 32}
+    with transaction.atomic():
+        for kind, more in (
+            ("job.released", {"consent": consent.pk}),
+            ("job.denied", {"subject_id": "bb" * 32}),
+        ):
+            record(kind=kind, actor=Actor.system("worker"), subject=alice.pseudonym, **{**told, **more})
+    act_for(hers, row)
+    for use in ("aa" * 32, "bb" * 32):
+        page = text(hers.get(reverse("use", args=[use])))
+        assert "Test results" in page
+        assert "Mental health" not in page
+        assert "Health problems" not in page
 
 
 def test_a_question_beyond_the_scope_is_not_answered(

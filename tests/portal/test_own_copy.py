@@ -150,6 +150,18 @@ def test_a_session_that_was_left_open_gets_no_copy(
     assert not OwnCopy.objects.exists()
 
 
+def test_a_session_that_was_left_open_reads_none_that_was_begun(
+    browser: Client, keyholder: Keyholder, monkeypatch: Any
+) -> None:
+    copy = opened(browser)
+    later = time.time() + 3600
+    monkeypatch.setattr("allauth.account.internal.flows.reauthentication.time.time", lambda: later)
+    for path in ("read", "my-records.ndjson", "my-records.json", "my-records.pdf"):
+        answer = browser.get(f"/copy/{copy.pk}/{path}")
+        assert answer.status_code == 302
+        assert "reauthenticate" in answer["Location"]
+
+
 def test_anothers_copy_looks_like_none(browser: Client, stranger: Client, keyholder: Keyholder) -> None:
     copy = opened(browser)
     show_again(stranger)
