@@ -34,7 +34,8 @@ def a_cohort_spans_two_channels(rig: Rig, helix: Requester, settings: Any, patch
     # 1. A consent is on its patient's channel alone; each leg has its own two doors there, and no other.
     for person, consent in consents.items():
         assert on_ledgers(play, consent_key(consent.pk)) == {person.channel}
-    job = play.run(play.submit(*asked))
+    job = play.submit(*asked)
+    go_on(play, job, until=lambda: job.state in Job.SETTLED)
     assert job.state == Job.State.DONE
     legs = {leg.channel: leg for leg in job.legs.all()}
     assert legs.keys() == {HOME, NORTH}
@@ -80,7 +81,7 @@ def a_cohort_spans_two_channels(rig: Rig, helix: Requester, settings: Any, patch
 
 
 def go_on(play: Play, job: Job, *, until: Callable[[], bool]) -> None:
-    """As the relay does: hand it over again, for a ledger needs a moment to be there."""
+    """As the relay does: hand it over again, for a ledger may need a moment to be there."""
     for _ in range(30):
         lapse(job)
         play.run(job)
