@@ -23,6 +23,10 @@ def tell(*, patient: str | Patient, kind: News.Kind, about: str = "") -> News:
     )
 
 
+def was_told(*, patient: Patient, kind: News.Kind, about: str) -> bool:
+    return News.objects.filter(patient=patient, kind=kind, about=about).exists()
+
+
 def tell_of_answer(
     kind: str, actor: Actor, *, patient: str, request: str, details: Mapping[str, Any]
 ) -> None:

@@ -32,7 +32,7 @@ LONGEST_PAUSE = timedelta(hours=1)
 AT_ONCE = 100  # letters in one round
 
 Mail, Kind = News.Mail, News.Kind
-ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS)  # told at once, whatever a person wants else
+ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS, Kind.COPY)  # told at once, whatever a person wants else
 
 
 def send_letters(*, now: datetime | None = None) -> int:

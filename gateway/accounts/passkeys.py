@@ -85,7 +85,8 @@ def drop(patient: Patient, passkey: Passkey) -> None:
 
 def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool) -> datetime | None:
     """A member of staff proofed the patient again: all her passkeys go, for signing in and for signing; with
-    `app_too` also her app and her spare codes. She is told, and is signed out everywhere.
+    `app_too` also her app and her spare codes. She is told, and is signed out everywhere. A member of staff
+    keeps what they sign in with.
 
     From when she can say yes again; None: at once, as none of her passkeys had signed. Nobody does this for
     themselves. Raises InvalidInput, RefusedTransition (`own_proof`), KeyholderUnavailable: then nothing is
@@ -106,7 +107,9 @@ def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool)
         news.tell(patient=patient, kind=News.Kind.PASSKEYS)
         patient.passkeys_dropped_at = timezone.now()
         patient.save(update_fields=["passkeys_dropped_at"])
-        Authenticator.objects.filter(user_id=patient.user_id, type__in=kinds).delete()
+        # Who works here signs in to more than her own pages: that is for who looks after the accounts.
+        if patient.user is not None and not patient.user.is_staff:
+            Authenticator.objects.filter(user=patient.user, type__in=kinds).delete()
         # Last, so that a keyholder that cannot be reached undoes the rest.
         until = Keyholder(settings.KEYHOLDER_SOCKET).drop_passkeys(patient=patient.pk)
     if patient.user is not None:

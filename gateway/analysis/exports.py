@@ -96,10 +96,9 @@ def key_of(requester: Requester) -> bytes:
     return bytes(ExportKey.objects.get_or_create(requester=requester)[0].key)
 
 
-def pseudonym(job: Job, subject: JobSubject) -> str:
-    """What begins the id of each of this subject's exported resources."""
-    identity = Identity(key_of(job.requester), subject.keyholder_patient, job.created_at.date())
-    return identity.pseudonym
+def pseudonym(key: bytes, subject: JobSubject) -> str:
+    """What begins the id of each of this subject's exported resources; `key` is the recipient's."""
+    return Identity(key, subject.keyholder_patient, timezone.localdate()).pseudonym
 
 
 def outputs(job: Job) -> list[Output]:

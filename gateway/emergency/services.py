@@ -265,14 +265,12 @@ def _for_review(emergency: Emergency, by: User) -> Emergency:
 def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     """Accessed: an emergency stands on the ledger. May come twice.
 
-    One that no page asked for is told to the patient all the same: the keyholder says whose it is. Raises
-    KeyholderUnavailable (the event comes again).
+    One that no page asked for is told to the patient all the same: the keyholder says whose it is, whatever
+    row of ours is there. Raises KeyholderUnavailable (the event comes again).
     """
     if event.payload.get("kind") != "emergency":
         return
     access = str(event.payload.get("access"))
-    if Emergency.objects.filter(pk=access).update(state=Emergency.State.RECORDED, tx_id=event.tx_id):
-        return
     try:
         told = _keyholder(keyholder).access_told(access=access)
     except RefusedTransition:
@@ -280,10 +278,16 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     patient = Patient.objects.filter(pk=told["patient"]).first()
     if patient is None:
         return
+    found = Emergency.objects.filter(pk=access)
+    if news.was_told(patient=patient, kind=News.Kind.EMERGENCY, about=access) and found.filter(
+        patient=patient
+    ).update(state=Emergency.State.RECORDED, tx_id=event.tx_id):
+        return
     log.warning("an emergency stands on the ledger that no page asked for")
+    found.delete()  # a row that names another patient, or of which she was not told
     expires = datetime.fromtimestamp(told["expires"], UTC)
     opened = expires - timedelta(minutes=MINUTES)
-    found = Emergency.objects.create(
+    made = Emergency.objects.create(
         id=access,
         patient=patient,
         reason=_said(told["details"], "reason", REASONS.__contains__),
@@ -294,7 +298,7 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
         expires_at=expires,
         review_by=opened + timedelta(hours=REVIEW_HOURS),
     )
-    _tell(found, RELAY)
+    _tell(made, RELAY)
 
 
 def _said(details: Json, name: str, is_right: Callable[[str], bool]) -> str:

@@ -134,23 +134,26 @@ def _parts(chunks: list[str]) -> Iterator[list[str]]:
 def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     """Accessed: an own copy stands on the ledger. May come twice.
 
-    One that no page asked for is told to the patient all the same: the keyholder says whose it is. Raises
-    KeyholderUnavailable (the event comes again).
+    One that no page asked for is told to the patient all the same: the keyholder says whose it is, whatever
+    row of ours is there. Raises KeyholderUnavailable (the event comes again).
     """
     if event.payload.get("kind") != "subject":
         return
     access = str(event.payload.get("access"))
-    if not OwnCopy.objects.filter(pk=access).exists():
-        try:
-            told = _keyholder(keyholder).access_told(access=access)
-        except RefusedTransition:
-            return  # another organisation's keyholder asked for it
-        patient = Patient.objects.filter(pk=told["patient"]).first()
-        if patient is None:
-            return
+    try:
+        told = _keyholder(keyholder).access_told(access=access)
+    except RefusedTransition:
+        return  # another organisation's keyholder asked for it
+    patient = Patient.objects.filter(pk=told["patient"]).first()
+    if patient is None:
+        return
+    found = OwnCopy.objects.filter(pk=access)
+    knows = news.was_told(patient=patient, kind=News.Kind.COPY, about=access)
+    if not (knows and found.filter(patient=patient).exists()):
         log.warning("an own copy stands on the ledger that no page asked for")
         expires = datetime.fromtimestamp(told["expires"], UTC)
         with transaction.atomic():
+            found.delete()  # a row that names another patient, or of which she was not told
             OwnCopy.objects.create(
                 id=access,
                 patient=patient,

@@ -14,7 +14,9 @@ from consent import services as consents
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from gateway.analysis import exports, runner, tasks
 from gateway.analysis.models import Job, Output
+from gateway.api.fhir import resources
 from ledger.audit.models import AuditRow
+from ledger.client import HOME
 from tests.analysis.test_job_end_to_end import KINDS, Play, records
 from tests.analysis.test_pce import measured
 from tests.questions import reviewer
@@ -66,7 +68,7 @@ class Copies(Play):
 def play(installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Copies:
     settings.AUTO_APPROVE = False
     monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
-    return Copies(installation, helix)
+    return Copies({HOME: installation.ledger_url}, installation.keyholder_socket, helix)
 
 
 class Bulk:
@@ -230,6 +232,42 @@ def test_search_and_read_see_what_was_exported_and_no_more(play: Copies, bulk: A
     assert (unknown.status_code, unknown.json()["resourceType"]) == (404, "OperationOutcome")
     assert client.get("/fhir/Observation?subject:missing=true").status_code == 400
     assert bulk("system/Patient.rs").get("/fhir/Observation").status_code == 403
+
+
+def test_one_search_opens_so_many_and_no_more(
+    play: Copies, bulk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opening asks the ledger: a search that finds nothing must not go through them all."""
+    for _ in range(2):
+        play.yes_copy(play.someone(*records()))
+    client = bulk()
+    client.export()
+    monkeypatch.setattr(resources, "OPENED_AT_ONCE", 1)
+    read = AuditRow.objects.filter(kind="result.read")
+    following = "/fhir/Observation?code=0000-0"
+    for number in (1, 2):
+        before = read.count()
+        found = client.get(following).json()
+        assert "entry" not in found
+        assert read.count() == before + 1
+        links = {each["relation"]: each["url"] for each in found["link"]}
+        following = links.get("next", "").removeprefix("http://localhost:8000")
+        assert bool(following) == (number == 1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["x"], "x", {"name": "_type"}, [{"name": "_type"}], [{"name": 1, "valueString": "x"}], [None], [{}]],
+)
+def test_parameters_that_are_none_are_said_so(bulk: Any, given: Any) -> None:
+    answer = Client().post(
+        "/fhir/$export",
+        {"resourceType": "Parameters", "parameter": given},
+        content_type="application/json",
+        headers={**bulk().headers, "Prefer": "respond-async"},
+    )
+    assert answer.status_code == 400, answer.content
+    assert answer.json()["issue"][0]["details"]["coding"][0]["code"] == "parameter"
 
 
 def test_a_client_ends_its_export(play: Copies, bulk: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from consent.models import random_id
+from consent.models import News, random_id
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
@@ -199,6 +199,34 @@ def test_one_that_no_page_asked_for_is_told_to_the_patient_all_the_same(
     assert (found.opened_by, found.reason, found.explanation) == (None, "ETREAT", "")
     assert found.review_by > timezone.now() + timedelta(hours=71)
     assert kinds(alice) == ["access.emergency"]
+
+
+@pytest.mark.parametrize("whose", ["another's", "hers"])
+def test_a_row_that_was_put_there_before_hides_nothing(
+    records: None, installation: Any, alice: Any, charlie: Any, dana: Any, whose: str
+) -> None:
+    """As a web process that was taken over could write it: for another patient, or without the news."""
+    access, now = random_id(), timezone.now().replace(microsecond=0)
+    Emergency.objects.create(
+        id=access,
+        patient=charlie if whose == "another's" else alice,
+        opened_by=dana,
+        reason="ETREAT",
+        explanation=WORDS,
+        opened_at=now,
+        expires_at=now + timedelta(hours=1),
+        review_by=now + timedelta(hours=72),
+        reviewed_at=now,
+        outcome="justified",
+    )
+    Keyholder(installation.keyholder_socket).emergency_access(
+        access=access, patient=alice.pk, details={}, expires=int(now.timestamp()) + 3600
+    )
+    for _ in range(2):
+        services.record_accessed(accessed(access))
+    found = Emergency.objects.get()
+    assert (found.patient, found.opened_by, found.outcome) == (alice, None, "")
+    assert News.objects.filter(patient=alice, kind="emergency", about=access).count() == 1
 
 
 def test_another_organisations_emergency_is_passed_over(installation: Any) -> None:

@@ -127,6 +127,16 @@ def test_at_once_daily_and_never(alice: Any, charlie: Any, user: Any) -> None:
 
 
 @pytest.mark.parametrize("notices", ["daily", "never"])
+def test_a_copy_that_was_asked_for_is_told_at_once_whatever_was_chosen(alice: Any, notices: str) -> None:
+    """Whoever asks in her name could have turned letters off before."""
+    alice.user.notices = notices
+    alice.user.save()
+    tell(alice, "copy")
+    assert send_letters() == 1
+    assert "If it was not you, call us" in mail.outbox[0].body
+
+
+@pytest.mark.parametrize("notices", ["daily", "never"])
 def test_an_emergency_is_told_at_once_whatever_was_chosen(alice: Any, notices: str) -> None:
     alice.user.notices = notices
     alice.user.save()

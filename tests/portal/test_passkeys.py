@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from consent.models import News, Patient
+from gateway.accounts import passkeys
 from gateway.accounts.letters import due
 from gateway.accounts.passkeys import passkeys_of
 from gateway.demo.pages import show_again
@@ -170,6 +171,18 @@ def test_the_app_stays_unless_it_is_lost_too(
     assert Authenticator.objects.filter(user=alice.user).count() == 1
     staff.post(there, {**RESET, "app_too": "on"})
     assert not Authenticator.objects.filter(user=alice.user).exists()
+
+
+def test_who_works_here_keeps_what_they_sign_in_with(
+    alice: Any, phone: Passkey, keyholder: Keyholder, user: Any
+) -> None:
+    """No clinician takes a colleague's second step away by their record as a patient."""
+    know(keyholder, alice, phone)
+    alice.user.is_staff = True
+    alice.user.save()
+    passkeys.reset(patient=alice, by=user("ward"), method="in_person", app_too=True)
+    assert Authenticator.objects.filter(user=alice.user).exists()
+    assert keyholder.signers(patient=alice.pk)["known"] == []
 
 
 def test_a_reset_that_the_keyholder_did_not_hear_changes_nothing(

@@ -207,9 +207,12 @@ def _of_parameters(body: Any) -> list[tuple[str, str]]:
     """A FHIR Parameters resource as pairs. Raises InvalidInput."""
     if not isinstance(body, Mapping) or body.get("resourceType") != "Parameters":
         raise InvalidInput("Send a Parameters resource.", code="parameter")
+    listed = body.get("parameter", [])
+    if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
+        raise InvalidInput("`parameter` is a list of objects.", code="parameter")
     found = []
-    for each in body.get("parameter") or ():
-        value = next((each[name] for name in each if name.startswith("value")), None) if each else None
+    for each in listed:
+        value = next((each[name] for name in each if name.startswith("value")), None)
         if not isinstance(each.get("name"), str) or not isinstance(value, str):
             raise InvalidInput("Each parameter has a name and a value that is a string.", code="parameter")
         found.append((each["name"], value))

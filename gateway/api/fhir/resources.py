@@ -4,9 +4,12 @@ A record that was never exported is not there, and neither is one whose consent 
 anything that a delivery has not let out.
 """
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
+from django.utils import timezone
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,6 +26,7 @@ from ledger.errors import InvalidInput
 
 MOST = 1000
 PAGE = 100
+OPENED_AT_ONCE = 50  # of patients: a page may hold fewer than were asked for, and the next one goes on
 
 
 class Search(FHIRView):
@@ -54,7 +58,8 @@ class Search(FHIRView):
                     for each in resources
                     if each["resourceType"] == kind and scopes.permits(each, SEARCH) and matches(each, wanted)
                 ]
-            if len(entries) >= count and number + 1 < len(delivered):
+            is_full = len(entries) >= count or number + 1 >= OPENED_AT_ONCE
+            if is_full and number + 1 < len(delivered):
                 following = output.subject_id
                 break
         link = [{"relation": "self", "url": f"{base()}{request.get_full_path()}"}]
@@ -83,13 +88,19 @@ KNOWN = frozenset({"_count", "_after", "_format"})
 
 def _delivered(request: Request, id: str = "") -> list[tuple[Job, Output, str]]:
     """Of each patient the last delivery that is kept, with its pseudonym; of one where `id` says so."""
+    requester = requester_of(request)
     jobs = Job.objects.select_related("requester").filter(
-        requester=requester_of(request), kind=Job.Kind.EXPORT, discarded_at=None, state=Job.State.DONE
+        requester=requester,
+        kind=Job.Kind.EXPORT,
+        discarded_at=None,
+        state=Job.State.DONE,
+        settled_at__gt=timezone.now() - timedelta(hours=settings.EXPORT_HOURS),
     )
+    key = exports.key_of(requester)
     found: dict[str, tuple[Job, Output, str]] = {}
     for job in jobs.order_by("-created_at", "-pk")[:MOST]:
         for output in exports.outputs(job):
-            name = exports.pseudonym(job, output.subject)
+            name = exports.pseudonym(key, output.subject)
             if not id or id.startswith(f"{name}-"):
                 found.setdefault(name, (job, output, name))
     return list(found.values())
