@@ -31,6 +31,7 @@ from gateway.analysis import runner
 from gateway.analysis import services as analysis
 from gateway.analysis.jobs import claim
 from gateway.analysis.models import AIModel, Job
+from gateway.analysis.replayed import require_replayed
 from gateway.demo import patients
 from gateway.emergency import services as emergencies
 from gateway.emergency.models import Emergency
@@ -38,6 +39,7 @@ from gateway.keyholder.client import Keyholder
 from gateway.records import ingest, own_copies
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor
+from ledger.errors import LedgerError
 from ledger.models import LedgerTransaction
 
 SEED = 41
@@ -213,6 +215,7 @@ class Stage:
 
     def run_job(self, question: ConsentRequest, keyholder: Keyholder | None = None) -> Job:
         """A job on the records that `question` is about, from its start to its end, in this process."""
+        self.until(lambda: _is_replayed(question.patient.channel))
         with transaction.atomic():  # no worker hears of it before it is ours
             job = analysis.submit(
                 requester=self.requester,
@@ -268,6 +271,15 @@ def tick(person: Person) -> None:
         sensitive=[],
         duration=Consent.Duration.NINETY_DAYS,
     )
+
+
+def _is_replayed(channel: str) -> bool:
+    """Whether the relay has heard all that the ledger had: no job is released before."""
+    try:
+        require_replayed(channel)
+    except LedgerError:
+        return False
+    return True
 
 
 def hold(consent: Consent) -> None:
