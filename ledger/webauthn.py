@@ -64,6 +64,15 @@ class Assertion:
             _refuse("signature_malformed", "The signature is not of the form that a passkey gives.")
         return cls(credential, *parts)
 
+    @classmethod
+    def read(cls, text: str) -> "Assertion":
+        """From what a form sends: the same as JSON. Raises SignatureRefused (`signature_malformed`)."""
+        try:
+            value = canonical.loads(text.encode(errors="replace"), limit=8 * MAX_BYTES)
+        except Refused:
+            _refuse("signature_malformed", "The signature is not of the form that a passkey gives.")
+        return cls.from_json(value)
+
     def to_json(self) -> Json:
         return {
             "credential": self.credential,

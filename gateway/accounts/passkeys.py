@@ -3,7 +3,6 @@
 What a passkey signs, and whose signature counts: docs/adr/0011-the-patient-signs.md.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -33,7 +32,7 @@ from gateway.accounts.sessions import sign_out_everywhere
 from gateway.keyholder.client import Keyholder, Signers
 from ledger.audit.log import Actor, record
 from ledger.errors import GatewayError, InvalidInput, RefusedTransition
-from ledger.webauthn import passkey_challenge
+from ledger.webauthn import Assertion, passkey_challenge
 
 
 @dataclass(frozen=True)
@@ -179,10 +178,10 @@ def vouch(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         signing = signers_of(patient)["signing"]
         if request.method == "POST":
-            enrol(patient, new, json.loads(request.POST.get("signature") or "null") or {})
+            enrol(patient, new, Assertion.read(request.POST.get("signature", "")).to_json())
             messages.success(request, _("This passkey signs your choices now."))
             return redirect("mfa_list_webauthn")
-    except (ValueError, RefusedTransition):
+    except RefusedTransition:
         problem, status = _("Your other passkey did not sign this. Try again."), 409
     except GatewayError:
         problem, status, signing = _("We cannot do this just now. Try again in a few minutes."), 503, []

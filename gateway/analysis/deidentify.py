@@ -19,6 +19,13 @@ from ledger.contract.resource_types import RESOURCE_TYPES
 Json = dict[str, Any]
 Kind = Callable[["Identity", Any], Any]
 
+# What a state is to Safe Harbor: elsewhere the element may name a province of a few thousand.
+STATES = frozenset(
+    """
+    AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH
+    OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY DC PR
+    """.split()  # noqa: SIM905
+)
 OLDEST = 89  # years: Safe Harbor puts everybody above into one group
 # How many years a unit of time is (UCUM: a mean Julian year).
 YEARS = {
@@ -122,7 +129,6 @@ TYPE_OF_ELEMENT = {
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?(?:T.*)?", re.DOTALL)
 _REFERENCE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,40})/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?")
 _URN = re.compile(r"urn:(?:uuid|oid):([A-Za-z0-9.-]{1,64})")
-_STATE = re.compile(r"[A-Z]{2}")
 _COUNTRY = re.compile(r"[A-Z]{2,3}")
 
 NOTHING: Any = None
@@ -315,12 +321,12 @@ def birth_year(identity: Identity, value: Any) -> Any:
 
 
 def region(identity: Identity, value: Any) -> Any:
-    """Of an address the state and the country, by their short codes."""
+    """Of an address the country, and the state of the United States, by their short codes."""
     if not isinstance(value, Mapping):
         return NOTHING
     state, country = value.get("state"), value.get("country")
     kept = {}
-    if isinstance(state, str) and _STATE.fullmatch(state):
+    if isinstance(state, str) and state in STATES and country in (None, "US", "USA"):
         kept["state"] = state
     if isinstance(country, str) and _COUNTRY.fullmatch(country):
         kept["country"] = country

@@ -1,6 +1,5 @@
 """Pages of the patient's own copy: ask for it, sign for it where she has a passkey, read and keep it."""
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -24,7 +23,7 @@ from gateway.keyholder.client import Keyholder
 from gateway.portal.visitor import for_patient
 from gateway.records import lines, own_copies
 from gateway.records.models import OwnCopy
-from ledger.errors import GatewayError, InvalidInput
+from ledger.errors import GatewayError
 from ledger.webauthn import Assertion
 
 MOST_LINES = 200  # of one kind on the page
@@ -147,12 +146,7 @@ def _signers(patient: Patient) -> dict[str, Any]:
 
 
 def _voucher(text: str) -> dict[str, Any] | None:
-    if not text:
-        return None
-    try:
-        return Assertion.from_json(json.loads(text)).to_json()
-    except ValueError:
-        raise InvalidInput(_("Your passkey's answer cannot be read. Try again.")) from None
+    return Assertion.read(text).to_json() if text else None
 
 
 # The copy, written

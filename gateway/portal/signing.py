@@ -5,7 +5,6 @@ anything rests on it; the check here is so that she learns at once when it does 
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -145,7 +144,7 @@ def given(request: HttpRequest, question: ConsentRequest, yes: Yes) -> Json | No
 
 def _signed(request: HttpRequest, question: ConsentRequest, yes: Yes) -> Json:
     try:
-        assertion = Assertion.from_json(json.loads(request.POST.get("signature") or "null"))
+        assertion = Assertion.read(request.POST.get("signature", ""))
         signer = next((one for one in yes.passkeys if one.credential == assertion.credential), None)
         if signer is None:
             raise SignatureRefused("This passkey is not known.", code="passkey_unknown")
@@ -158,7 +157,7 @@ def _signed(request: HttpRequest, question: ConsentRequest, yes: Yes) -> Json:
         )
         if yes.first:
             enrol(question.patient, signer)
-    except (ValueError, RefusedTransition):
+    except RefusedTransition:
         raise AskAgain(_("Your passkey did not sign this. Nothing is shared. Try again.")) from None
     except (KeyholderUnavailable, LedgerError):
         raise AskAgain(_("We cannot take your signature just now. Nothing is shared."), 503) from None

@@ -195,6 +195,17 @@ def test_of_an_address_the_state_and_country_stay() -> None:
     assert kept["address"] == [{"state": "MA", "country": "US"}]
 
 
+@pytest.mark.parametrize("country", ["IT", "ITA", "CH"])
+def test_elsewhere_a_state_may_be_a_small_place(country: str) -> None:
+    """AG is a province of 400,000 in Italy, AI a canton of 16,000; neither is a state of the rule's."""
+    for state in ("AG", "AI", "MI"):
+        address = {"state": state, "country": country}
+        kept = deidentify({"resourceType": "Patient", "address": [address]}, ALICE)
+        assert kept["address"] == [{"country": country}]
+    kept = deidentify({"resourceType": "Patient", "address": [{"state": "AG"}]}, ALICE)
+    assert "address" not in kept
+
+
 def test_dates_move_together_and_differently_for_another_recipient() -> None:
     def moved(identity: Identity) -> list[date]:
         kept = deidentify(

@@ -202,6 +202,7 @@ def test_pages_of_the_queue_show_each_once_in_as_many_queries(
 
     found = begin(bobs, alice)
     url, seen = reverse("staff_queue") + "?show=emergency", []
+    danas.get(url)  # the first page of a session writes down when it was seen
     with CaptureQueriesContext(connection) as few:
         danas.get(url)
     fields = {
