@@ -13,7 +13,7 @@ from django.urls import reverse
 from consent import news
 from consent.models import News
 from gateway.accounts.passkeys import passkeys_of
-from gateway.analysis.models import Job, JobSubject
+from gateway.analysis.models import Job, JobSubject, Leg
 from gateway.keyholder.client import Keyholder
 from ledger import outbox
 from ledger.audit import sealing
@@ -60,8 +60,11 @@ def played(no_keyholder: None, own_installation: Any, alice: Any, helix: Any, pc
     log("job.released", alice, FRESH, consent=consent.id, **asked)
     job = Job.objects.create(requester=helix, model=pce.digest, purpose="HRESCH", index_date="2026-01-01")
     subjects = ((USED, "delivered", consent.id), (DENIED, "not_available", ""), (FRESH, "queued", consent.id))
+    leg = Leg.objects.create(job=job)
     JobSubject.objects.bulk_create(
-        JobSubject(id=id, job=job, number=number, asked="x", patient=alice, state=state, consent=given)
+        JobSubject(
+            id=id, job=job, leg=leg, number=number, asked="x", patient=alice, state=state, consent=given
+        )
         for number, (id, state, given) in enumerate(subjects)
     )
     keyholder = Keyholder(now.KEYHOLDER_SOCKET)

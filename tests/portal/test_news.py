@@ -212,8 +212,11 @@ def test_who_has_no_account_gets_no_letter(alice: Any) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_has_words_and_a_page(kind: News.Kind) -> None:
-    assert say(kind, 1) != say(kind, 2)
-    assert "2" in say(kind, 2)
+    assert say(kind, 1)
+    # Passkeys are removed all at once, however often it was done.
+    if kind is not Kind.PASSKEYS:
+        assert say(kind, 1) != say(kind, 2)
+        assert "2" in say(kind, 2)
     assert kind in PAGES
 
 
@@ -230,6 +233,7 @@ def test_the_page_lists_ones_own_and_links_to_what_it_is_about(
 
 
 def test_many_news_take_as_many_queries_as_few(browser: Client, alice: Any) -> None:
+    browser.get("/news")  # the session notes when it was begun
     counts = []
     for more in (2, 2_000):
         News.objects.bulk_create(News(patient=alice, kind="use", about="aa" * 32) for _ in range(more))

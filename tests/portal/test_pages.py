@@ -95,7 +95,7 @@ def test_lists_take_few_queries_however_long(
     for _ in range(more):
         in_force(ask(helix, alice))
         ask(helix, alice)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(15):
         assert browser.get(reverse(name)).status_code == 200
 
 
@@ -103,7 +103,7 @@ def test_lists_take_few_queries_however_long(
 def test_pages_of_one_question_take_few_queries(
     browser: Client, question: ConsentRequest, name: str, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(15):
         browser.get(reverse(name, args=[question.id]))
 
 
