@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from consent.models import ConsentRequest
@@ -15,6 +16,12 @@ __all__ = ["member"]
 @pytest.fixture(autouse=True)
 def no_keyholder(settings: Any, tmp_path: Any) -> None:
     settings.KEYHOLDER_SOCKET = str(tmp_path / "nobody.sock")
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_tries() -> None:
+    """Tries are counted for each user in this process's cache, and every test's alice has the same number."""
+    cache.clear()
 
 
 @pytest.fixture
