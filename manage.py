@@ -13,4 +13,13 @@ if __name__ == "__main__":
             "Django is not installed for this Python: run `make setup`, then .venv/bin/python manage.py."
         )
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            print(flush=True)  # is it our own reader who left?
+        except BrokenPipeError:  # it is: `head`, say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at Python's end
+            sys.exit(141)  # as a shell says of SIGPIPE; 1 is a command's own answer
+        raise

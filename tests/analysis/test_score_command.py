@@ -67,3 +67,20 @@ def test_models_lists_inputs_units_ranges_and_digests() -> None:
         each for each in model["inputs"] if each["name"] == "systolic_bp"
     ).items()
     assert manage("score", model["digest"], given=json.dumps(WHOLE).encode()).returncode == 0
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "models"],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
