@@ -1,4 +1,4 @@
-"""What every page knows: the custodian, its phone number, and who keeps the ledger."""
+"""What every page knows: the custodian, its phone number, who keeps the ledger, which languages there are."""
 
 from typing import Any
 
@@ -17,4 +17,5 @@ def hospital(request: HttpRequest) -> dict[str, Any]:
             "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),
         },
         "large_text": is_large(request),
+        "languages": settings.LANGUAGES,  # each by its own name, whatever the page is in
     }

@@ -43,6 +43,14 @@ class Way:
             else:
                 target.click()
 
+    def type(self, visit: Visit, where: str, text: str) -> None:
+        target = visit.page.locator(where).first
+        if self.keyboard:
+            self._walk(visit, target)
+            visit.page.keyboard.type(text)
+        else:
+            target.fill(text)
+
     def _tick(self, visit: Visit, target: Any) -> None:
         if self.keyboard:
             self._walk(visit, target)
@@ -112,6 +120,10 @@ def test_from_a_question_to_a_stop(chromium: Any, live_server: Any, alice: Any, 
         way.use(visit, FORWARD)
     assert visit.path == reverse("check", args=[question.id])
     visit.look("way-check")
+    way.use(visit, 'main a[role="button"]')
+    way.type(visit, 'input[name="password"]', "correct horse battery")
+    way.use(visit, FORWARD)
+    assert visit.path == reverse("check", args=[question.id])
     way.use(visit, FORWARD)
     assert visit.path == reverse("done", args=[question.id])
     visit.look("way-done")
