@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.keyholder.log import check_log
+from ledger.client import HOME
 from ledger.errors import AccessDenied, EnvelopeError, RefusedTransition
 from tests.keyholder.house import House, new_id
 
@@ -50,7 +51,7 @@ def test_records_are_read_and_each_reading_is_logged(ward: House) -> None:
     }
     found = ward.service.read_emergency(access=access, sealed=blobs(ward, access))
     assert sorted(found.values()) == [b'{"code":2}\n', b'{"value":1}\n']
-    (entry,) = check_log(ward.home / "keyholder", ward.trust)
+    (entry,) = check_log(ward.home / "keyholder", {HOME: ward.trust})
     assert (entry["ground"], len(entry["opened"])) == ("emergency", 2)
     assert ward.service.access_told(access=access)["details"] == DETAILS
 
@@ -108,7 +109,7 @@ def test_another_patients_records_stay_closed(ward: House) -> None:
     swapped = dict(zip(mine, reversed(mine.values()), strict=True))
     with pytest.raises(EnvelopeError):
         ward.service.read_emergency(access=access, sealed=swapped)
-    assert not list(check_log(ward.home / "keyholder", ward.trust))
+    assert not list(check_log(ward.home / "keyholder", {HOME: ward.trust}))
 
 
 def test_a_subject_access_is_no_emergency(ward: House) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.keyholder.log import check_log
 from gateway.keyholder.signing import QUIET_SECONDS
+from ledger.client import HOME
 from ledger.errors import AccessDenied, EnvelopeError, RefusedTransition
 from ledger.webauthn import Assertion, copy_challenge
 from tests.keyholder.house import House, new_id
@@ -61,7 +62,7 @@ def test_a_copy_is_on_the_ledger_read_here_and_logged(house: House, alice: str) 
     access = begin(house, alice)
     assert house.on_ledger(f"access/{access}")["kind"] == "subject"
     assert read(house, access) == [b'{"code":2}\n', b'{"value":1}\n']
-    (entry,) = check_log(house.home / "keyholder", house.trust)
+    (entry,) = check_log(house.home / "keyholder", {HOME: house.trust})
     assert (entry["ground"], len(entry["opened"])) == ("subject", 2)
 
 
