@@ -114,7 +114,7 @@ def test_from_signing_in_to_stop(
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_from_the_invitation_to_a_passkey_and_spare_codes(
-    chromium: Any, live_server: Any, width: int
+    chromium: Any, live_server: Any, own_installation: Any, width: int
 ) -> None:
     """With an authenticator of the browser's own, so that the passkey is a real one."""
     from consent import services
