@@ -22,7 +22,7 @@ from gateway.accounts.models import User
 from gateway.emergency.models import Emergency
 from gateway.emergency.readable import Records, records_of
 from gateway.keyholder.client import ChunkHeader, Keyholder
-from gateway.records.models import Chunk
+from gateway.records.accesses import blobs_of, in_parts, sizes_of, whose
 from ledger.audit.log import Actor, record
 from ledger.client import Event
 from ledger.contract.state import Json
@@ -168,7 +168,7 @@ def read(
     wanted = [
         one["chunk"] for one in keyholder.emergency_index(access=emergency.pk) if one["resource_type"] == kind
     ]
-    parts = _parts(wanted)
+    parts = list(in_parts(sorted(sizes_of(wanted).items()), MOST_BYTES))
     if not 0 <= part < len(parts):
         return records_of(()), len(parts)
     with transaction.atomic():
@@ -179,30 +179,9 @@ def read(
             access=emergency.pk,
             chunks=len(parts[part]),
         )
-    blobs = {
-        chunk: bytes(blob)
-        for chunk, blob in Chunk.objects.filter(pk__in=parts[part], patient=emergency.patient_id).values_list(
-            "pk", "blob"
-        )
-    }
+    blobs = blobs_of(emergency.patient_id, parts[part])
     opened = keyholder.read_emergency(access=emergency.pk, sealed=blobs)
     return records_of(opened.values()), len(parts)
-
-
-def _parts(chunks: list[str]) -> list[list[str]]:
-    """Chunks in groups of at most MOST_BYTES of blobs (but for a single one that is larger)."""
-    from django.db.models.functions import Length
-
-    sizes = dict(Chunk.objects.filter(pk__in=chunks).annotate(size=Length("blob")).values_list("pk", "size"))
-    parts: list[list[str]] = []
-    room = 0
-    for chunk in sorted(sizes):
-        if not parts or sizes[chunk] > room:
-            parts.append([])
-            room = MOST_BYTES
-        parts[-1].append(chunk)
-        room -= sizes[chunk]
-    return parts
 
 
 def _check_open(emergency: Emergency) -> None:
@@ -268,16 +247,10 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     One that no page asked for is told to the patient all the same: the keyholder says whose it is, whatever
     row of ours is there. Raises KeyholderUnavailable (the event comes again).
     """
-    if event.payload.get("kind") != "emergency":
+    if (asked := whose(event, "emergency", _keyholder(keyholder))) is None:
         return
-    access = str(event.payload.get("access"))
-    try:
-        told = _keyholder(keyholder).access_told(access=access)
-    except RefusedTransition:
-        return  # another organisation's keyholder asked for it
-    patient = Patient.objects.filter(pk=told["patient"]).first()
-    if patient is None:
-        return
+    patient, told = asked
+    access = str(event.payload["access"])
     found = Emergency.objects.filter(pk=access)
     if news.was_told(patient=patient, kind=News.Kind.EMERGENCY, about=access) and found.filter(
         patient=patient

@@ -11,14 +11,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Length
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from consent import news
 from consent.models import News, Patient
 from gateway.keyholder.client import Keyholder
-from gateway.records.models import Chunk, OwnCopy
+from gateway.records.accesses import blobs_of, in_parts, sizes_of, whose
+from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
 from ledger.client import Event
 from ledger.contract.state import Json
@@ -99,33 +99,18 @@ def read(*, copy: OwnCopy, keyholder: Keyholder | None = None) -> Iterator[tuple
 
 
 def _opened(copy: OwnCopy, types: dict[str, str], keyholder: Keyholder) -> Iterator[tuple[str, bytes]]:
-    for part in _parts(sorted(types, key=lambda chunk: (types[chunk], chunk))):
-        blobs = {
-            chunk: bytes(blob)
-            for chunk, blob in Chunk.objects.filter(pk__in=part, patient=copy.patient_id).values_list(
-                "pk", "blob"
-            )
-        }
-        found = keyholder.read_own_copy(access=copy.pk, sealed=blobs)
+    for part in in_parts(_sized(sorted(types, key=lambda chunk: (types[chunk], chunk))), MOST_BYTES):
+        found = keyholder.read_own_copy(access=copy.pk, sealed=blobs_of(copy.patient_id, part))
         for chunk in part:
             yield types[chunk], found[chunk]
 
 
-def _parts(chunks: list[str]) -> Iterator[list[str]]:
-    """Chunks in groups of at most MOST_BYTES of blobs (but for a single one that is larger)."""
-    sizes = dict(Chunk.objects.filter(pk__in=chunks).annotate(size=Length("blob")).values_list("pk", "size"))
-    part: list[str] = []
-    room = MOST_BYTES
+def _sized(chunks: list[str]) -> Iterator[tuple[str, int]]:
+    sizes = sizes_of(chunks)
     for chunk in chunks:
         if chunk not in sizes:
             raise AccessDenied(_("Some records cannot be found. Call us."), code="chunk_missing")
-        if part and sizes[chunk] > room:
-            yield part
-            part, room = [], MOST_BYTES
-        part.append(chunk)
-        room -= sizes[chunk]
-    if part:
-        yield part
+        yield chunk, sizes[chunk]
 
 
 # What the ledger says
@@ -137,16 +122,10 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     One that no page asked for is told to the patient all the same: the keyholder says whose it is, whatever
     row of ours is there. Raises KeyholderUnavailable (the event comes again).
     """
-    if event.payload.get("kind") != "subject":
+    if (asked := whose(event, "subject", _keyholder(keyholder))) is None:
         return
-    access = str(event.payload.get("access"))
-    try:
-        told = _keyholder(keyholder).access_told(access=access)
-    except RefusedTransition:
-        return  # another organisation's keyholder asked for it
-    patient = Patient.objects.filter(pk=told["patient"]).first()
-    if patient is None:
-        return
+    patient, told = asked
+    access = str(event.payload["access"])
     found = OwnCopy.objects.filter(pk=access)
     knows = news.was_told(patient=patient, kind=News.Kind.COPY, about=access)
     if not (knows and found.filter(patient=patient).exists()):

@@ -1,3 +1,5 @@
+"""The keyholder in a house of its own, for each test anew."""
+
 from collections.abc import Iterator
 
 import pytest
