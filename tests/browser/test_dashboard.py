@@ -59,7 +59,7 @@ def test_results(
     visit = Visit(chromium, live_server.url, width, who=get_user(member("clinician")))
     visit.open(reverse("staff_results"))
     visit.look("staff-results")
-    visit.page.get_by_role("link", name="Alice Example").click()
+    visit.follow("Alice Example")
     visit.look("staff-result")
     visit.press("Accept")
     visit.page.get_by_text("The patient can read so").wait_for()

@@ -25,6 +25,6 @@ def test_from_the_front_page_to_a_call_and_a_code(
             visit.look(f"developers-{each['id']}")
     visit.open("/developers/errors/")
     visit.look("developers-errors")
-    visit.page.get_by_role("link", name="not_available").click()
+    visit.follow("not_available")
     visit.look("developers-error")
     visit.close()

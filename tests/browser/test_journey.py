@@ -69,7 +69,7 @@ def test_the_teach_back(visit: Visit, alice: Any, helix: Any, at_hand: Client) -
         visit.page.get_by_label(str(each.answers[each.right])).check()
         visit.press("Continue")
     assert visit.path == reverse("check", args=[question.id])
-    visit.page.go_back()
+    visit.back()
     visit.look("understand-again")
     visit.press("No, do not share")
     assert visit.page.get_by_role("heading", name="You said no").is_visible()
@@ -94,7 +94,7 @@ def test_a_day_of_ones_own(visit: Visit, alice: Any, helix: Any) -> None:
         page.get_by_label(str(each.answers[each.right])).check()
         visit.press("Continue")
     visit.look("check-own-day")
-    page.get_by_role("link", name="Change how long").click()
+    visit.follow("Change how long")
     assert page.get_by_label("Year").input_value() == str(day.year)
     visit.look("choose-kept")
 
@@ -114,7 +114,7 @@ def test_two_tabs_and_the_back_button(visit: Visit, alice: Any, helix: Any, at_h
     visit.look("check-changed")
     visit.press("Agree and share")
     assert visit.path == reverse("done", args=[question.id])
-    visit.page.go_back()
+    visit.back()
     assert visit.path == reverse("done", args=[question.id])
     assert visit.page.get_by_role("heading", name="You said yes").is_visible()
     assert Consent.objects.get().kinds == ["Condition"]
@@ -258,7 +258,7 @@ def test_the_list_of_all_of_them(visit: Visit, alice: Any, helix: Any) -> None:
     subject(consent, JobSubject.State.DELIVERED, sent=True)
     # Two clicks from home.
     visit.open(reverse("home"))
-    visit.page.get_by_role("link", name="See or stop what you share").click()
+    visit.follow("See or stop what you share")
     visit.press("Stop sharing")
     assert visit.page.get_by_role("heading", name="You stopped sharing").is_visible()
     visit.look("stopped-just-now")

@@ -52,6 +52,7 @@ def test_acting_for_somebody(
     other = visit.new_tab()
     other.goto(live_server.url + reverse("people"))
     other.get_by_role("button", name="Act for nobody now").click()
+    other.wait_for_load_state()
     visit.expect_status(409)
     visit.press("Stop sharing")
     visit.look("people-another")

@@ -141,10 +141,23 @@ class Visit:
         self.expected = f"status of {status}"
 
     def press(self, name: str) -> None:
+        """Press a button; the page that it leads to, if it leads to one, is there afterwards."""
         self.page.get_by_role("button", name=name).first.click()
+        self.page.wait_for_load_state()
+
+    def follow(self, name: str) -> None:
+        """Follow a link; the page that it leads to is there afterwards."""
+        self.page.get_by_role("link", name=name).first.click()
+        self.page.wait_for_load_state()
+
+    def back(self) -> None:
+        # Chromium has no history to go back in while one page takes the other's place.
+        self.page.wait_for_load_state()
+        self.page.go_back()
 
     def look(self, name: str) -> None:
         """Check the page that is open, whatever it is."""
+        self.page.wait_for_load_state()
         if PICTURES:
             how = "js" if self.scripts else "nojs"
             self.page.screenshot(path=Path(PICTURES) / f"{name}-{self.width}-{how}.png", full_page=True)
