@@ -63,7 +63,6 @@ def start_installation(origin: str = ORIGIN) -> Installation:
                 found.ledger_url,
                 "--origin",
                 origin,
-                "--allow-accesses",
                 "--emergencies",
                 "1000",
                 "--copies",

@@ -52,11 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the portal is: only what patients sign there counts (GATEWAY_URL)",
     )
     parser.add_argument(
-        "--allow-accesses",
-        action="store_true",
-        help="let the keyholder's own account ask for and open accesses, which need no consent",
-    )
-    parser.add_argument(
         "--emergencies",
         type=int,
         default=int(environment("KEYHOLDER_EMERGENCIES") or 0),
@@ -107,7 +102,6 @@ def run(folder: Path, urls: Mapping[str, str], options: argparse.Namespace) -> i
             options.socket or folder / "keyholder.sock",
             roles=roles,
             group=options.group,
-            accesses=options.allow_accesses,
         )
     except GatewayError as error:
         print(f"keyholder: {error.message} ({error.code})", file=sys.stderr)

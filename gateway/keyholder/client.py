@@ -144,19 +144,6 @@ class Delivered(TypedDict):
     withheld: list[str]
 
 
-class OpenChunk(TypedDict):
-    chunk: str
-    version: int
-    resource_type: str
-    labels: list[str]
-    key: bytes
-
-
-class OpenChunks(TypedDict):
-    chunks: list[OpenChunk]
-    more: bool
-
-
 class AccessTold(TypedDict):
     """`kind` is emergency or subject, `expires` seconds since 1970, `details` what the asker said."""
 
@@ -409,18 +396,6 @@ class Keyholder:
     def access_told(self, *, access: str) -> AccessTold:
         """What was asked for under this id. Raises RefusedTransition (`access_unknown`)."""
         return self._call("access_told", {"access": access})  # type: ignore[return-value]
-
-    def subject_access(self, *, access: str, patient: str, details: Json, expires: int) -> Submitted:
-        """The patient's own copy, until `expires` (seconds since 1970)."""
-        params = {"access": access, "patient": patient, "details": details, "expires": expires}
-        return self._call("subject_access", params, LEDGER_SECONDS)  # type: ignore[return-value]
-
-    def open_access(self, *, access: str, after: str | None = None, limit: int = 1) -> OpenChunks:
-        """The next chunks of the patient that the access names, with their keys. Raises AccessDenied."""
-        found = self._call("open_access", {"access": access, "after": after, "limit": limit}, LEDGER_SECONDS)
-        for chunk in found["chunks"]:
-            chunk["key"] = bytes.fromhex(chunk["key"])
-        return found  # type: ignore[return-value]
 
     def evidence(self, *, tx_id: str) -> Json:
         """The ledger's evidence for one of its transactions (`Ledger.evidence`). Raises LedgerError."""

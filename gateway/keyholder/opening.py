@@ -60,15 +60,6 @@ class DeliveredOutput:
 
 
 @dataclass(frozen=True)
-class PersonalAccess:
-    """A person's access to one patient's records: an emergency, or the patient's own copy."""
-
-    access: str
-    after: str | None = None
-    limit: int = 1
-
-
-@dataclass(frozen=True)
 class PersonalRecords:
     """Records of an access's patient, for a person to read: `sealed` are their blobs by chunk.
 
@@ -80,12 +71,12 @@ class PersonalRecords:
     sealed: Mapping[str, bytes]
 
 
-Ground = JobRelease | DeliveredOutput | PersonalAccess | PersonalRecords
+Ground = JobRelease | DeliveredOutput | PersonalRecords
 
 
 @dataclass(frozen=True)
 class WrappedDek:
-    """One chunk's data key, wrapped to the public key of a part (or as it is, for a person)."""
+    """One chunk's data key, wrapped to the public key of a part."""
 
     header: Header
     key: bytes
@@ -192,7 +183,7 @@ class Opener:
                 return self._claim_release(ground)
             case DeliveredOutput():
                 return self._claim_output(ground)
-            case PersonalAccess() | PersonalRecords():
+            case PersonalRecords():
                 return self._claim_access(ground)
 
     def _claim_release(self, ground: JobRelease) -> _Claim:
@@ -235,9 +226,9 @@ class Opener:
             attempt=attempt,
         )
 
-    def _claim_access(self, ground: PersonalAccess | PersonalRecords) -> _Claim:
+    def _claim_access(self, ground: PersonalRecords) -> _Claim:
         kept = self._store.access(ground.access)
-        if kept is None or (isinstance(ground, PersonalRecords) and kept.kind != ground.kind):
+        if kept is None or kept.kind != ground.kind:
             _refuse("access_unknown", "No such access was recorded.")
         purpose = f"access/{ground.access}"
         return _Claim(
@@ -284,7 +275,7 @@ class Opener:
                 return look
             case DeliveredOutput():
                 return self._check_delivery(ground, claim, self._check_release(claim, look))
-            case PersonalAccess() | PersonalRecords():
+            case PersonalRecords():
                 return self._check_access(ground, look, now)
 
     def _check_release(self, claim: _Claim, look: Look) -> Look:
@@ -322,7 +313,7 @@ class Opener:
                 break
         _refuse("output_not_delivered", "This is not an output that was delivered.")
 
-    def _check_access(self, ground: PersonalAccess | PersonalRecords, look: Look, now: int) -> Look:
+    def _check_access(self, ground: PersonalRecords, look: Look, now: int) -> Look:
         kept = self._store.access(ground.access)
         value, look = look.agreed(f"access/{ground.access}", code="access_missing")
         if kept is None or (value.get("kind"), value.get("digest")) != (kept.kind, kept.digest):
@@ -389,10 +380,12 @@ class Opener:
                 _refuse("chunk_unknown", "This patient has no such records.")
             return asked, False
         limit = max(1, min(ground.limit, MAX_LIMIT))
-        headers = self._store.headers(claim.patient, after=ground.after)
-        if isinstance(ground, JobRelease):
-            permitted = CompiledRules(rules[0]).permits_chunk
-            headers = (one for one in headers if permitted(one.resource_type, one.labels) != "deny")
+        permitted = CompiledRules(rules[0]).permits_chunk
+        headers = (
+            one
+            for one in self._store.headers(claim.patient, after=ground.after)
+            if permitted(one.resource_type, one.labels) != "deny"
+        )
         found = tuple(islice(headers, limit + 1))
         return found[:limit], len(found) > limit
 
@@ -418,8 +411,6 @@ class Opener:
                     subjects=claim.subjects,
                 )
                 return Opened(output=output)
-            case PersonalAccess():
-                return Opened(tuple(WrappedDek(one, one.dek) for one in chosen), None, more)
             case PersonalRecords():
                 return Opened(records=_read(chosen, ground.sealed, patient=claim.patient or ""))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.keyholder.envelope import new_key
-from gateway.keyholder.opening import JobRelease, Opened, PersonalAccess
+from gateway.keyholder.opening import JobRelease
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Header
 from ledger.client import HOME
@@ -49,9 +49,6 @@ ROLES: Mapping[str, frozenset[str]] = {
     "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings", "access_told"}),
     "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
 }
-# They hand out keys of a patient's records without a consent, so no role has them. The keyholder's own
-# account may make them, and only where it was started to. (Emergencies hand out no key; see emergencies.py.)
-ACCESSES = frozenset({"subject_access", "open_access"})
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
 
@@ -88,20 +85,14 @@ def start(
     *,
     roles: Mapping[int, set[str]] | None = None,
     group: str | None = None,
-    accesses: bool = False,
 ) -> Server:
-    """Serve the calls. Without `roles` this account alone may call, and in every role.
-
-    With `accesses` this account may also make the calls of a person's access; nobody else ever may.
-    """
+    """Serve the calls. Without `roles` this account alone may call, and in every role."""
     own = os.geteuid()
     allowed = dict(roles) if roles else {own: set(ROLES)}
     enforced = own not in allowed
     boundary = {"boundary": SEPARATE if enforced else ONE_ACCOUNT, "enforced": enforced}
 
     def may_call(name: str, uid: int) -> bool:
-        if name in ACCESSES:
-            return accesses and uid == own
         return any(name in ROLES[role] for role in allowed.get(uid, ()))
 
     def guarded(name: str, call: Callable[[Params], Json]) -> Method:
@@ -297,7 +288,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
                 limit=params.number("limit", least=1),
             )
         )
-        chunks = [{**_described(one), "wrapped_b64": to_b64(key)} for one, key in _pairs(opened)]
+        chunks = [{**_described(one.header), "wrapped_b64": to_b64(one.key)} for one in opened.chunks]
         return {"chunks": chunks, "rules": opened.rules, "more": opened.more}
 
     def deliver(params: Params) -> Json:
@@ -316,11 +307,13 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         )
         return {"output_b64": to_b64(output)}
 
-    def subject_access(params: Params) -> Json:
-        return service.personal_access("subject", **_access(params))
-
     def emergency_access(params: Params) -> Json:
-        return service.emergency_access(**_access(params))
+        return service.emergency_access(
+            access=params.id("access"),
+            patient=params.id("patient"),
+            details=params.json("details"),
+            expires=params.number("expires"),
+        )
 
     def end_emergency(params: Params) -> Json:
         service.end_emergency(access=params.id("access"))
@@ -352,17 +345,6 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     def access_told(params: Params) -> Json:
         return service.access_told(access=params.id("access"))
 
-    def open_access(params: Params) -> Json:
-        opened = service.open_access(
-            PersonalAccess(
-                access=params.id("access"),
-                after=params.optional_id("after"),
-                limit=params.number("limit", least=1),
-            )
-        )
-        chunks = [{**_described(one), "key": key.hex()} for one, key in _pairs(opened)]
-        return {"chunks": chunks, "more": opened.more}
-
     return {
         **_signing_calls(service),
         "enrol": enrol,
@@ -380,8 +362,6 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "open_chunks": open_chunks,
         "deliver": deliver,
         "open_output": open_output,
-        "subject_access": subject_access,
-        "open_access": open_access,
         "emergency_access": emergency_access,
         "end_emergency": end_emergency,
         "emergency_index": emergency_index,
@@ -412,15 +392,6 @@ def _records(records: Mapping[str, bytes]) -> Json:
     return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
 
 
-def _access(params: Params) -> Json:
-    return {
-        "access": params.id("access"),
-        "patient": params.id("patient"),
-        "details": params.json("details"),
-        "expires": params.number("expires"),
-    }
-
-
 def _parts(params: Params) -> list[Json]:
     parts: list[Json] = [
         {
@@ -437,10 +408,6 @@ def _parts(params: Params) -> list[Json]:
     if len(set(numbers)) < len(numbers) or len(set(subjects)) < len(subjects):
         raise InvalidInput("A part or a subject is named twice.")
     return parts
-
-
-def _pairs(opened: Opened) -> list[tuple[Header, bytes]]:
-    return [(one.header, one.key) for one in opened.chunks]
 
 
 def _described(header: Header) -> Json:

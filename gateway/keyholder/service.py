@@ -20,7 +20,6 @@ from gateway.keyholder.opening import (
     JobRelease,
     Opened,
     Opener,
-    PersonalAccess,
     PersonalRecords,
 )
 from gateway.keyholder.signing import Signing, committed, differs, says
@@ -317,7 +316,7 @@ class Service:
 
     # Persons
 
-    def personal_access(
+    def _personal_access(
         self,
         kind: str,
         *,
@@ -325,9 +324,9 @@ class Service:
         patient: str,
         details: Json,
         expires: int,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None],
     ) -> Json:
-        """Record an emergency (`emergency`) or the patient's own access (`subject`) on the ledger.
+        """Record an emergency (`emergency`) or the patient's own copy (`subject`) on the ledger.
 
         The ledger gets a digest that binds the access to the patient, the details and the end.
         """
@@ -346,9 +345,6 @@ class Service:
         draft = Draft(name, {"access": access, "digest": digest, "expires": expires})
         return self._submitted(f"access/{access}", draft, self._store.channel_of(patient))
 
-    def open_access(self, ground: PersonalAccess) -> Opened:
-        return self._of_access(ground.access).opener.open_sealed(ground)
-
     def evidence(self, *, tx_id: str) -> Json:
         """What shows a third party that a transaction stands on home, where the audit log's checkpoints are:
         nothing of a patient's.
@@ -359,7 +355,7 @@ class Service:
 
     def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Json:
         """Begin an emergency. Raises RefusedTransition (`emergencies_too_many`, `access_expiry`, …)."""
-        return self.personal_access(
+        return self._personal_access(
             "emergency",
             access=access,
             patient=patient,
@@ -386,7 +382,7 @@ class Service:
 
         Raises RefusedTransition, SignatureRefused.
         """
-        return self.personal_access(
+        return self._personal_access(
             "subject",
             access=access,
             patient=patient,

@@ -195,7 +195,8 @@ def test_a_worker_opens_nothing_that_was_not_released(accounts: Accounts) -> Non
             "emergency": code_of(
                 lambda: worker.emergency_access(access=consent, patient=bob, details=details, expires=2**32)
             ),
-            "access": code_of(lambda: worker.open_access(access=consent)),
+            "own copy": code_of(lambda: worker.own_copy(access=consent, patient=bob, expires=2**32)),
+            "emergency's records": code_of(lambda: worker.read_emergency(access=consent, sealed={})),
             "enrol": code_of(lambda: worker.new_chunks(patient=bob, chunks=[])),
             "folder": code_of(lambda: os.listdir(folder)),
             "store": code_of((folder / "keyholder.sqlite3").read_bytes),
@@ -219,7 +220,8 @@ def test_a_worker_opens_nothing_that_was_not_released(accounts: Accounts) -> Non
         "result, with the child's key": "envelope_tampered",
         "grant": "call_refused",
         "emergency": "call_refused",
-        "access": "call_refused",
+        "own copy": "call_refused",
+        "emergency's records": "call_refused",
         "enrol": "call_refused",
         "folder": "PermissionError",
         "store": "PermissionError",

@@ -8,7 +8,6 @@ import pytest
 
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.clock import TOLERANCE_SECONDS, KeptClock
-from gateway.keyholder.opening import PersonalAccess
 from ledger.errors import AccessDenied, KeyholderUnavailable
 from tests.keyholder.house import House, new_id
 
@@ -36,16 +35,16 @@ def test_a_clock_that_was_set_back_revives_no_result(house: House) -> None:
 
 
 def test_nothing_is_opened_or_released_by_a_clock_that_went_back(house: House) -> None:
+    house.serve(house.ledger, copies=1)
     alice, subject, access = house.patient(), new_id(), new_id()
     consent = house.grant(alice)
     child, _ = house.release({subject: alice})
-    house.service.personal_access(
-        "subject", access=access, patient=alice, details={}, expires=int(time.time()) // 60 * 60 + 600
-    )
+    expires = int(time.time()) + 3600
+    house.service.own_copy(access=access, patient=alice, expires=expires, voucher=None)
     house.clock.ahead = -60
     for act in (
         lambda: house.open(child, subject),
-        lambda: house.service.open_access(PersonalAccess(access)),
+        lambda: house.service.read_own_copy(access=access, sealed={}),
         lambda: house.release({subject: alice}),
     ):
         with pytest.raises(KeyholderUnavailable) as found:

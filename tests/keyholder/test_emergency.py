@@ -51,6 +51,9 @@ def test_records_are_read_and_each_reading_is_logged(ward: House) -> None:
     }
     found = ward.service.read_emergency(access=access, sealed=blobs(ward, access))
     assert sorted(found.values()) == [b'{"code":2}\n', b'{"value":1}\n']
+    value = ward.on_ledger(f"access/{access}")
+    assert value["kind"] == "emergency"
+    assert alice not in str(value)
     (entry,) = check_log(ward.home / "keyholder", {HOME: ward.trust})
     assert (entry["ground"], len(entry["opened"])) == ("emergency", 2)
     assert ward.service.access_told(access=access)["details"] == DETAILS
@@ -113,14 +116,35 @@ def test_another_patients_records_stay_closed(ward: House) -> None:
 
 
 def test_a_subject_access_is_no_emergency(ward: House) -> None:
+    ward.serve(ward.ledger, emergencies=3, copies=1)
     alice, access = ward.patient(), new_id()
-    ward.service.personal_access(
-        "subject", access=access, patient=alice, details={}, expires=int(time.time()) + 600
-    )
+    ward.service.own_copy(access=access, patient=alice, expires=int(time.time()) + 3600, voucher=None)
     sealed = {one.chunk: ward.blobs[one.chunk] for one in ward.store.headers(alice)}
     assert refusal(lambda: ward.service.read_emergency(access=access, sealed=sealed)) == "access_unknown"
     assert refusal(lambda: ward.service.emergency_index(access=access)) == "access_unknown"
     assert refusal(lambda: ward.service.end_emergency(access=access)) == "access_unknown"
+
+
+def test_one_that_nobody_asked_for_opens_nothing(ward: House) -> None:
+    assert refusal(lambda: ward.service.read_emergency(access=new_id(), sealed={})) == "access_unknown"
+
+
+def test_one_that_the_ledger_refuses_opens_nothing(ward: House) -> None:
+    alice, access, expires = ward.patient(), new_id(), int(time.time()) + 3600
+    foreign = {"access": access, "digest": new_id(), "expires": expires}
+    assert ward.commit(ward.ledger, "EmergencyAccess", foreign).is_valid
+    answer = ward.service.emergency_access(access=access, patient=alice, details=DETAILS, expires=expires)
+    assert (answer["state"], answer["code"]) == ("refused", "access_exists")
+    sealed = {one.chunk: ward.blobs[one.chunk] for one in ward.store.headers(alice)}
+    assert refusal(lambda: ward.service.read_emergency(access=access, sealed=sealed)) == "access_differs"
+
+
+def test_one_is_for_one_patient(ward: House) -> None:
+    access = begin(ward, ward.patient())
+    expires = int(ward.service.access_told(access=access)["expires"])
+    bob = ward.patient()
+    again: dict[str, Any] = {"access": access, "patient": bob, "details": DETAILS, "expires": expires}
+    assert refusal(lambda: ward.service.emergency_access(**again)) == "access_differs"
 
 
 def test_without_the_ledger_nothing_is_read(ward: House) -> None:

@@ -1,23 +1,23 @@
 """The keyholder as a process of its own: the client, what it hides, who may call what."""
 
-import argparse
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.keyholder.__main__ import add_arguments
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import PartUnwrapper, open_chunk, seal_chunk
 from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.server import ACCESSES, ONE_ACCOUNT, ROLES, Params, roles_of, start
+from gateway.keyholder.server import ONE_ACCOUNT, ROLES, Params, _calls, roles_of, start
 from ledger.client import connect
 from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable
+from ledger.rpc import from_b64, to_b64
 from tests.keyholder.house import HELIX, MODEL, REQUEST, Child, House, fhir_consent, new_id
 
 
@@ -118,7 +118,7 @@ def test_an_account_makes_the_calls_of_its_role_alone(socket: Path, calls: froze
     from ledger.rpc import Connection
 
     connection = Connection(socket)
-    for name in ACCESSES.union(*ROLES.values()):
+    for name in frozenset().union(*ROLES.values()):
         if name in calls:
             try:
                 connection.call(name, {})
@@ -133,29 +133,35 @@ def test_an_account_makes_the_calls_of_its_role_alone(socket: Path, calls: froze
     connection.close()
 
 
-@pytest.mark.parametrize("roles", [None, {os.geteuid(): set(ROLES)}, {os.geteuid() + 1: set(ROLES)}])
-@pytest.mark.parametrize("accesses", [None, False, True])
-def test_an_access_is_for_our_own_account_where_it_was_allowed(
-    house: House, accesses: bool | None, roles: dict[int, set[str]] | None
-) -> None:
+def test_every_call_is_some_roles(house: House) -> None:
+    assert set(_calls(house.service)) == frozenset().union(*ROLES.values())
+
+
+@pytest.mark.parametrize("kind", ["emergency", "own_copy"])
+def test_what_a_person_reads_brings_no_key_of_it(house: House, kind: str) -> None:
     from ledger.rpc import Connection
 
-    options: dict[str, Any] = {} if accesses is None else {"accesses": accesses}
-    server = start(house.service, house.home / "k.sock", roles=roles, **options)
+    house.serve(house.ledger, emergencies=1, copies=1)
+    alice, access = house.patient(), new_id()
+    server = start(house.service, house.home / "k.sock")
     connection = Connection(house.home / "k.sock")
-    for name in ACCESSES:
-        # Allowed means that it looks at the parameters.
-        with pytest.raises(InvalidInput if accesses else AccessDenied) as found:
-            connection.call(name, {})
-        assert accesses or found.value.code == "call_refused"
+    begin = "emergency_access" if kind == "emergency" else kind
+    asked = {"access": access, "patient": alice, "details": {}, "expires": int(time.time()) + 3600}
+    answers = [connection.call(begin, asked), connection.call(f"{kind}_index", {"access": access})]
+    chunks = [
+        {"chunk": one["chunk"], "sealed_b64": to_b64(house.blobs[one["chunk"]])}
+        for one in answers[-1]["chunks"]
+    ]
+    answers.append(connection.call(f"read_{kind}", {"access": access, "chunks": chunks}))
     connection.close()
     server.close()
-
-
-def test_accesses_are_off_unless_the_start_says_so() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    assert parser.parse_args([]).allow_accesses is False
+    assert sorted(from_b64(one["ndjson_b64"]) for one in answers[-1]["records"]) == [
+        b'{"code":2}\n',
+        b'{"value":1}\n',
+    ]
+    for header in house.store.headers(alice):
+        assert header.dek.hex() not in json.dumps(answers)
+        assert to_b64(header.dek) not in json.dumps(answers)
 
 
 def test_roles_are_told_by_account() -> None:

@@ -19,7 +19,6 @@ from django.db import connection
 
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
-from gateway.keyholder.envelope import open_chunk
 from gateway.records import ingest as ingesting
 from gateway.records.ingest import IngestError, Report, confirm_pending, ingest
 from gateway.records.lines import resources
@@ -54,20 +53,14 @@ def nothing_is_kept() -> bool:
 
 
 def opened(keyholder: Keyholder, patient: str) -> list[tuple[bytes, dict[str, Any]]]:
-    """What a person with a right to it would read: by the patient's own access, through the ledger."""
-    access = secrets.token_hex(32)
-    expires = int(time.time()) + 600
-    asked = keyholder.subject_access(access=access, patient=patient, details={"why": "test"}, expires=expires)
-    assert asked["state"] == "committed"
-    page = keyholder.open_access(access=access, limit=100)
-    found = []
-    for chunk in page["chunks"]:
-        blob = bytes(Chunk.objects.get(pk=chunk["chunk"]).blob)
-        lines = open_chunk(
-            chunk["key"], blob, patient=patient, chunk=chunk["chunk"], version=chunk["version"]
-        )
-        found += list(resources(lines))
-    return found
+    """What the patient's own copy says, through the ledger."""
+    access, expires = secrets.token_hex(32), int(time.time()) + 3600
+    assert keyholder.own_copy(access=access, patient=patient, expires=expires)["state"] == "committed"
+    chunks = [one["chunk"] for one in keyholder.own_copy_index(access=access)]
+    sealed = {one.pk: bytes(one.blob) for one in Chunk.objects.filter(pk__in=chunks)}
+    assert len(sealed) == len(chunks)
+    records = keyholder.read_own_copy(access=access, sealed=sealed)
+    return [one for lines in records.values() for one in resources(lines)]
 
 
 # What goes in
