@@ -54,6 +54,8 @@ class FakeNetwork:
         self.orderer_away = False
         self.mute = False  # True: peers hand out no block
         self.hold = False  # True: envelopes wait for `cut`
+        self.hung: set[str] = set()  # the Gateway's steps that never answer
+        self.allowed: dict[str, float] = {}  # by step, the seconds that its last call was given
         self._waiting: list[bytes] = []
         self._lock = threading.RLock()
         self._blocks: list[Any] = [new_block(0, b"", [])]
@@ -226,12 +228,15 @@ class _Gateway(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         self._network = network
         self._peer = peer
 
-    def _here(self, context: Any) -> None:
+    def _here(self, context: Any, step: str) -> None:
+        self._network.allowed[step] = context.time_remaining()
         if self._peer.identity.org in self._network.away:
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        while step in self._network.hung and context.is_active():
+            time.sleep(0.02)
 
     def Endorse(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._here(context)
+        self._here(context, "Endorse")
         signed = request.proposed_transaction
         first = self._peer.endorse(signed)
         if first.response.status >= 400:
@@ -273,14 +278,14 @@ class _Gateway(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         )
 
     def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._here(context)
+        self._here(context, "Submit")
         if self._network.orderer_away:
             context.abort(grpc.StatusCode.UNAVAILABLE, "no orderers could successfully process transaction")
         self._network.order(request.prepared_transaction.SerializeToString())
         return gateway_pb2.SubmitResponse()
 
     def CommitStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._here(context)
+        self._here(context, "CommitStatus")
         tx_id = gateway_pb2.CommitStatusRequest.FromString(request.request).transaction_id
         with self._peer.height:
             while (place := self._peer._found.get(tx_id)) is None or len(self._peer.chain) <= place[0]:
@@ -291,7 +296,7 @@ class _Gateway(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         return gateway_pb2.CommitStatusResponse(result=code, block_number=entry.block)
 
     def Evaluate(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._here(context)
+        self._here(context, "Evaluate")
         answer = self._peer.endorse(request.proposed_transaction)
         if answer.response.status >= 400:
             message = f"chaincode response {answer.response.status}, {answer.response.message}"

@@ -123,6 +123,8 @@ def test_after_a_crash_a_known_outcome_is_recorded_without_sending(flaky: Flaky)
     row = intend()
     flaky.faults["outcome"] = [OutcomeUnknown("Not yet.")]
     outbox.send_pending(flaky)
+    row.refresh_from_db()
+    assert flaky.outcome(row.tx_id, timeout=10).is_valid  # it stands in a block before the relay comes again
     make_due(row)
     assert outbox.send_pending(flaky) == 1
     assert len(flaky.sent) == 1
