@@ -51,6 +51,7 @@ def play(
         [sys.executable, "manage.py", "demo", "--once"],
         cwd=REPOSITORY, env=environment, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 (no thread of the suite holds a lock that it needs)
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
@@ -68,6 +69,12 @@ def play(
             process.wait()
 
 
+def heed_interrupts() -> None:
+    """As in a terminal: a suite that runs in the background hands on that SIGINT is to be ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.exhaustive  # the next one plays it to the end as well, and so does .ci/run
 def test_every_promise_is_kept(environment: dict[str, str], tmp_path: Path) -> None:
     status, last, told = play(environment)
     assert status == 0, told
@@ -111,7 +118,9 @@ def test_a_story_that_cannot_go_on_says_where(environment: dict[str, str], tmp_p
     assert processes_of(str(tmp_path)) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)]
+)
 def test_a_story_that_is_interrupted_leaves_nothing(
     environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -7,6 +7,7 @@ since is never signalled.
 import ctypes
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,18 +18,38 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 10
+LOWEST_PORT = 10_000
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+USUAL_EPHEMERAL = 32_768
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports of the loopback interface that nobody listens on now.
+
+    They lie below those that the system hands out by itself, so that no connection takes the port of a
+    node while that is down.
+    """
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            sockets.append(one)
+            try:
+                one.bind(("127.0.0.1", LOWEST_PORT + secrets.randbelow(_ephemeral() - LOWEST_PORT)))
+            except OSError:
+                sockets.pop().close()
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:
             one.close()
+
+
+def _ephemeral() -> int:
+    """The first port that the system hands out by itself."""
+    try:
+        return int(EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError):
+        return USUAL_EPHEMERAL
 
 
 def _started(pid: int) -> str | None:

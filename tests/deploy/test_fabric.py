@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import sys
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,11 @@ def test_an_id_that_was_given_to_somebody_else_is_never_signalled(tmp_path: Path
     assert processes.names() == []
 
 
-def test_free_ports_are_different() -> None:
+def test_free_ports_are_different_and_none_that_a_connection_may_take() -> None:
     ports = free_ports(30)
     assert len(set(ports)) == 30
+    with socket.socket() as listening, socket.socket() as connected:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        connected.connect(listening.getsockname())
+        assert max(ports) < connected.getsockname()[1]
