@@ -1,6 +1,6 @@
 """Django's name for this room, and what it listens to."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 
 class AccountsConfig(AppConfig):
@@ -14,6 +14,7 @@ class AccountsConfig(AppConfig):
         from gateway.accounts.roles import make_groups
         from gateway.accounts.sign_in import record_staff_sign_in
 
-        # No sender: permissions of every app are there when the last one has migrated.
-        post_migrate.connect(make_groups, dispatch_uid="staff roles")
+        # Once, when the last app has migrated: the permissions of those before it are there.
+        *_, last = (app for app in apps.get_app_configs() if app.models_module)
+        post_migrate.connect(make_groups, sender=last, dispatch_uid="staff roles")
         user_logged_in.connect(record_staff_sign_in, dispatch_uid="staff signed in")

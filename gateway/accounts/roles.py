@@ -91,14 +91,12 @@ def make_groups(**kwargs: Any) -> None:
     """Receiver of post_migrate: the groups exist and hold exactly these permissions."""
     from django.contrib.auth.models import Group, Permission
 
+    known = {
+        (permission.content_type.app_label, permission.codename): permission
+        for permission in Permission.objects.select_related("content_type")
+    }
     for role, models in ROLES.items():
-        wanted = [
-            Permission.objects.filter(
-                content_type__app_label=label, content_type__model=model, codename=f"{act}_{model}"
-            )
-            for name, acts in models.items()
-            for label, model in [name.split(".")]
-            for act in acts
-        ]
         group, _ = Group.objects.get_or_create(name=role)
-        group.permissions.set([permission for found in wanted for permission in found])
+        names = [(*name.split("."), act) for name, acts in models.items() for act in acts]
+        held = [known.get((label, f"{act}_{model}")) for label, model, act in names]
+        group.permissions.set([permission for permission in held if permission])

@@ -9,6 +9,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
+from django.core.management.sql import emit_post_migrate_signal
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from oauth2_provider.models import AccessToken
@@ -248,6 +249,16 @@ def test_roles_hold_what_they_say_and_never_write_the_log(db: None) -> None:
         for permission in group.permissions.exclude(codename__startswith="view_")
     }
     assert not written & {model._meta.model_name for model in READ_ONLY}
+
+
+def test_migrating_makes_the_groups_once_and_whole(
+    db: None, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    Group.objects.all().delete()
+    with django_assert_max_num_queries(150):
+        emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
+    for role, models in ROLES.items():
+        assert Group.objects.get(name=role).permissions.count() == sum(map(len, models.values()))
 
 
 def test_a_stranger_has_no_admin_site(stranger: Client) -> None:
