@@ -66,6 +66,8 @@ PATIENT_CHANNELS = mapping("GATEWAY_PATIENT_CHANNELS")
 PATIENT_CHANNEL = os.environ.get("GATEWAY_PATIENT_CHANNEL", "home")
 KEYHOLDER_SOCKET = os.environ.get("KEYHOLDER_SOCKET", str(HOME / "keyholder" / "keyholder.sock"))
 CUSTODIAN = os.environ.get("GATEWAY_CUSTODIAN", "Riverside Hospital")
+# The audit log's name on the ledger. A log that was lost cannot be gone on with: the next one needs another.
+AUDIT_ORIGIN = os.environ.get("GATEWAY_AUDIT_ORIGIN", CUSTODIAN)
 CUSTODIAN_ADDRESS = os.environ.get("GATEWAY_CUSTODIAN_ADDRESS", "")
 JURISDICTION = os.environ.get("GATEWAY_JURISDICTION", "")
 # From this birthday on nobody decides for a patient as a parent.

@@ -4,7 +4,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
+from ledger.contract.canonical import load_canonical
+from ledger.contract.checkpoint import checkpoint_key, extends
 from ledger.contract.state import Json
+
+CHECKPOINTS = checkpoint_key("")
 
 Progress = Callable[[int, int], None]
 """Called after each block with (done, total)."""
@@ -27,6 +31,23 @@ class Report:
 
     def as_json(self) -> Json:
         return asdict(self)
+
+
+def log_grew(key: str, args: Json, before: bytes | None, after: bytes) -> bool:
+    """Whether a Checkpoint with these arguments, which wrote `after` where `before` stood, extends it.
+
+    The contract that endorsed it found so; this finds it again from the ledger's own bytes.
+    """
+    if "proof" not in args:  # before checkpoints had proofs, each stood under a key of its own
+        return key == f"checkpoint/{args['size']:016d}"
+    was, now = None if before is None else load_canonical(before), load_canonical(after)
+    told = was and {"root": was["root"], "size": was["size"]}
+    return (
+        key == checkpoint_key(args["origin"])
+        and (now["size"], now["root"], now["previous"]) == (args["size"], args["root"], told)
+        and now["size"] > (was["size"] if was else 0)
+        and extends(was, args)
+    )
 
 
 def check(url: str, *, progress: Progress | None = None) -> Report:

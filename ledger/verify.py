@@ -43,8 +43,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-FORMAT = "consent-gateway audit export 1"
-PROOF_FORMAT = "consent-gateway proof of rows 1"
+FORMAT = "consent-gateway audit export 2"
+PROOF_FORMAT = "consent-gateway proof of rows 2"
 SIGNED_FORMAT = "consent-gateway signed consent 1"
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
@@ -511,10 +511,14 @@ class Written:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The log's size and root as they stand on the ledger, in which block, and when (seconds since 1970)."""
+    """The size and root of the log named `origin` as they stand on the ledger, in which block, and when
+    (seconds since 1970). `previous` is the size and root that the ledger found it to extend, if any.
+    """
 
+    origin: str
     size: int
     root: bytes
+    previous: tuple[int, bytes] | None
     block: int
     time: int
     signers: str = "The ledger"
@@ -795,12 +799,16 @@ EVIDENCE: dict[str, Callable[[Json, str, Trust], Written]] = {
 
 
 def check_evidence(claim: Json, trust: Trust) -> Checkpoint:
-    """That the ledger signed `checkpoint/<size>` with this root. Raises Tampered, CannotTell."""
-    size, root = field_of(claim, "size", int), hash_of(claim, "root")
-    found = check_written(field_of(claim, "evidence", dict), f"checkpoint/{size:016d}", trust)
-    if hash_of(parse_canonical(found.value, "The checkpoint"), "root") != root:
-        raise Tampered("The ledger holds another root for this size.")
-    return Checkpoint(size, root, found.block, found.time, found.signers)
+    """That the ledger signed this size and root of the log that is named. Raises Tampered, CannotTell."""
+    only(claim, "evidence", "origin", "root", "size")
+    origin, size, root = field_of(claim, "origin", str), field_of(claim, "size", int), hash_of(claim, "root")
+    found = check_written(field_of(claim, "evidence", dict), f"checkpoint/{origin}", trust)
+    value = parse_canonical(found.value, "The checkpoint")
+    if (field_of(value, "size", int), hash_of(value, "root")) != (size, root):
+        raise Tampered("The ledger holds another size or root.")
+    before = value.get("previous")
+    previous = None if before is None else (field_of(before, "size", int), hash_of(before, "root"))
+    return Checkpoint(origin, size, root, previous, found.block, found.time, found.signers)
 
 
 def check_written(evidence: Json, name: str, trust: Trust) -> Written:
@@ -823,6 +831,7 @@ class ExportVerifier:
         self.manifest: Json | None = None
         self.manifest_digest = ""
         self.proof: Json | None = None
+        self.signed: Checkpoint | None = None
         self.rows: int | None = None
         self.steps = (self.files, self.signatures, self.inclusion, self.consistency, self.completeness)
 
@@ -863,11 +872,10 @@ class ExportVerifier:
         if proof["format"] != FORMAT:
             raise CannotTell("The proof is of a format that this program does not know.")
         self.proof = proof
-        trust = Trust.read(self.trust, self.needed)
-        only(proof["checkpoint"], "evidence", "root", "size")
-        found = check_evidence(proof["checkpoint"], trust)
+        found = check_evidence(proof["checkpoint"], Trust.read(self.trust, self.needed))
+        self.signed = found
         check.says.append(
-            f"{found.signers} signed, in block {found.block}, a log of {found.size} rows; "
+            f"{found.signers} signed, in block {found.block}, the log {found.origin!r} of {found.size} rows; "
             f"root {found.root.hex()}."
         )
 
@@ -907,19 +915,33 @@ class ExportVerifier:
         )
 
     def consistency(self, check: Check) -> None:
-        """4. The log only grew: what an earlier checkpoint held is the beginning of what this one holds."""
-        proof = self._proof()
-        now, earlier = proof["checkpoint"], proof["earlier"]
-        if earlier is None:
-            check.says.append("This is the log's first checkpoint; there is no earlier one to compare.")
+        """4. The log only grew: what an earlier checkpoint held is the beginning of what this one holds.
+
+        The ledger takes no checkpoint that does not extend the one before, and says which that was. So an
+        earlier one must be shown where there is one, and the ledger vouches for those between the two.
+        """
+        earlier = self._proof()["earlier"]
+        if self.signed is None:
+            raise CannotTell("The checkpoint could not be read, or does not hold.")
+        now, before = self.signed, self.signed.previous
+        if before is None:
+            if earlier is not None:
+                raise Tampered("The ledger says that this is the log's first checkpoint.")
+            check.says.append("The ledger says that this is the log's first checkpoint.")
             return
-        only(earlier, "evidence", "path", "root", "size")
-        found = check_evidence(earlier, Trust.read(self.trust, self.needed))
+        if earlier is None:
+            raise Tampered(f"The ledger holds an earlier checkpoint, of {before[0]} rows, that is not shown.")
+        only(earlier, "evidence", "origin", "path", "root", "size")
+        claim = {name: value for name, value in earlier.items() if name != "path"}
+        found = check_evidence(claim, Trust.read(self.trust, self.needed))
         path = [unhex(node) for node in field_of(earlier, "path", list)]
-        if not is_consistent(found.size, now["size"], found.root, hash_of(now, "root"), path):
+        if found.origin != now.origin or not is_consistent(found.size, now.size, found.root, now.root, path):
             raise Tampered("An earlier checkpoint of the ledger does not fit: the log was rewritten.")
+        if found.size > before[0] or (found.size == before[0] and found.root != before[1]):
+            raise Tampered("The ledger found it to extend another log.")
         check.says.append(
-            f"It begins with the log of {found.size} rows in block {found.block}; root {found.root.hex()}."
+            f"It begins with the log of {found.size} rows in block {found.block}; root {found.root.hex()}. "
+            f"The ledger found it to extend its checkpoint of {before[0]} rows."
         )
 
     def completeness(self, check: Check) -> None:
@@ -1010,10 +1032,12 @@ class RowsVerifier:
         if proof.get("format") != PROOF_FORMAT:
             raise CannotTell("The proof is of a format that this program does not know.")
         only(proof, "checkpoint", "format", "rows")
-        only(proof["checkpoint"], "evidence", "root", "size")
         signed = check_evidence(proof["checkpoint"], self.trust)
         self.proof = proof
-        check.says.append(f"{signed.signers} signed, in block {signed.block}, a log of {signed.size} rows.")
+        check.says.append(
+            f"{signed.signers} signed, in block {signed.block}, the log {signed.origin!r} of {signed.size} "
+            f"rows."
+        )
 
     def inclusion(self, check: Check) -> None:
         """2. Each row's path leads to the root that was signed."""

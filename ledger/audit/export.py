@@ -284,13 +284,14 @@ def _wait_for_anchor(row: AuditRow, timeout: float, wait: Callable[[], None]) ->
         row.refresh_from_db(fields=["leaf"])
         if row.leaf is not None:
             covering = AuditBatch.objects.filter(size__gt=row.leaf).order_by("size")
-            if batch := covering.exclude(tx_id="").first():
+            if batch := covering.filter(origin=settings.AUDIT_ORIGIN).first():
                 return batch
-            references = [sealing.reference(size) for size in covering.values_list("size", flat=True)]
-            states = LedgerTransaction.objects.filter(reference__in=references).values_list(
-                "state", flat=True
-            )
-            if references and list(states) == [LedgerTransaction.State.REFUSED] * len(references):
+            sent = sealing.last_intended()
+            if (
+                sent is not None
+                and sent.state == LedgerTransaction.State.REFUSED
+                and sent.args["size"] > row.leaf
+            ):
                 raise ExportFailed("The ledger refused the checkpoint of the log.", code="checkpoint_refused")
         if time.monotonic() > deadline:
             raise ExportFailed(
@@ -316,7 +317,7 @@ def _write_proof(
     with target.open(verify.SIBLINGS) as write:
         for node in merkle.range_proof(_followed_by(runs, leaf), batch.size, nodes):
             write(node.hex().encode() + b"\n")
-    earlier = AuditBatch.objects.filter(size__lt=batch.size).exclude(tx_id="").order_by("-size")
+    earlier = AuditBatch.objects.filter(size__lt=batch.size, origin=batch.origin).order_by("-size")
     if compare_with is not None:
         earlier = earlier.filter(size=compare_with)
     previous = earlier.first()
@@ -342,7 +343,12 @@ def _followed_by(runs: _Runs, leaf: int) -> Iterator[tuple[int, int]]:
 
 
 def _claim(batch: AuditBatch, ledger: Ledger) -> Json:
-    return {"evidence": ledger.evidence(batch.tx_id), "root": batch.root, "size": batch.size}
+    return {
+        "evidence": ledger.evidence(batch.tx_id),
+        "origin": batch.origin,
+        "root": batch.root,
+        "size": batch.size,
+    }
 
 
 def _time(value: datetime | None) -> str | None:

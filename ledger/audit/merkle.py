@@ -8,6 +8,8 @@ them from the right. Hashes are 32 raw bytes.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 
+from ledger.contract.merkle import is_consistent, node_hash
+
 EMPTY_ROOT = sha256(b"").digest()
 
 Nodes = Callable[[int, int], bytes]
@@ -23,10 +25,6 @@ class ProofInvalid(ValueError):
 
 def leaf_hash(data: bytes) -> bytes:
     return sha256(b"\x00" + data).digest()
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
 
 
 def spans(first: int, end: int) -> Iterator[tuple[int, int]]:
@@ -198,26 +196,7 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pat
         if path or old_root != new_root:
             raise ProofInvalid("Two trees of one size have different roots.")
         return
-    hashes = list(path)
-    if old & (old - 1) == 0:
-        hashes.insert(0, old_root)
-    if not hashes:
-        raise ProofInvalid("The consistency proof is empty.")
-    index, last = old - 1, new - 1
-    while index & 1:
-        index, last = index >> 1, last >> 1
-    was = now = hashes[0]
-    for sibling in hashes[1:]:
-        if last == 0:
-            raise ProofInvalid("The consistency proof is too long.")
-        if index & 1 or index == last:
-            was, now = node_hash(sibling, was), node_hash(sibling, now)
-            while not index & 1 and index:
-                index, last = index >> 1, last >> 1
-        else:
-            now = node_hash(now, sibling)
-        index, last = index >> 1, last >> 1
-    if last != 0 or was != old_root or now != new_root:
+    if not is_consistent(old, new, old_root, new_root, path):
         raise ProofInvalid("The consistency proof does not lead to both roots.")
 
 

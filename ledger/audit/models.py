@@ -17,6 +17,7 @@ class AuditBatch(models.Model):
     # The earliest and latest time of the batch's rows: a period is found without reading every row.
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
+    origin = models.CharField(max_length=300, blank=True, help_text="under which name it stands there")
     tx_id = models.CharField(max_length=64, blank=True)
     block = models.PositiveBigIntegerField(null=True)
     sealed_at = models.DateTimeField(auto_now_add=True)

@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
     """The proof of these rows as canonical JSON, or None where they wait to be sealed.
 
-        {"checkpoint": {"evidence", "root", "size"}, "format", "rows": [{"leaf", "line", "path"}]}
+        {"checkpoint": {"evidence", "origin", "root", "size"}, "format", "rows": [{"leaf", "line", "path"}]}
 
     Raises LedgerError, and TreeDamaged where the log has a gap.
     """
@@ -52,7 +52,12 @@ def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
         }
         for leaf, row in sorted(zip(leaves, rows, strict=True), key=lambda pair: pair[0])
     ]
-    checkpoint = {"evidence": evidence(batch.tx_id), "root": batch.root, "size": batch.size}
+    checkpoint = {
+        "evidence": evidence(batch.tx_id),
+        "origin": batch.origin,
+        "root": batch.root,
+        "size": batch.size,
+    }
     return dumps({"checkpoint": checkpoint, "format": verify.PROOF_FORMAT, "rows": proved})
 
 

@@ -1,7 +1,8 @@
 """Sealing: rows that are not yet in the Merkle log are numbered, hashed, and anchored on the ledger.
 
 One sealer at a time, and everything of a batch in one database transaction: the rows' numbers, the
-tree, the batch, and the outbox row that carries the checkpoint to the ledger.
+tree and the batch. One checkpoint at a time is on its way to the ledger, with the proof that it extends the
+last one that stands there; the batches sealed meanwhile are covered by the next.
 """
 
 import logging
@@ -14,9 +15,12 @@ from django.db import connections, router, transaction
 from django.db.models import Max, Min
 
 from ledger import outbox
-from ledger.audit.merkle import CompactRange
+from ledger.audit.merkle import CompactRange, consistency_proof
 from ledger.audit.models import AuditBatch, AuditNode, AuditRow
+from ledger.audit.tree import SealedTree
 from ledger.client import Event
+from ledger.contract.checkpoint import checkpoint_key
+from ledger.models import LedgerTransaction
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +42,19 @@ RETURNING leaf, line
 
 
 def seal(*, limit: int = BATCH) -> AuditBatch | None:
-    """Seal up to `limit` rows and enqueue their Checkpoint. None when there is nothing to seal, or when
-    another sealer is at work.
+    """Seal up to `limit` rows, and anchor. None when there is nothing to seal, or when another sealer is at
+    work.
 
     Rows are chosen by "not yet sealed", never by an id: a transaction that was open while later ids were
-    sealed gets its rows into the log when it commits.
+    sealed gets its rows into the log when it commits. Raises TreeDamaged as `anchor` does; the rows are
+    sealed all the same.
     """
+    batch = _seal(limit)
+    anchor()
+    return batch
+
+
+def _seal(limit: int) -> AuditBatch | None:
     database = router.db_for_write(AuditRow)
     if not AuditRow.objects.using(database).filter(leaf__isnull=True).exists():
         return None
@@ -65,19 +76,51 @@ def seal(*, limit: int = BATCH) -> AuditBatch | None:
         AuditNode.objects.using(database).bulk_create(nodes)
         sealed = AuditRow.objects.using(database).filter(leaf__gte=start, leaf__lt=tree.size)
         times = sealed.aggregate(first=Min("recorded_at"), last=Max("recorded_at"))
-        batch = AuditBatch.objects.using(database).create(
+        return AuditBatch.objects.using(database).create(
             size=tree.size,
             root=tree.root().hex(),
             range=[node.hex() for node in tree.hashes],
             first_at=times["first"],
             last_at=times["last"],
         )
-        outbox.enqueue(
-            name="Checkpoint",
-            args={"size": batch.size, "root": batch.root, "origin": settings.CUSTODIAN},
-            reference=reference(batch.size),
-        )
-    return batch
+
+
+@transaction.atomic
+def anchor() -> LedgerTransaction | None:
+    """Intend the newest batch's Checkpoint, with the proof that it extends the last one on the ledger.
+
+    None where it stands there already, where one is on its way, or where the ledger refused this very one.
+    Raises TreeDamaged where the log has a gap: then nothing can show that it only grew.
+    """
+    database = router.db_for_write(AuditRow)
+    batches = AuditBatch.objects.using(database).order_by("-size")
+    newest = batches.first()
+    if newest is None or newest.origin == settings.AUDIT_ORIGIN or not _take_turn(database):
+        return None
+    last = batches.filter(origin=settings.AUDIT_ORIGIN).first()
+    sent = last_intended()
+    if sent is not None:
+        is_refused = sent.state == LedgerTransaction.State.REFUSED
+        if sent.args["size"] > (newest.size - 1 if is_refused else last.size if last else 0):
+            return None
+    proof = consistency_proof(last.size, newest.size, SealedTree(newest.size)) if last else []
+    return outbox.enqueue(
+        name="Checkpoint",
+        args={
+            "origin": settings.AUDIT_ORIGIN,
+            "previous": last.size if last else 0,
+            "proof": [node.hex() for node in proof],
+            "root": newest.root,
+            "size": newest.size,
+        },
+        reference=checkpoint_key(settings.AUDIT_ORIGIN),
+    )
+
+
+def last_intended() -> LedgerTransaction | None:
+    """The log's last Checkpoint, whatever became of it."""
+    found = LedgerTransaction.objects.filter(reference=checkpoint_key(settings.AUDIT_ORIGIN))
+    return found.order_by("-pk").first()
 
 
 def seal_all() -> int:
@@ -86,25 +129,24 @@ def seal_all() -> int:
     due = AuditRow.objects.filter(leaf__isnull=True).count()
     while sealed < due and (batch := seal()):
         sealed = batch.size - before
+    anchor()
     return sealed
-
-
-def reference(size: int) -> str:
-    """How the outbox names the checkpoint of this size: its key on the ledger."""
-    return f"checkpoint/{size:016d}"
 
 
 def record_checkpointed(event: Event) -> None:
     """The ledger holds a checkpoint: its batch is anchored. Harmless to repeat.
 
-    The event's payload has `size` and `root`. One that does not fit our log is an alarm: it is logged and
-    anchors nothing.
+    The event's payload has `origin`, `size` and `root`. One of our log that does not fit it is an alarm: it
+    is logged and anchors nothing.
     """
+    origin = event.payload.get("origin")
+    if origin != settings.AUDIT_ORIGIN:
+        return  # another custodian's log
     size, root = event.payload.get("size"), event.payload.get("root")
     batches = (
         AuditBatch.objects.filter(size=size, root=root) if type(size) is int else AuditBatch.objects.none()
     )
-    if not batches.update(tx_id=event.tx_id, block=event.block):
+    if not batches.update(origin=origin, tx_id=event.tx_id, block=event.block):
         log.error("audit_checkpoint_unknown: the ledger holds a checkpoint that this log does not have")
 
 

@@ -31,7 +31,7 @@ from ledger.embedded.commit import apply
 from ledger.embedded.folder import read_public_key
 from ledger.embedded.store import TABLES, Row, View, Writing, trouble
 from ledger.errors import GatewayError, LedgerError
-from ledger.fsck import Progress, Report
+from ledger.fsck import CHECKPOINTS, Progress, Report, log_grew
 
 HEADER = {"config", "count", "number", "previous", "state", "time", "transactions", "version"}
 STATE = "SELECT key, value, block, position, policy FROM state ORDER BY key"
@@ -57,6 +57,7 @@ def check(folder: str | Path, *, progress: Progress | None = None) -> Report:
     6. each is endorsed by the ledger's key, signed by its submitter, and stored under its own id
     7. judged again on the state before it, each has the verdict that stands in the file
     8. the writes of the valid ones lead to the header's state root
+    9. a valid checkpoint of an audit log proves that it extends the one before
 
     At last the file holds nothing else, and its state is exactly the one that was derived.
     """
@@ -206,6 +207,7 @@ class _Check:
     def _judged(
         self, number: int, rows: Sequence[Row], transactions: Sequence[Endorsed], header: Json
     ) -> None:
+        checkpoints = self._checkpoints(rows, transactions)
         # 7
         verdicts, changes = apply(Writing(self._scratch), number, transactions)
         for row, verdict in zip(rows, verdicts, strict=True):
@@ -215,6 +217,24 @@ class _Check:
         self._state = next_state_root(self._state, changes)
         if header["state"] != self._state:
             raise _BadError("the writes do not lead to the state root")
+        # 9
+        for position, holds in checkpoints:
+            if verdicts[position] == VALID and not holds:
+                raise _BadError(f"transaction {position}: the checkpoint does not extend the one before")
+
+    def _checkpoints(self, rows: Sequence[Row], transactions: Sequence[Endorsed]) -> list[tuple[int, bool]]:
+        """For each write of a checkpoint, its transaction's position, and whether it extends what stood there
+        before the block: no valid one was written in between, or it would have read another version."""
+        found = []
+        for row, transaction in zip(rows, transactions, strict=True):
+            for key in [key for key in transaction.writes if key.startswith(CHECKPOINTS)]:
+                proposal = parse(row[4])["body"]["proposal"]
+                entry = View(self._scratch).entries([key]).get(key)
+                holds = proposal["name"] == "Checkpoint" and log_grew(
+                    key, proposal["args"], entry and entry.value, transaction.writes[key]
+                )
+                found.append((row[0], holds))
+        return found
 
     def _nothing_else(self) -> None:
         if self._blocks == 0:

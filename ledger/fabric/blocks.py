@@ -87,8 +87,7 @@ def _entry(place: tuple[int, int, str], payload: Any, header: Any, action: Any) 
     number, index, validity = place
     signature_header = common_pb2.SignatureHeader.FromString(payload.header.signature_header)
     body = transaction_pb2.ChaincodeActionPayload.FromString(action.payload)
-    proposed = proposal_pb2.ChaincodeProposalPayload.FromString(body.chaincode_proposal_payload)
-    spec = chaincode_pb2.ChaincodeInvocationSpec.FromString(proposed.input).chaincode_spec
+    spec = _spec(body.chaincode_proposal_payload)
     answered = proposal_response_pb2.ProposalResponsePayload.FromString(body.action.proposal_response_payload)
     simulated = proposal_pb2.ChaincodeAction.FromString(answered.extension)
     event = None
@@ -111,6 +110,12 @@ def _entry(place: tuple[int, int, str], payload: Any, header: Any, action: Any) 
         event=event,
         writes=tuple(writes(simulated.results)),
     )
+
+
+def _spec(proposal_payload: bytes) -> Any:
+    """Which chaincode was asked for what, by a ChaincodeProposalPayload."""
+    proposed = proposal_pb2.ChaincodeProposalPayload.FromString(proposal_payload)
+    return chaincode_pb2.ChaincodeInvocationSpec.FromString(proposed.input).chaincode_spec
 
 
 def writes(results: bytes) -> Iterator[Write]:
@@ -155,8 +160,9 @@ def _der_length(length: int) -> bytes:
 class SignedEntry:
     """A chaincode transaction with all that was signed, for whoever checks it again.
 
-    `payload` is what the submitter signed, `answer` what each endorser signed (followed by its own identity);
-    `endorsements` are (SerializedIdentity, signature), `results` a TxReadWriteSet.
+    `args` are the function's name and its arguments. `payload` is what the submitter signed, `answer` what
+    each endorser signed (followed by its own identity); `endorsements` are (SerializedIdentity, signature),
+    `results` a TxReadWriteSet.
     """
 
     block: int
@@ -164,6 +170,7 @@ class SignedEntry:
     tx_id: str
     validity: str
     seconds: int
+    args: tuple[bytes, ...]
     creator: bytes
     payload: bytes
     signature: bytes
@@ -197,6 +204,7 @@ def signed_transactions(block: Any) -> Iterator[SignedEntry]:
             tx_id=header.tx_id,
             validity=_code(codes, index),
             seconds=header.timestamp.seconds,
+            args=tuple(_spec(body.chaincode_proposal_payload).input.args),
             creator=signed.creator,
             payload=envelope.payload,
             signature=envelope.signature,

@@ -21,12 +21,13 @@ from fabric_protos.peer import policy_pb2
 from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
 
 from ledger.client import ENDORSEMENT_POLICY_FAILURE, MVCC_READ_CONFLICT, VALID
+from ledger.contract.canonical import load_canonical
 from ledger.errors import LedgerError
 from ledger.fabric.blocks import SignedEntry, data_hash, header_bytes, header_hash, signed_transactions
 from ledger.fabric.client import FabricLedger
 from ledger.fabric.profile import Profile
 from ledger.fabric.trust import Unproven, certificate_of, issuer_of
-from ledger.fsck import Progress, Report
+from ledger.fsck import CHECKPOINTS, Progress, Report, log_grew
 
 IDENTITY = "gateway"
 BLOCK_SECONDS = 10.0  # in which the next block must come
@@ -66,6 +67,7 @@ def check(profile: str | Path, *, progress: Progress | None = None) -> Report:
     3. its submitter, of a pinned root, signed it, and it is the first of its id
     4. endorsers of pinned roots signed it, as many as each key that it writes asks for
     5. every key that it read still had the version it had
+    6. a checkpoint of an audit log proves that it extends the one before
     and none stands as invalid for what it was not.
     At last our peer answers each of the chaincode's keys with the value that was derived.
     """
@@ -177,6 +179,7 @@ class _Check:
                 self._endorsed(entry, written)
                 if not self._is_current(sets):
                     raise _BadError("it stands as valid, and read what was changed meanwhile")
+                self._log_grew(entry, sets)
                 self._apply(entry, sets)
             elif entry.validity == MVCC_READ_CONFLICT and self._is_current(sets):
                 raise _BadError("it stands as a conflict, and there was none")
@@ -252,6 +255,18 @@ class _Check:
                 if (found[1] if found else None) != seen:
                     return False
         return True
+
+    def _log_grew(self, entry: SignedEntry, sets: dict[str, Any]) -> None:
+        # 6
+        ours = self._profile.chaincode
+        for write in sets[ours].writes if ours in sets else ():
+            if not write.key.startswith(CHECKPOINTS):
+                continue
+            before, _ = self._state.values.get((ours, write.key), (None, None))
+            if entry.args[0] != b"Checkpoint" or not log_grew(
+                write.key, load_canonical(entry.args[1]), before, write.value
+            ):
+                raise _BadError("the checkpoint does not extend the one before")
 
     def _apply(self, entry: SignedEntry, sets: dict[str, Any]) -> None:
         version = (entry.block, entry.index)

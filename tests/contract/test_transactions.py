@@ -4,7 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ledger.audit import merkle
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import in_force, keys_of, standing
@@ -25,6 +28,7 @@ from tests.contract.world import (
     request,
     some_id,
 )
+from tests.ledger.conformance import checkpoint_args
 
 DAY = 86_400
 
@@ -605,17 +609,76 @@ def test_an_access_is_recorded_once_with_its_end(world: World, name: str, kind: 
             world.submit(name, access=some_id(), digest="dd" * 32, expires=wrong)
 
 
-def test_checkpoints_grow(world: World) -> None:
-    world.submit("Checkpoint", size=10, root="ab" * 32, origin="riverside/audit")
-    assert world.value("checkpoint/0000000000000010") == {
-        "at": START,
-        "origin": "riverside/audit",
-        "root": "ab" * 32,
-    }
-    for size in (10, 9, 0):
+LOG = "riverside/audit"
+
+
+def anchor(world: World, leaves: list[bytes], previous: int = 0, **changed: Any) -> None:
+    """The log's checkpoint at its whole size, extending that of `previous` rows."""
+    as_org = changed.pop("as_org", RIVERSIDE)
+    world.submit("Checkpoint", as_org=as_org, **{**checkpoint_args(LOG, leaves, previous), **changed})
+
+
+def log_of(size: int, word: bytes = b"row") -> list[bytes]:
+    return [merkle.leaf_hash(word + b" %d" % n) for n in range(size)]
+
+
+def test_a_checkpoint_extends_the_one_before(world: World) -> None:
+    leaves = log_of(11)
+    anchor(world, leaves[:10])
+    first = {"root": merkle.root_of(leaves[:10]).hex(), "size": 10}
+    assert world.value(f"checkpoint/{LOG}") == {"at": START, "org": RIVERSIDE, "previous": None, **first}
+    for size in (10, 9):
         with refused("checkpoint_not_newer"):
-            world.submit("Checkpoint", size=size, root="cd" * 32, origin="riverside/audit")
-    world.submit("Checkpoint", size=11, root="cd" * 32, origin="riverside/audit")
+            anchor(world, leaves[:size], previous=size)
+    anchor(world, leaves, previous=10)
+    value = world.value(f"checkpoint/{LOG}")
+    assert (value["size"], value["previous"]) == (11, first)
+
+
+def test_a_log_that_was_rewritten_gets_no_checkpoint(world: World) -> None:
+    leaves = log_of(10)
+    anchor(world, leaves)
+    rewritten = [*log_of(3, b"another"), *leaves[3:], *log_of(4, b"new")]
+    before = dict(world.state)
+    with refused("checkpoint_inconsistent"):
+        anchor(world, rewritten, previous=10)
+    with refused("checkpoint_inconsistent"):  # nor one that says nothing of what was before
+        anchor(world, [*leaves, *log_of(4, b"new")], previous=10, proof=[])
+    with refused("checkpoint_passed_over"):  # nor one that begins anew under the same name
+        anchor(world, rewritten)
+    with refused("checkpoint_passed_over"):
+        anchor(world, [*leaves, *log_of(4, b"new")], previous=8)
+    assert world.state == before
+
+
+def test_a_first_checkpoint_has_no_proof(world: World) -> None:
+    with refused("checkpoint_inconsistent"):
+        anchor(world, log_of(4), proof=["ab" * 32])
+    with refused("checkpoint_passed_over"):
+        anchor(world, log_of(4), previous=2)
+
+
+def test_a_log_belongs_to_the_organisation_that_began_it(world: World) -> None:
+    leaves = log_of(6)
+    anchor(world, leaves[:4])
+    with refused("log_of_another"):
+        anchor(world, leaves, previous=4, as_org=LAKESIDE)
+    anchor(world, log_of(2), origin="lakeside/audit", as_org=LAKESIDE)
+    anchor(world, leaves, previous=4)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.data())
+def test_one_flipped_bit_of_a_checkpoints_proof_is_refused(old: int, more: int, data: st.DataObject) -> None:
+    world = World(RIVERSIDE)
+    leaves = log_of(old + more)
+    anchor(world, leaves[:old])
+    args = checkpoint_args(LOG, leaves, old)
+    hashes = [bytes.fromhex(node) for node in (*args["proof"], args["root"])]
+    place, bit = data.draw(st.integers(0, len(hashes) - 1)), data.draw(st.integers(0, 255))
+    hashes[place] = (int.from_bytes(hashes[place]) ^ 1 << bit).to_bytes(32)
+    with refused("checkpoint_inconsistent"):
+        anchor(world, leaves, previous=old, proof=[h.hex() for h in hashes[:-1]], root=hashes[-1].hex())
+    anchor(world, leaves, previous=old)
 
 
 # All of them

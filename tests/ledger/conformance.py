@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from ledger.audit import merkle
 from ledger.client import Envelope, Event, Ledger, Outcome, Trust
 from ledger.contract import canonical
 from ledger.contract.consents import AI_MODEL, commitment, compile_consent
@@ -100,6 +101,22 @@ def with_openings(*given: Given) -> dict[str, bytes]:
     return {
         "request": canonical.dumps(REQUEST),
         "openings": canonical.dumps([one.opening for one in given]),
+    }
+
+
+def checkpoint_args(origin: str, leaves: Sequence[bytes], previous: int = 0) -> Json:
+    """A log's checkpoint at its whole size, with the proof that it extends that of `previous` rows."""
+
+    def node(level: int, index: int) -> bytes:
+        return merkle.root_of(leaves[index << level : (index + 1) << level])
+
+    proof = merkle.consistency_proof(previous, len(leaves), node) if previous else []
+    return {
+        "origin": origin,
+        "previous": previous,
+        "proof": [one.hex() for one in proof],
+        "root": merkle.root_of(leaves).hex(),
+        "size": len(leaves),
     }
 
 
@@ -320,6 +337,28 @@ class Conformance:
         readings = network.trust.check(keyholder.read(keys, nonce=nonce), keys=keys, nonce=nonce)
         ours = next(reading for reading in readings if reading.org == network.orgs[0])
         assert b'"set":true' in (ours.values[keys[0]] or b"")
+
+    # The audit log's checkpoints
+
+    def test_checkpoints_prove_that_the_log_only_grew(self, gateway: Ledger) -> None:
+        origin, rows = f"log {new_id()}", [merkle.leaf_hash(b"row %d" % n) for n in range(7)]
+        first, second = checkpoint_args(origin, rows[:3]), checkpoint_args(origin, rows, previous=3)
+        assert submit(gateway, "Checkpoint", first).is_valid
+        for lie in (
+            {**second, "proof": [new_id() for _ in second["proof"]]},
+            checkpoint_args(origin, [merkle.leaf_hash(b"rewritten"), *rows[1:]], previous=3),
+        ):
+            with pytest.raises(Refused) as refusal:
+                gateway.prepare("Checkpoint", lie)
+            assert refusal.value.code == "checkpoint_inconsistent"
+        both = [gateway.prepare("Checkpoint", second) for _ in range(2)]
+        for envelope in both:
+            gateway.send(envelope)
+        outcomes = sorted(gateway.outcome(one.tx_id, timeout=SECONDS).validity for one in both)
+        assert outcomes == ["MVCC_READ_CONFLICT", "VALID"]
+        (kept,) = gateway.evaluate([f"checkpoint/{origin}"])
+        value = canonical.load_canonical(kept or b"")
+        assert (value["size"], value["previous"]) == (7, {"root": first["root"], "size": 3})
 
     # The order of a stop and a door
 

@@ -46,6 +46,16 @@ def test_a_ledger_is_good(written: Path) -> None:
     assert (report.block, report.problem) == (None, None)
 
 
+def test_a_checkpoint_that_proves_nothing(toy: Toy) -> None:
+    """Whoever holds the ledger's key may endorse with another contract; the proof is missing all the same."""
+    ledger = toy.connect()
+    put(ledger, "a", "1")
+    put(ledger, "checkpoint/riverside", "2")
+    report = check(toy.folder)
+    assert (report.good, report.block) == (False, 2)
+    assert "does not extend the one before" in str(report.problem)
+
+
 def test_it_is_checked_while_the_process_runs(toy: Toy) -> None:
     ledger = toy.connect()
     put(ledger, "a", "1")

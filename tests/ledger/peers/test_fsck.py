@@ -35,7 +35,7 @@ def network(tmp_path: Path) -> Iterator[FakeNetwork]:
         admin.send(stop)
     made.hold = False
     made.cut()
-    args = {"origin": "riverside", "root": new_id(), "size": 3}
+    args = {"origin": "riverside", "previous": 0, "proof": [], "root": new_id(), "size": 3}
     assert submit(admin, "Checkpoint", args).is_valid
     admin.close()
     keyholder.close()
@@ -80,6 +80,20 @@ def test_without_orderers_it_says_what_it_did_not_check(network: FakeNetwork) ->
     found = report(network)
     assert found.good
     assert "who ordered the blocks" in found.unchecked[0]
+
+
+def test_a_checkpoint_that_does_not_extend_the_one_before(
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Organisations that run another contract endorse a log that was rewritten."""
+    monkeypatch.setattr("ledger.contract.checkpoint.extends", lambda before, args: True)
+    admin = network.ledger("admin")
+    args = {"origin": "riverside", "previous": 3, "proof": [new_id()], "root": new_id(), "size": 4}
+    assert submit(admin, "Checkpoint", args).is_valid
+    admin.close()
+    found = report(network)
+    assert (found.good, found.block) == (False, 7)
+    assert "does not extend the one before" in str(found.problem)
 
 
 def edit_payload(block: Any) -> None:
