@@ -2,8 +2,9 @@
 
 from collections import OrderedDict
 
-from ledger.audit.merkle import leaf_hash, node_hash
+from ledger.audit.merkle import leaf_hash
 from ledger.audit.models import AuditNode, AuditRow
+from ledger.contract.merkle import node_hash
 
 TILE = 8  # levels
 TILES_KEPT = 64

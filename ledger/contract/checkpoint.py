@@ -64,7 +64,7 @@ def extends(before: Json | None, args: Json) -> bool:
     """Whether a checkpoint's arguments prove that it begins with the one `before`; whoever checks a ledger
     again asks this too."""
     if before is None:
-        return args["proof"] == []
+        return not args["proof"]
     return is_consistent(
         before["size"],
         args["size"],

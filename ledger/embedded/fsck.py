@@ -231,7 +231,7 @@ class _Check:
                 proposal = parse(row[4])["body"]["proposal"]
                 entry = View(self._scratch).entries([key]).get(key)
                 holds = proposal["name"] == "Checkpoint" and log_grew(
-                    key, proposal["args"], entry and entry.value, transaction.writes[key]
+                    key, proposal["args"], entry.value if entry else None, transaction.writes[key]
                 )
                 found.append((row[0], holds))
         return found
