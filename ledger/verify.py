@@ -49,7 +49,13 @@ SIGNED_FORMAT = "consent-gateway signed consent 1"
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
 DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
-NAMES = (*DIGESTED, MANIFEST, PROOF, SIBLINGS)
+UNDIGESTED = (MANIFEST, PROOF, SIBLINGS)
+NAMES = (*DIGESTED, *UNDIGESTED)
+# What an export is for may lie beside: documents under plain names, each named in the manifest.
+DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}(\.[a-z0-9]{1,8})?")
+MOST_FILES = 40
+# A selection is of the rows that hold one of these fields with one value.
+SELECTED = ("model", "request", "requester", "subject")
 
 # Follow no link, and do not wait for a writer where a pipe lies in a file's place.
 FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -115,7 +121,7 @@ class Report:
 
 
 class Folder:
-    """An export as a folder. Only regular files with the known names are ever opened."""
+    """An export as a folder. Only regular files that the manifest names are ever opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -138,7 +144,7 @@ class Folder:
 class Archive:
     """An export as a .zip in the one layout that the exporter writes: files stored as they are, one after
     another, no extra fields, no comment, nothing between. So every byte has one right value, nothing can
-    inflate, and no name but the known ones is accepted."""
+    inflate, and no name leads out of the folder."""
 
     LOCAL, CENTRAL, END = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s4H2IH")
     VERSION, CREATED, DATE, ATTRIBUTES = 20, 3 << 8 | 20, 33, 0o100644 << 16
@@ -159,7 +165,7 @@ class Archive:
         file.seek(length - self.END.size)
         end = file.read(self.END.size)
         _, _, _, _, count, directory_size, directory_at, _ = self.END.unpack(end)
-        if count > len(NAMES) or end != self.END.pack(
+        if count > MOST_FILES or end != self.END.pack(
             b"PK\x05\x06", 0, 0, count, count, directory_size, directory_at, 0
         ):
             raise strange
@@ -173,7 +179,8 @@ class Archive:
             fields = self.CENTRAL.unpack_from(directory)
             crc, size, name_size, offset = fields[7], fields[8], fields[10], fields[16]
             name = directory[self.CENTRAL.size :][:name_size]
-            if offset != at or name.decode("latin-1") not in NAMES or name.decode() in self._members:
+            plain = DOCUMENT.fullmatch(name.decode("latin-1"))
+            if offset != at or not plain or name.decode() in self._members:
                 raise strange
             times = (0, 0, self.DATE, crc, size, size, name_size, 0)  # stored, no flags, at 1980-01-01 00:00
             central = self.CENTRAL.pack(
@@ -837,22 +844,25 @@ class ExportVerifier:
 
     def files(self, check: Check) -> None:
         """1. The known files and no others, each with the digest and size that the manifest names."""
-        missing, extra = set(NAMES) - set(self.export.names), set(self.export.names) - set(NAMES)
-        if "manifest.json" in self.export.names:
+        known, there = set(NAMES), set(self.export.names)
+        if MANIFEST in there:
             manifest, data = read_json(self.export, MANIFEST)
             if field_of(manifest, "format", str) != FORMAT:
                 raise CannotTell("The manifest is of a format that this program does not know.")
             self.manifest, self.manifest_digest = manifest, sha256(data).hex()
-        if missing:
+            known |= set(field_of(manifest, "files", dict))
+        if missing := known - there:
             raise CannotTell(f"Missing: {', '.join(sorted(missing))}.")
-        if extra:
+        if extra := there - known:
             raise CannotTell(f"{len(extra)} file(s) are here that do not belong to an export; take them out.")
         self.export.check()
         assert self.manifest is not None
         only(self.manifest, "custodian", "files", "format", "ledger", "made", "rows", "selection")
         files = field_of(self.manifest, "files", dict)
-        only(files, *DIGESTED)
-        for name in DIGESTED:
+        plain = all(DOCUMENT.fullmatch(name) for name in files) and len(files) <= MOST_FILES
+        if not plain or not set(DIGESTED) <= set(files) or set(UNDIGESTED) & set(files):
+            raise CannotTell("The manifest does not name the files of an export.")
+        for name in files:
             digest, size = hashlib.sha256(), 0
             with self.export.open(name) as file:
                 while block := file.read(BLOCK):
@@ -862,7 +872,7 @@ class ExportVerifier:
             if files[name] != {"bytes": size, "sha256": digest.hexdigest()}:
                 raise Tampered(f"{name} is not the file that the manifest names.")
         check.says.append(
-            f"{len(NAMES)} files are here, and no others; {len(DIGESTED)} have the manifest's digests."
+            f"{len(known)} files are here, and no others; {len(files)} have the manifest's digests."
         )
 
     def signatures(self, check: Check) -> None:
@@ -958,8 +968,8 @@ class ExportVerifier:
         if (details["first"], details["end"]) != (first, last):
             raise Tampered("The rows do not begin and end where it was recorded.")
         selection = field_of(self.manifest, "selection", dict)
-        only(selection, "from", "subject", "until")
-        if selection["subject"] is None:
+        only(selection, "about", "from", "until")
+        if selection["about"] is None:
             if len(found) > 1:
                 raise Tampered("The export says that it leaves nothing out, and has gaps.")
             whole = (
@@ -972,13 +982,19 @@ class ExportVerifier:
             )
         else:
             check.says.append(
-                "Every row here is about the one person that the manifest names. A selection cannot show "
-                "that no other row is about them; an export of the whole log can."
+                f"Every row here names the one {selection['about']['field']} of the manifest. A selection "
+                f"cannot show that no other row does; an export of the whole log can."
             )
 
     def _needle(self) -> bytes:
-        subject = (self.manifest or {}).get("selection", {}).get("subject")
-        return b'"subject":"%s"' % subject.encode() if isinstance(subject, str) else b""
+        """What every row of a selection holds; empty where the rows are a part of the log without gaps."""
+        about = (self.manifest or {}).get("selection", {}).get("about")
+        if about is None:
+            return b""
+        only(about, "field", "value")
+        if about["field"] not in SELECTED or not re.fullmatch(r"[0-9a-f-]{36,64}", str(about["value"])):
+            raise CannotTell("The manifest selects by something that this program does not know.")
+        return canonical({about["field"]: about["value"]})[1:-1]
 
     def _proof(self) -> Json:
         if self.proof is None:
@@ -1006,7 +1022,7 @@ class _Rows:
         self._at += len(portion)
         self.taken += len(portion)
         if self._needle and not all(self._needle in line for line in portion):
-            raise Tampered("A row is not about the person whom the manifest names.")
+            raise Tampered("A row does not name what the manifest selects by.")
         make = hashlib.sha256
         return [make(b"\x00" + line).digest() for line in portion]
 

@@ -5,8 +5,9 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from ledger import verify
 from ledger.audit.tree import TreeDamaged
 from ledger.contract.state import Json
 from ledger.errors import GatewayError
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A document that goes with the rows: a plain name, one line that says what it is, and its bytes."""
+
+    name: str
+    about: str
+    content: Iterable[bytes]
 
 
 class ExportFailed(GatewayError):
@@ -44,7 +54,7 @@ class Target:
                 size += len(data)
 
             yield write
-        if name in verify.DIGESTED:
+        if name not in verify.UNDIGESTED:
             self.files[name] = {"bytes": size, "sha256": digest.hexdigest()}
 
     def _open(self, name: str) -> Any:
@@ -104,12 +114,21 @@ def open_target(out: Path) -> Iterator[Target]:
             part.unlink(missing_ok=True)
 
 
-def write_about(target: Target, fingerprints: Sequence[str]) -> None:
+def write_attached(target: Target, attached: Sequence[Attached]) -> None:
+    for document in attached:
+        with target.open(document.name) as write:
+            for part in document.content:
+                write(part)
+
+
+def write_about(target: Target, fingerprints: Sequence[str], attached: Sequence[Attached]) -> None:
     with target.open(verify.PROGRAM) as write:
         write(Path(verify.__file__).read_bytes())
     with target.open(verify.README) as write:
         listed = "\n    ".join(fingerprints)
-        write(README.format(custodian=settings.CUSTODIAN, keys=listed).encode())
+        documents = "".join(f"    {each.name:20} {each.about}\n" for each in attached)
+        more = f"What it was made for\n{documents}\n" if attached else ""
+        write(README.format(custodian=settings.CUSTODIAN, keys=listed, documents=more).encode())
 
 
 README = """\
@@ -141,7 +160,7 @@ product's own source instead of from here. It prints five things:
 
 and ends with VERIFIED (exit status 0), TAMPERED (1) or CANNOT TELL (2).
 
-The files
+{documents}The files that prove it
     rows.ndjson    the rows: one JSON object a line, exactly the bytes that were logged
     leaves.txt     where they stand in the log: "first end" for each run, the end not included
     siblings.txt   the hashes that stand for the rows not shown (RFC 9162)

@@ -7,24 +7,24 @@ the manifest, and through it every byte. Last come the proofs against that check
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Max, Min, Q
+from django.db.models import BinaryField, F, Func, IntegerField, Max, Min, Q, QuerySet, Value
 from django.utils import timezone
 
 from ledger import verify
 from ledger.audit import merkle, sealing
-from ledger.audit.bundle import ExportFailed, Target, open_target, write_about
+from ledger.audit.bundle import Attached, ExportFailed, Target, open_target, write_about, write_attached
 from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditBatch, AuditRow
 from ledger.audit.tree import SealedTree, TreeDamaged
-from ledger.client import Ledger
 from ledger.contract.canonical import dumps
 from ledger.contract.state import Json
 from ledger.errors import InvalidInput
@@ -41,14 +41,31 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Selection:
-    """What to export: everything sealed, or a period [since, until), or the rows about one pseudonym."""
+    """What to export: everything sealed, a period [since, until), or of that the rows that hold one field
+    (one of verify.SELECTED) with one value: about a person, a model, a requester or a question.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
-    subject: str | None = None
+    about: tuple[str, str] | None = None
+
+    @property
+    def subject(self) -> str:
+        """The pseudonym of the one person whom it is about, or ""."""
+        return self.about[1] if self.about and self.about[0] == "subject" else ""
 
     def as_json(self) -> Json:
-        return {"from": _time(self.since), "subject": self.subject, "until": _time(self.until)}
+        about = self.about and {"field": self.about[0], "value": self.about[1]}
+        return {"about": about, "from": _time(self.since), "until": _time(self.until)}
+
+    def rows(self) -> QuerySet[AuditRow]:
+        """The rows that hold the field: a person's by their index, others by reading the lines."""
+        if self.about is None or self.subject:
+            named = {"subject": self.subject} if self.subject else {}
+            return AuditRow.objects.filter(self.filter(), **named)
+        field, value = self.about
+        at = _Position(F("line"), Value(dumps({field: value})[1:-1], output_field=BinaryField()))
+        return AuditRow.objects.alias(at=at).filter(self.filter(), at__gt=0)
 
     def filter(self) -> Q:
         found = Q()
@@ -57,6 +74,27 @@ class Selection:
         if self.until:
             found &= Q(recorded_at__lt=self.until)
         return found
+
+
+class _Position(Func):
+    """Where bytes first stand within others, from 1 on; 0: nowhere."""
+
+    function = "INSTR"
+    output_field = IntegerField()
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        within, sought = self.get_source_expressions()
+        turned = self.copy()
+        turned.set_source_expressions([sought, within])
+        return turned.as_sql(compiler, connection, function="POSITION", arg_joiner=" IN ")
+
+
+class Vouching(Protocol):
+    """Who speaks for the ledger: the ledger itself, or the keyholder for it. Raises LedgerError."""
+
+    def height(self) -> int: ...
+
+    def evidence(self, tx_id: str) -> Json: ...
 
 
 @dataclass(frozen=True)
@@ -73,9 +111,11 @@ def export(
     out: Path,
     *,
     selection: Selection,
-    ledger: Ledger,
+    ledger: Vouching,
     ledger_keys: Sequence[bytes],
     actor: Actor,
+    attached: Sequence[Attached] = (),
+    logged: Mapping[str, Any] = MappingProxyType({}),
     compare_with: int | None = None,
     timeout: float = 60.0,
     progress: Progress = lambda _: None,
@@ -83,10 +123,11 @@ def export(
 ) -> Export:
     """Write the export to `out`, a folder, or a .zip by its name. Memory does not grow with the rows.
 
-    `ledger_keys` (`ledger.client.public_keys`) are named by their fingerprints. `compare_with` is the size of
-    an earlier checkpoint to show consistency with; by default the last one before. Waits up to `timeout`
-    seconds for the ledger, calling `wait` between two looks; an attempt that fails then stays in the log as
-    an export that was begun. Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
+    `ledger_keys` (`ledger.client.public_keys`) are named by their fingerprints. `attached` are the documents
+    that the rows go with, and `logged` more details of the row that records this export. `compare_with` is
+    the size of an earlier checkpoint to show consistency with; by default the last one before. Waits up to
+    `timeout` seconds for the ledger, calling `wait` between two looks; an attempt that fails then stays in
+    the log as an export that was begun. Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
     """
     if out.exists():
         raise InvalidInput(
@@ -97,7 +138,8 @@ def export(
     with open_target(out) as target:
         runs, rows = _write_rows(target, selection, progress)
         fingerprints = sorted(hashlib.sha256(key).hexdigest() for key in ledger_keys)
-        write_about(target, fingerprints)
+        write_attached(target, attached)
+        write_about(target, fingerprints, attached)
         manifest = dumps(
             {
                 "custodian": settings.CUSTODIAN,
@@ -115,11 +157,12 @@ def export(
             row = record(
                 kind="export.made",
                 actor=actor,
-                subject=selection.subject or "",
+                subject=selection.subject,
                 manifest=hashlib.sha256(manifest).hexdigest(),
                 first=runs.first,
                 end=runs.end,
                 rows=rows,
+                **logged,
             )
         batch = _wait_for_anchor(row, timeout, wait)
         _write_proof(target, runs=runs, row=row, batch=batch, ledger=ledger, compare_with=compare_with)
@@ -154,10 +197,10 @@ class _Range:
 
 
 class _Selected:
-    """The leaves of the rows about one person, below `size`. Sealed rows never change: passes agree."""
+    """The leaves of the rows that are selected, below `size`. Sealed rows never change: passes agree."""
 
     def __init__(self, selection: Selection, size: int) -> None:
-        self._rows = AuditRow.objects.filter(selection.filter(), subject=selection.subject, leaf__lt=size)
+        self._rows = selection.rows().filter(leaf__lt=size)
         ends = self._rows.aggregate(first=Min("leaf"), last=Max("leaf"))
         self.first = 0 if ends["first"] is None else int(ends["first"])
         self.end = 0 if ends["last"] is None else int(ends["last"]) + 1
@@ -190,7 +233,7 @@ def _write_rows(target: Target, selection: Selection, progress: Progress) -> tup
     rows = 0
     runs: _Range | _Selected
     with target.open(verify.ROWS) as write:
-        if selection.subject is None:
+        if selection.about is None:
             runs = _period(selection, size)
             for count, data in _lines(runs.first, runs.end):
                 write(data)
@@ -308,7 +351,7 @@ def _write_proof(
     runs: _Runs,
     row: AuditRow,
     batch: AuditBatch,
-    ledger: Ledger,
+    ledger: Vouching,
     compare_with: int | None,
 ) -> None:
     nodes = SealedTree()
@@ -342,7 +385,7 @@ def _followed_by(runs: _Runs, leaf: int) -> Iterator[tuple[int, int]]:
     yield leaf, leaf + 1
 
 
-def _claim(batch: AuditBatch, ledger: Ledger) -> Json:
+def _claim(batch: AuditBatch, ledger: Vouching) -> Json:
     return {
         "evidence": ledger.evidence(batch.tx_id),
         "origin": batch.origin,

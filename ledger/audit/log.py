@@ -82,6 +82,8 @@ _ACCESS = {
     "code": CODE,
 }  # fmt: skip
 
+_EXPORT = {"export": ID, "code": CODE, "requester": UUID, "model": ID, "request": ID}  # `code`: its kind
+
 # What happened -> the details that its line may carry, each with the check that its value passes.
 KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "consent.asked": _CONSENT,
@@ -142,7 +144,10 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "emergency.reviewed": _ACCESS,  # `code`: justified or not_justified
     "staff.signed_in": {"method": CODE, "code": CODE},
     "incident.opened": {"code": CODE, "leaf": COUNT},
-    "export.made": {"manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
+    "export.asked": _EXPORT,
+    "export.made": {**_EXPORT, "manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
+    "export.read": {**_EXPORT, "digest": ID},  # handed out, as a file of this digest
+    "export.deleted": _EXPORT,
 }  # fmt: skip
 
 # Kinds of row that are steps of one question: its `step_of` is the request.

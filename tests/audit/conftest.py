@@ -72,9 +72,11 @@ def export_to(ledger: Ledger, ledger_folder: Path, relay: Callable[[], None]) ->
     key = bytes.fromhex(read_public_key(ledger_folder))
 
     def make(out: Path, **options: Any) -> Export:
+        about = ("subject", options.pop("subject")) if "subject" in options else options.pop("about", None)
+        period = {name: options.pop(name) for name in ("since", "until") if name in options}
         return export(
             out,
-            selection=Selection(**{k: options.pop(k) for k in ("since", "until", "subject") if k in options}),
+            selection=Selection(about=about, **period),
             ledger=ledger,
             ledger_keys=[key],
             actor=Actor.system("command"),

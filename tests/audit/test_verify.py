@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger import verify
 from ledger.audit import merkle, sealing
+from ledger.audit.bundle import Attached
 from ledger.embedded.folder import read_public_key
 from tests.audit.conftest import CHARLIE
 
 pytestmark = pytest.mark.django_db
 
 POSITIONS = 150  # in each file; all of them in make test-all
+REPORT = "report.csv"  # a document that goes with the rows
+FILES = (*verify.NAMES, REPORT)
 
 
 @pytest.fixture
@@ -40,8 +43,12 @@ def bundle(act: Any, export_to: Any, relay: Any, tmp_path: Path) -> Path:
     relay()
     act(2)
     out = tmp_path / "out"
-    export_to(out)
+    export_to(out, attached=documents())
     return out
+
+
+def documents() -> list[Attached]:
+    return [Attached(REPORT, "who used what", [b"when,who\n", b"2026-10-01,Helix AI\n"])]
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def selected(act: Any, export_to: Any, tmp_path: Path) -> Path:
     act(2)
     act(2, subject=CHARLIE)
     act(3)
-    export_to(tmp_path / "selected", subject=CHARLIE)
+    export_to(tmp_path / "selected", subject=CHARLIE, attached=documents())
     return tmp_path / "selected"
 
 
@@ -60,6 +67,7 @@ def zipped(folder: Path) -> Path:
         for name in (
             "rows.ndjson",
             "leaves.txt",
+            REPORT,
             "verify.py",
             "README.txt",
             "manifest.json",
@@ -96,7 +104,7 @@ def some(size: int) -> list[int]:
     return sorted(random.Random(size).sample(range(size), min(size, POSITIONS)))
 
 
-@pytest.mark.parametrize("name", verify.NAMES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit_in_a_file(bundle: Path, selected: Path, trust: str, name: str) -> None:
     for folder in (bundle, selected):
         file = folder / name
@@ -106,7 +114,7 @@ def test_a_flipped_bit_in_a_file(bundle: Path, selected: Path, trust: str, name:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", sorted({*verify.NAMES} - {"README.txt", "verify.py"}))
+@pytest.mark.parametrize("name", sorted({*FILES} - {"README.txt", "verify.py"}))
 def test_a_flipped_bit_at_every_byte(selected: Path, trust: str, name: str) -> None:
     file = selected / name
     for position in flips(file, list(range(file.stat().st_size))):
@@ -127,7 +135,7 @@ def test_a_flipped_bit_in_the_zip(bundle: Path, trust: str) -> None:
         assert verify.verify(path, trust).exit != 0, f"at {position}"
 
 
-@pytest.mark.parametrize("name", verify.NAMES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_cut_grown_empty_or_missing(bundle: Path, trust: str, name: str) -> None:
     file = bundle / name
     data = file.read_bytes()
@@ -137,6 +145,36 @@ def test_a_file_that_is_cut_grown_empty_or_missing(bundle: Path, trust: str, nam
             assert verify.verify(bundle, trust).exit != 0
     file.unlink()
     assert verify.verify(bundle, trust).exit == 2
+
+
+def test_a_document_that_the_manifest_does_not_name(bundle: Path, trust: str) -> None:
+    (bundle / "more.csv").write_bytes(b"")
+    assert status_of(bundle, trust, "Files") == "unknown"
+    redigest(bundle, "more.csv")
+    assert verify.verify(bundle, trust).exit == 1  # the log records another manifest
+
+
+@pytest.mark.parametrize("name", ["../out.csv", ".hidden", "a/b.csv", "proof.json", "x" * 60])
+def test_a_document_under_a_name_that_no_export_has(bundle: Path, trust: str, name: str) -> None:
+    digest = {"bytes": 0, "sha256": verify.sha256(b"").hex()}
+    rewrite(bundle, "manifest.json", lambda manifest: manifest["files"].update({name: digest}))
+    assert verify.verify(bundle, trust).exit != 0
+
+
+@pytest.mark.parametrize("field", ["model", "requester", "request"])
+def test_a_selection_by_what_its_rows_name(
+    act: Any, export_to: Any, trust: str, tmp_path: Path, field: str
+) -> None:
+    value = "6f1d6c1e-3b5e-4a53-9a57-0c7d6f0f1a2b" if field == "requester" else "cd" * 32
+    act(2)
+    act(2, **{field: value})
+    act(1, subject=CHARLIE, **{field: value})
+    out = tmp_path / "by-field"
+    export_to(out, about=(field, value))
+    assert (out / "leaves.txt").read_text() == "2 5\n"
+    assert verify.verify(out, trust).exit == 0
+    rewrite(out, "manifest.json", lambda m: m["selection"]["about"].update(value="ab" * 32))
+    assert status_of(out, trust, "Inclusion") == "tampered"
 
 
 def rewrite(folder: Path, name: str, change: Callable[[Any], None]) -> None:
@@ -152,7 +190,7 @@ def redigest(folder: Path, name: str) -> None:
     rewrite(folder, "manifest.json", lambda manifest: manifest["files"].update({name: digest}))
 
 
-@pytest.mark.parametrize("name", verify.DIGESTED)
+@pytest.mark.parametrize("name", [*verify.DIGESTED, REPORT])
 def test_a_file_and_the_manifest_changed_together(bundle: Path, trust: str, name: str) -> None:
     with (bundle / name).open("ab") as file:
         file.write(b"\n")

@@ -38,10 +38,11 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        subject = _subject(options["subject"], options["patient"])
         selection = Selection(
             since=_time(options["since"]),
             until=_time(options["until"]),
-            subject=_subject(options["subject"], options["patient"]),
+            about=("subject", subject) if subject else None,
         )
         try:
             ledger = connect(settings.LEDGER_URL, identity="gateway")
