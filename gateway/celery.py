@@ -62,4 +62,4 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     task_publish_retry=False,
 )
-app.autodiscover_tasks(["gateway.analysis"])
+app.autodiscover_tasks(["gateway.analysis", "gateway.compliance"])

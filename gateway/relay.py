@@ -19,6 +19,7 @@ from gateway.accounts import letters, webhooks
 from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
+from gateway.compliance import services as compliance
 from gateway.emergency import services as emergencies
 from gateway.keyholder.client import Keyholder
 from gateway.records import ingest, own_copies
@@ -146,6 +147,9 @@ class Relay:
         jobs.recover()
         jobs.drop_old_results()
         exports.drop_old()
+        for export in compliance.waiting():
+            compliance.hand_over(export)
+        compliance.drop_old()
         consents.expire_requests()
 
     def _send_letters(self, channel: Channel) -> None:

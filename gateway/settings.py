@@ -98,6 +98,7 @@ INSTALLED_APPS = [
     "gateway.records",
     "gateway.analysis",
     "gateway.emergency",
+    "gateway.compliance",
     "gateway.portal",
     "gateway.staff",
     "gateway.api",

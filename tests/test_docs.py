@@ -12,15 +12,30 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 
-NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "threats.md").read_text())
+WITH_TESTS = ("threats.md", "compliance.md")
+NAMED = sorted(
+    {
+        found
+        for page in WITH_TESTS
+        for found in re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / page).read_text())
+    }
+)
 
 
 def test_the_threats_name_tests() -> None:
-    assert len(NAMED) > 60
+    assert len(NAMED) > 100
+
+
+def test_each_legal_element_names_its_test() -> None:
+    """Every row of the tables below "Each legal element" ends with a test."""
+    text = (ROOT / "docs" / "compliance.md").read_text().split("## Each legal element")[1]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "Shown by" not in line]
+    assert len(rows) > 40
+    assert [row for row in rows if "::test_" not in row.split("|")[-2]] == []
 
 
 @pytest.mark.parametrize(("file", "test"), NAMED, ids=[f"{file}::{test}" for file, test in NAMED])
-def test_every_test_that_the_threats_name_exists(file: str, test: str) -> None:
+def test_every_test_that_a_page_names_exists(file: str, test: str) -> None:
     path = TESTS / file
     assert path.is_file(), f"tests/{file} is gone"
     assert re.search(rf"^\s*def {test}\(", path.read_text(), re.MULTILINE), f"{test} is gone"

@@ -27,6 +27,7 @@ from gateway.accounts.models import User
 from gateway.accounts.roles import ACTS, ROLES, STAFF_ROLES, make_groups
 from gateway.adminsite import SEARCHED
 from gateway.analysis.models import Job, JobSubject, Leg
+from gateway.compliance.models import Export
 from gateway.emergency.models import Emergency
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
@@ -279,6 +280,10 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
     "job of one's own": (
         lambda cast: {"id": _job(cast, cast.helix).pk},
         lambda cast: {"id": _job(cast, cast.other).pk},
+    ),
+    "any export": (
+        lambda cast: {"id": Export.objects.create(kind="register", language="en").pk},
+        None,
     ),
     "any emergency": (lambda cast: _emergency(cast, ""), None),
     "any result": (_result, None),

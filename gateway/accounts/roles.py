@@ -32,6 +32,8 @@ ACTS: dict[str, frozenset[str]] = {
     "break_glass": frozenset({"clinician"}),
     "see_emergencies": frozenset({"compliance", "auditor"}),
     "review_emergencies": frozenset({"compliance"}),
+    "see_exports": frozenset({"compliance", "auditor"}),
+    "make_exports": frozenset({"compliance"}),
     "see_dashboard": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
 }
 STAFF_ROLES = tuple(sorted(frozenset().union(*ACTS.values())))

@@ -24,7 +24,7 @@ PR_SET_DUMPABLE = 4
 
 # What an account of each role may call. `status` is everybody's.
 ROLES: Mapping[str, frozenset[str]] = {
-    "worker": frozenset({"output_key", "height", "release", "open_chunks", "deliver"}),
+    "worker": frozenset({"output_key", "height", "release", "open_chunks", "deliver", "evidence"}),
     "web": frozenset(
         {
             "index",

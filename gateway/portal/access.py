@@ -1,9 +1,6 @@
 """Pages of who used my records: the list, one use in plain words, and the list as a file to keep."""
 
-import csv
-import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -22,6 +19,8 @@ from consent.explanation import KINDS, SENSITIVE
 from consent.models import Consent, ConsentRequest, Patient
 from gateway import documents
 from gateway.analysis.models import AIModel
+from gateway.compliance import accounting
+from gateway.documents import tables
 from gateway.emergency.models import Emergency
 from gateway.portal import uses
 from gateway.portal.uses import BLOCKED, EMERGENCY, SHOWN, Filter
@@ -134,6 +133,25 @@ def download(request: HttpRequest, patient: Patient, form: str) -> HttpResponse:
     return answer
 
 
+@never_cache
+@require_safe
+@for_patient
+def accounting_file(request: HttpRequest, patient: Patient, form: str) -> HttpResponse:
+    """The accounting of disclosures (45 CFR 164.528) of six years, as a file: `form` is csv or pdf."""
+    since, until = accounting.period(None, None)
+    rows = accounting.rows_of(patient, since=since, until=until)
+    if form == "csv":
+        body = accounting.as_table(rows)
+    elif form == "pdf":
+        report = accounting.report(patient, rows, since=since, until=until)
+        body = report.as_pdf(get_language() or "en")
+    else:
+        raise Http404
+    answer = HttpResponse(body, content_type=TYPES[form])
+    answer["Content-Disposition"] = f'attachment; filename="accounting-of-disclosures.{form}"'
+    return answer
+
+
 def _entries(patient: Patient, wanted: Filter, *, most: int) -> Iterator[dict[str, Any]]:
     before: int | None = None
     while most > 0:
@@ -166,19 +184,16 @@ def _columns() -> list[str]:
 
 
 def _csv(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
-    """RFC 4180, UTF-8. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([*_columns(), _("Number")])
-    for entry in entries:
-        when = timezone.localtime(entry["when"]).isoformat(sep=" ", timespec="seconds")
-        writer.writerow([plain_cell(cell) for cell in (*_cells(entry, when), entry["key"])])
-    return out.getvalue().encode()
-
-
-def plain_cell(text: str) -> str:
-    text = re.sub(r";(?=\s*[=+\-@]|[\t\r])", ";'", text)  # where a spreadsheet parts cells at a semicolon
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) or text[:1] in "\t\r" else text
+    return tables.as_csv(
+        [*_columns(), _("Number")],
+        [
+            (
+                *_cells(entry, timezone.localtime(entry["when"]).isoformat(sep=" ", timespec="seconds")),
+                entry["key"],
+            )
+            for entry in entries
+        ],
+    )
 
 
 def _json(entries: list[dict[str, Any]], *, cut: bool) -> bytes:

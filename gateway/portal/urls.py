@@ -46,6 +46,7 @@ urlpatterns = [
     path("choices/<hex64:id>/undo", written_down.undo, name="undo"),
     path("access", access.access, name="access"),
     path("access/list.<str:form>", access.download, name="access_file"),
+    path("access/accounting.<str:form>", access.accounting_file, name="accounting_file"),
     path("access/<use:key>", access.use, name="use"),
     path("access/<use:key>/proof", proof.proof, name="proof"),
     path("access/<use:key>/proof.json", proof.download, name="proof_file"),

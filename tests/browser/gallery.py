@@ -4,7 +4,7 @@ Tests that use it look and change nothing, so that what one sees does not hang o
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -15,12 +15,14 @@ from django.core.management import call_command
 from django.test import override_settings
 from pytest_django.live_server_helper import LiveServer
 
-from consent.models import Requester
+from consent.models import Patient, Requester
 from gateway.accounts.models import User
 from gateway.accounts.roles import STAFF_ROLES, make_groups
 from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
+from gateway.compliance import services as compliance
+from gateway.compliance.models import Export
 from gateway.demo import states
 from gateway.demo.states import Person, Stage
 from gateway.relay import HANDLERS, LISTENER, Relay
@@ -96,7 +98,19 @@ def _fill(url: str, installation: Installation) -> Gallery:
     people = states.make(stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1))
     sealing.seal()
     nudge()
+    _export(staff["compliance"], next(each.patient for each in people if each.state == "used"), nudge)
     return Gallery(url, installation, stage, {person.state: person for person in people}, staff)
+
+
+def _export(officer: User, patient: Patient, nudge: Callable[[], None]) -> None:
+    """An export that is ready, and one that is being made."""
+    by, language = Actor.staff(officer.pk), settings.LANGUAGE_CODE
+    made = compliance.ask(
+        kind="accounting", by=by, asked_by=officer, language=language, patient=patient, background=False
+    )
+    compliance.make(made.pk, wait=nudge)
+    waits = compliance.ask(kind="log", by=by, asked_by=officer, language=language, background=False)
+    Export.objects.filter(pk=waits.pk).update(state=Export.State.RUNNING, written=120, rows=480)
 
 
 def _member(role: str) -> User:

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from consent.models import Conflict
 from gateway.analysis.models import Output
+from gateway.compliance.models import Export
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
 from ledger.audit.models import AuditRow
@@ -123,6 +124,10 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_emergency_records": lambda gallery, about: {**_emergency(gallery, about), "kind": "Observation"},
     "staff_emergency_review": _emergency,
     "staff_patient": _patient,
+    "staff_new_export": lambda gallery, about: {"kind": "accounting" if about else "ai-act"},
+    "staff_export": lambda gallery, about: {
+        "id": Export.objects.filter(patient=about.patient if about else None).latest("asked_at").pk
+    },
 }
 
 # States whose question, or whose answer, has a page of its own.
@@ -209,6 +214,13 @@ STAFF = [
     *pages("staff_emergency_records", "clinician", of="emergency"),
     *pages("staff_emergency_review", "compliance", of="emergency"),
     *pages("staff_emergency_review", "compliance", of="emergency_reviewed"),
+    *pages("staff_exports", "compliance", "auditor"),
+    Page("staff_new_export", "compliance"),
+    Page("staff_new_export", "compliance", of="used"),
+    *pages("staff_export", "compliance", "auditor"),
+    *pages("staff_export", "compliance", "auditor", of="used"),
+    Page("staff_register", "auditor"),
+    Page("staff_register", "compliance", query="since=2026-01-01"),
     Page("staff_queue", "compliance", query="show=emergency"),
     Page("staff_queue", "sharing", status=403),
 ]
@@ -239,6 +251,8 @@ LEAD_ON: Mapping[str, str] = {
     "staff_invite_representative": "acts, then shows a code once: tests/staff/test_representatives.py",
     "staff_end_representative": "acts, then shows staff_representatives",
     "staff_decide_result": "acts, then shows staff_result",
+    "accounting_file": "a file: tests/compliance/test_accounting.py",
+    "staff_export_file": "a file: tests/staff/test_exports.py",
     "staff_dashboard_csv": "a file: tests/staff/test_dashboard.py",
     "staff_evidence": "a file: tests/staff/test_representatives.py",
     "staff_confirm_deletion": "acts, then shows staff_requester",

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 
 from consent.models import ConsentRequest, Patient, Requester
 from gateway.analysis.models import Job, JobSubject, Leg
-from gateway.portal.access import PAGE, plain_cell
+from gateway.documents.tables import plain_cell
+from gateway.portal.access import PAGE
 from gateway.portal.uses import RESULTS
 from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditRow

@@ -1,0 +1,68 @@
+"""Exports that somebody asked for: of what, how far they are, and, until they expire, the sealed file.
+
+The row outlives its file: who asked for what, and when it was made, is kept. The audit log says the same.
+"""
+
+from django.conf import settings
+from django.db import models
+
+from consent.models import Consent, Patient, Requester, random_id
+
+
+class Export(models.Model):
+    """One export, of a kind of gateway/compliance/kinds.py, about what that kind has to be told."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        READY = "ready"
+        FAILED = "failed"
+        GONE = "gone"  # expired: the file is deleted
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    kind = models.CharField(max_length=20)
+    patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="exports")
+    consent = models.ForeignKey(Consent, null=True, on_delete=models.CASCADE, related_name="+")
+    requester = models.ForeignKey(Requester, null=True, on_delete=models.CASCADE, related_name="+")
+    model = models.CharField(max_length=64, blank=True, help_text="digest")
+    # Days in the hospital's time zone, both included.
+    since = models.DateField(null=True)
+    until = models.DateField(null=True)
+    language = models.CharField(max_length=10, help_text="of its documents")
+    # Null: a command asked, on the machine itself.
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    state = models.CharField(max_length=8, choices=State, default=State.QUEUED)
+    error_code = models.CharField(max_length=60, blank=True)
+    # In somebody's hands until then, and how often somebody began: a maker that died is taken over from.
+    lease_until = models.DateTimeField(null=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    # How far it is: rows of the log that are written, of how many.
+    written = models.PositiveBigIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+    digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the file")
+    size = models.PositiveBigIntegerField(default=0, help_text="bytes of the file")
+    asked_at = models.DateTimeField(auto_now_add=True)
+    made_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "expires_at"]), models.Index(fields=["-asked_at", "-id"])]
+
+    def __str__(self) -> str:
+        return f"export {self.kind} {self.state}"
+
+
+class ExportPart(models.Model):
+    """A part of an export's file, sealed (gateway/compliance/sealed.py)."""
+
+    export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField()
+    sealed = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["export", "number"], name="one_part_of_export")]
+
+    def __str__(self) -> str:
+        return f"part {self.number}"
