@@ -99,11 +99,7 @@ def row_of(use: Use) -> Row:
     names = [*(KINDS[kind].name for kind in kinds if kind in KINDS)]
     names += [SENSITIVE[code].name for code in sensitive if code in SENSITIVE]
     is_person = bool(use.kinds & {EMERGENCY, OWN_COPY})
-    if use.requester is not None:
-        recipient, address = use.requester.name, use.requester.contact
-    else:
-        own = _("The patient") if OWN_COPY in use.kinds else settings.CUSTODIAN
-        recipient, address = own, "" if OWN_COPY in use.kinds else settings.CUSTODIAN_ADDRESS
+    recipient, address = _recipient(use)
     described = _("All records") if is_person else ", ".join(str(name) for name in names)
     if DELIVERED in use.kinds:
         form = _("A de-identified copy of: %(kinds)s") if use.exports else _("A result made from: %(kinds)s")
@@ -112,13 +108,22 @@ def row_of(use: Use) -> Row:
     return Row(
         use=use,
         recipient=recipient,
-        address=address or _("not known"),
+        address=address,
         description=described or _("none"),
         purpose=why or str(PURPOSES.get(use.purpose, "")) or _purpose_of(use),
         outcome=_outcome(use),
         verdict=judge(use),
         part2=bool(SUBSTANCE_USE & set(sensitive)) and DELIVERED in use.kinds,
     )
+
+
+def _recipient(use: Use) -> tuple[str, str]:
+    """Who received it, and the address as far as it is known."""
+    if use.requester is not None:
+        return use.requester.name, use.requester.contact or _("address not known")
+    if OWN_COPY in use.kinds:
+        return _("The patient"), ""
+    return settings.CUSTODIAN, settings.CUSTODIAN_ADDRESS
 
 
 def _purpose_of(use: Use) -> str:
@@ -198,7 +203,7 @@ def _table(columns: list[str], rows: Sequence[Row], widths: Sequence[float]) -> 
         cells.append(
             [
                 date_format(timezone.localtime(row.use.when), "DATETIME_FORMAT"),
-                f"{row.recipient}\n{row.address}",
+                f"{row.recipient}\n{row.address}".strip(),
                 row.description,
                 row.purpose,
                 row.outcome,

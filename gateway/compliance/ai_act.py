@@ -112,7 +112,7 @@ def report(model: AIModel, found: Json, events: Sequence[Event]) -> Report:
     runs = found["uses"][-MOST_IN_REPORT:]
     sections = [
         Section(_("The program"), table=Table([_("What"), _("Entry")], life, (1, 2.5))),
-        Section(_("How it works"), logic_of(model.card)),
+        Section(_("How it works"), items=logic_of(model.card)),
         Section(
             _("Approvals and tests"),
             text=[] if changes else [_("There are none.")],

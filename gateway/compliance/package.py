@@ -82,7 +82,11 @@ def report(patient: Patient, found: Json) -> Report:
                 _("Call %(phone)s.") % {"phone": controller["phone"]},
             ],
         ),
-        Section(_("What it is for"), found["purposes"] or [_("Nobody has asked for anything yet.")]),
+        Section(
+            _("What it is for"),
+            [] if found["purposes"] else [_("Nobody has asked for anything yet.")],
+            found["purposes"],
+        ),
         Section(
             _("Which kinds of data"),
             [", ".join(found["categories"]) or _("None were asked for.")],
@@ -90,17 +94,21 @@ def report(patient: Patient, found: Json) -> Report:
         Section(
             _("Who received something"),
             [] if found["recipients"] else [_("Nobody did.")],
-            _recipients_table(found["recipients"]),
+            table=_recipients_table(found["recipients"]),
         ),
-        Section(_("How long we keep it"), found["retention"]),
+        Section(_("How long we keep it"), items=found["retention"]),
         Section(_("Where the data come from"), [found["source"], found["transfers"]]),
-        Section(_("Your rights"), found["rights"]),
+        Section(_("Your rights"), items=found["rights"]),
         Section(
             _("Your choices"),
             [] if found["choices"] else [_("You made none yet.")],
-            _choices_table(found["choices"]),
+            table=_choices_table(found["choices"]),
         ),
-        Section(_("Every use"), [] if used else [_("No one has used your records.")], _uses_table(used)),
+        Section(
+            _("Every use"),
+            [] if used else [_("No one has used your records.")],
+            table=_uses_table(used),
+        ),
         *(_model_section(each) for each in found["models"]),
         *(
             Section(
@@ -262,10 +270,11 @@ def _notice(notice: Notice) -> Json:
 
 def _model_section(model: Json) -> Section:
     title = model["card"].get("title") or f"{model['name']} {model['version']}"
-    text = list(model["logic"])
+    told = list(model["logic"])
     if model["tested_here"]:
-        text.append(_("Tested here: wrong for %(wrong)d of %(people)d people.") % model["tested_here"])
-    return Section(_("How this program works: %(name)s") % {"name": title}, [*text, model["digest"]])
+        told.append(_("Tested here: wrong for %(wrong)d of %(people)d people.") % model["tested_here"])
+    heading = _("How this program works: %(name)s") % {"name": title}
+    return Section(heading, [_("Its fingerprint: %(digest)s") % {"digest": model["digest"]}], told)
 
 
 def _recipients_table(recipients: list[Json]) -> Table | None:

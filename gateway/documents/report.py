@@ -20,8 +20,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
+    """Under its heading come sentences, then a list, then a table."""
+
     heading: str
     text: Sequence[str] = ()
+    items: Sequence[str] = ()
     table: Table | None = None
 
 
