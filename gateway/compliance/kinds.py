@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from consent.models import Consent, Patient
+from consent.models import Consent, Patient, Requester
 from gateway.analysis.models import AIModel
-from gateway.compliance import accounting, ai_act, authorization, fhir, package, register, uses
+from gateway.compliance import accounting, ai_act, authorization, breach, fhir, package, register, uses
 from gateway.compliance.models import Export
 from ledger.audit.bundle import Attached
 from ledger.audit.export import Selection
@@ -75,6 +75,10 @@ def _of_patient(export: Export) -> Selection:
 
 def _of_question(export: Export) -> Selection:
     return Selection(about=("request", _consent(export).request_id))
+
+
+def _of_requester(export: Export) -> Selection:
+    return breach.selection_of(_requester(export))
 
 
 def _of_model(export: Export) -> Selection:
@@ -167,6 +171,17 @@ def _ai_act(export: Export) -> list[Attached]:
     ]
 
 
+def _breach(export: Export) -> list[Attached]:
+    requester, since, until = _requester(export), export.since, export.until
+    affected = breach.affected_by(requester, since=since, until=until)
+    made = breach.report(requester, affected, since=since, until=until)
+    return [
+        Attached("notice.pdf", "a draft of the notice", [made.as_pdf(export.language)]),
+        Attached("notice.html", "the same to go on writing", [made.as_html(export.language)]),
+        Attached("affected.csv", "who was affected", [breach.as_table(affected)]),
+    ]
+
+
 def _patient(export: Export) -> Patient:
     assert export.patient is not None
     return export.patient
@@ -175,6 +190,11 @@ def _patient(export: Export) -> Patient:
 def _consent(export: Export) -> Consent:
     assert export.consent is not None
     return export.consent
+
+
+def _requester(export: Export) -> Requester:
+    assert export.requester is not None
+    return export.requester
 
 
 def _model(export: Export) -> AIModel:
@@ -237,6 +257,14 @@ KINDS: dict[str, Kind] = {
         rows=_of_model,
         check=_model,
         reads=READERS,
+    ),
+    "breach": Kind(
+        _("Notice of a breach"),
+        _("Of whom an AI provider received something, and a notice drafted from the log."),
+        needs=("requester",),
+        takes=("since", "until"),
+        files=_breach,
+        rows=_of_requester,
     ),
     "log": Kind(
         _("The audit log"),

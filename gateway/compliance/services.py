@@ -28,13 +28,14 @@ from ledger.audit.log import Actor, record
 from ledger.audit.tree import TreeDamaged
 from ledger.client import public_keys
 from ledger.contract.state import Json
-from ledger.errors import AccessDenied, GatewayError, InvalidInput, LedgerError
+from ledger.errors import AccessDenied, GatewayError, InvalidInput
 
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=10)
 HANDED = timedelta(minutes=2)
 MOST_TRIES = 3
+UNAVAILABLE = 503  # the status of what may be there again in a minute: ledger, keyholder, relay
 SYSTEM = Actor.system("worker")
 # What a kind may have to be told, as `Export` has it.
 FIELDS = ("patient", "consent", "requester", "model", "since", "until")
@@ -120,17 +121,23 @@ def make(
     ).get(pk=export_id)  # fmt: skip
     try:
         _make(asked, progress, waiting)
-    except (GatewayError, TreeDamaged) as error:
-        code = error.code if isinstance(error, GatewayError) else "audit_damaged"
-        log.warning("an export failed: %s", code)
-        again = isinstance(error, LedgerError) and asked.tries < MOST_TRIES
-        Export.objects.filter(pk=asked.pk).update(
-            state=State.QUEUED if again else State.FAILED,
-            error_code=code,
-            lease_until=timezone.now() + timedelta(minutes=asked.tries) if again else None,
-        )
+    except TreeDamaged:
+        _fail(asked, "audit_damaged", again=False)
+    except GatewayError as error:
+        _fail(asked, error.code, again=error.status == UNAVAILABLE)
     asked.refresh_from_db()
     return asked
+
+
+def _fail(asked: Export, code: str, *, again: bool) -> None:
+    """Give it up; or leave it for another try in some minutes."""
+    log.warning("an export failed: %s", code)
+    again = again and asked.tries < MOST_TRIES
+    Export.objects.filter(pk=asked.pk).update(
+        state=State.QUEUED if again else State.FAILED,
+        error_code=code,
+        lease_until=timezone.now() + timedelta(minutes=asked.tries) if again else None,
+    )
 
 
 def _claim(export_id: str) -> bool:

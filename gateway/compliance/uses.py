@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -48,6 +49,7 @@ class Use:
 
     key: str
     steps: Sequence[Step]
+    patient: Patient | None
     requester: Requester | None
     consent: Consent | None
     emergency: Emergency | None
@@ -114,25 +116,26 @@ def read(rows: QuerySet[AuditRow]) -> list[Use]:
     consents = Consent.objects.select_related(
         "request__requester", "request__notice", "patient", "representative", "notice", "scan"
     )
-    requesters = {str(each.pk): each for each in Requester.objects.filter(pk__in=_named(told, "requester"))}
+    requesters = Requester.objects.in_bulk([UUID(id) for id in _named(told, "requester")])
     given = consents.in_bulk(_named(told, "consent"))
     emergencies = Emergency.objects.in_bulk(_named(told, "access"))
-    exports = set(
-        Job.objects.filter(pk__in=_named(told, "job"), kind=Job.Kind.EXPORT).values_list("pk", flat=True)
-    )
-    legs = dict(JobSubject.objects.filter(pk__in=steps).values_list("pk", "leg_id"))
+    jobs = Job.objects.in_bulk(_named(told, "job"))
+    subjects = JobSubject.objects.select_related("patient").in_bulk(list(steps))
     found = []
     for key, each in steps.items():
         all_told = {name: value for step in each for name, value in step.details.items()}
+        subject, job = subjects.get(key), jobs.get(all_told.get("job", ""))
+        requester = all_told.get("requester")
         found.append(
             Use(
                 key=key,
                 steps=each,
-                requester=requesters.get(all_told.get("requester", "")),
+                patient=subject.patient if subject else None,
+                requester=requesters.get(UUID(requester)) if requester else None,
                 consent=given.get(all_told.get("consent", "")),
                 emergency=emergencies.get(all_told.get("access", "")),
-                exports=all_told.get("job") in exports,
-                leg=legs.get(key, ""),
+                exports=job is not None and job.kind == Job.Kind.EXPORT,
+                leg=subject.leg_id if subject else "",
             )
         )
     return found

@@ -34,13 +34,19 @@ FILES = {
     "fhir": {"Consent.ndjson", "AuditEvent.ndjson", "Provenance.ndjson"},
     "register": {"register.pdf", "register.csv", "register.json"},
     "ai-act": {"model-log.pdf", "model-log.csv", "model-log.json"},
+    "breach": {"notice.pdf", "notice.html", "affected.csv"},
     "log": set(),
 }
 
 
 def about(year: Year, kind: str) -> dict[str, Any]:
     """What a kind has to be told."""
-    known = {"patient": year.patient, "consent": year.consent, "model": year.model.digest}
+    known = {
+        "patient": year.patient,
+        "consent": year.consent,
+        "model": year.model.digest,
+        "requester": year.requester,
+    }
     return {name: known[name] for name in KINDS[kind].needs}
 
 
@@ -90,6 +96,8 @@ def test_every_kind_is_a_bundle_that_verifies(
             value = year.patient.pseudonym
         elif field == ("model",):
             value = year.model.digest
+        elif field == ("requester",):
+            value = str(year.requester.pk)
         elif field == ("consent",):
             value = year.consent.request_id
         assert all(value in row for row in rows.splitlines())
