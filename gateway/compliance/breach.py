@@ -88,6 +88,7 @@ def report(
 ) -> Report:
     """The draft of the notice, with its gaps."""
     gap = _("[to be filled in]")
+    lost = _("Something that %(who)s received was lost, or seen by others.") % {"who": requester.name}
     kinds = sorted({kind for each in affected for kind in each.kinds})
     copies = sum(use.exports for each in affected for use in each.uses)
     results = sum(len(each.uses) for each in affected) - copies
@@ -105,10 +106,7 @@ def report(
     sections = [
         Section(
             _("What happened, and when it was found (164.404(c)(1)(A), 34(2))"),
-            [
-                _("Something that %(who)s received was lost, or seen by others.") % {"who": requester.name},
-                gap,
-            ],
+            [lost, gap],
             table=Table([_("From the log"), _("Entry"), _("GDPR article")], facts, (1.4, 2.4, 0.8)),
         ),
         Section(
@@ -141,8 +139,7 @@ def report(
         settings.CUSTODIAN,
         _("A draft, made on %(when)s from the log. It goes to nobody by itself.")
         % {"when": date_format(timezone.localtime(), "DATETIME_FORMAT")},
-        _(
-            "Patients: within 60 days (HIPAA), and without delay (GDPR). The authority: within 72 hours (GDPR)."
-        ),
+        _("Patients: within 60 days (HIPAA), and without delay (GDPR)."),
+        _("The authority: within 72 hours (GDPR)."),
     ]
     return Report(_("Notice of a breach"), about, sections)

@@ -63,7 +63,10 @@ FIELDS: dict[str, Callable[[bool], forms.Field]] = {
         help_text=_("64 letters and digits, as the receipt and the page of the answer show it."),
     ),
     "requester": lambda needed: forms.ModelChoiceField(
-        Requester.objects.order_by("name"), required=needed, empty_label=_("All"), label=_("AI provider")
+        Requester.objects.order_by("name"),
+        required=needed,
+        empty_label=None if needed else _("All"),
+        label=_("AI provider"),
     ),
     "model": lambda needed: forms.ModelChoiceField(
         AIModel.objects.order_by("name", "version"),

@@ -47,11 +47,8 @@ def test_only_what_was_sent_within_these_days(year: Year) -> None:
 def test_the_table(year: Year) -> None:
     affected = breach.affected_by(year.requester, since=None, until=None)
     (row,) = csv.DictReader(io.StringIO(breach.as_table(affected).decode()))
-    assert (row["Patient"], row["Record number"], row["Results or copies"]) == (
-        "Alice Example",
-        "alice-1",
-        "2",
-    )
+    assert (row["Patient"], row["Record number"]) == ("Alice Example", "alice-1")
+    assert row["Results or copies"] == "2"
     assert set(row["References"].split()) == {year.uses["result"], year.uses["copy"]}
     assert "Mental health" in row["Made from"]
 
