@@ -509,6 +509,9 @@ class News(models.Model):
         EMERGENCY = "emergency"
         COPY = "copy"
         PASSKEYS = "passkeys"  # the clinic removed her passkeys
+        ACTS_FOR = "acts_for"  # the clinic registered somebody who may act for her
+        ACTS_NO_MORE = "acts_no_more"  # one of those acts for her no longer
+        OF_AGE = "of_age"  # she decides alone from now on
 
     class Mail(models.TextChoices):
         DUE = "due"

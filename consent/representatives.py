@@ -6,15 +6,18 @@ a job that did not run cannot make it longer.
 
 import secrets
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from consent import news
 from consent.explanation import KINDS, SENSITIVE
-from consent.models import Patient, Representative, Scan
+from consent.models import News, Patient, Representative, Scan
 from consent.patients import INVITATION_LASTS, digest_of
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
@@ -23,6 +26,9 @@ Role, Scope, EndedBy = Representative.Role, Representative.Scope, Representative
 
 # Whom the patient may send away herself. A parent of a child, and a guardian, only the clinic.
 PATIENT_MAY_END = frozenset({Role.ATTORNEY})
+
+TOLD_LATE = timedelta(days=60)  # who came of age longer ago reads it on her pages
+TOLD_AT_ONCE = 500  # for each call of tell_birthdays
 
 
 @transaction.atomic
@@ -59,7 +65,9 @@ def register(
         ends=ends,
     )
     _check(made)
-    return made, _new_code(made, Actor.staff(by.pk))
+    code = _new_code(made, Actor.staff(by.pk))
+    news.tell(patient=patient, kind=News.Kind.ACTS_FOR, about=made.pk)
+    return made, code
 
 
 @transaction.atomic
@@ -145,6 +153,8 @@ def _end(representative: Representative, ended_by: str, actor: Actor) -> None:
     locked.ended_at, locked.ended_by = timezone.now(), ended_by
     locked.invitation_digest, locked.invitation_expires = "", None
     locked.save(update_fields=["ended_at", "ended_by", "invitation_digest", "invitation_expires"])
+    if ended_by != EndedBy.PATIENT:
+        news.tell(patient=locked.patient_id, kind=News.Kind.ACTS_NO_MORE, about=locked.pk)
     _record("representative.ended", locked, actor, code=str(ended_by))
     representative.ended_at, representative.ended_by = locked.ended_at, locked.ended_by
 
@@ -187,6 +197,36 @@ def tell_of_age(*, patient: Patient) -> None:
     for one in patient.representatives.filter(told_at=None).select_related("patient"):
         if one.came_of_age():
             Representative.objects.filter(pk=one.pk, told_at=None).update(told_at=timezone.now())
+
+
+def tell_birthdays(*, today: date | None = None) -> int:
+    """News, once, to whoever came of age lately and was decided for until then. How many were told."""
+    today = today or timezone.localdate()
+    told = 0
+    for one in _of_age_lately(today):
+        if not one.came_of_age(today):
+            continue
+        with transaction.atomic():
+            patient = Patient.objects.select_for_update().get(pk=one.patient_id)
+            if not news.was_told(patient=patient, kind=News.Kind.OF_AGE, about=""):
+                news.tell(patient=patient, kind=News.Kind.OF_AGE)
+                told += 1
+    return told
+
+
+def _of_age_lately(today: date) -> list[Representative]:
+    """Who acts for somebody with such a birthday in the last TOLD_LATE, and with no news of it yet."""
+    # A day more than needed, for who was born on 29 February: `came_of_age` decides.
+    born = date(today.year - settings.AGE_OF_MAJORITY, today.month, 1) + timedelta(days=today.day)
+    was_told = News.objects.filter(kind=News.Kind.OF_AGE, patient=OuterRef("patient"))
+    return list(
+        Representative.objects.filter(
+            ~Exists(was_told),
+            accepted_at__isnull=False,
+            patient__user__isnull=False,
+            patient__birth_date__range=(born - TOLD_LATE, born),
+        ).select_related("patient")[:TOLD_AT_ONCE]
+    )
 
 
 def _check(made: Representative) -> None:

@@ -42,16 +42,34 @@ def own(*, request: ConsentRequest, by: AbstractBaseUser, to: AbstractBaseUser |
 
 
 @transaction.atomic
-def approve(*, request: ConsentRequest, by: AbstractBaseUser, beyond: bool = False) -> None:
+def approve(
+    *, request: ConsentRequest, by: AbstractBaseUser, beyond: bool = False, signature_required: bool = False
+) -> None:
     """The patient is asked from now on. `beyond`: it asks for more than the model needs, knowingly.
 
-    Nobody passes a question to themselves. Raises RefusedTransition (`not_open`, `own_review`).
+    With `signature_required` only a yes that she signs with a passkey counts; what the requester asked for
+    cannot be taken away. Nobody passes a question to themselves. Raises RefusedTransition (`not_open`,
+    `own_review`, `too_late`).
     """
     _not_their_own(request, by)
     if request.answer_by < timezone.localdate():
         raise RefusedTransition("The time to answer is over: send it back.", code="too_late")
-    settle(request, State.PENDING, of=(State.REVIEW,), asked_at=timezone.now(), reviewed_by_id=by.pk)
-    record_act("request.approved", Actor.staff(by.pk), request, code="beyond_minimum" if beyond else None)
+    required = request.signature_required or signature_required
+    settle(
+        request,
+        State.PENDING,
+        of=(State.REVIEW,),
+        asked_at=timezone.now(),
+        reviewed_by_id=by.pk,
+        signature_required=required,
+    )
+    record_act(
+        "request.approved",
+        Actor.staff(by.pk),
+        request,
+        code="beyond_minimum" if beyond else None,
+        signed="required" if required else None,
+    )
 
 
 @transaction.atomic

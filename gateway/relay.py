@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import close_old_connections, transaction
 
+from consent import representatives
 from consent import services as consents
 from consent.models import Consent
 from gateway.accounts import letters, webhooks
@@ -151,6 +152,7 @@ class Relay:
             compliance.hand_over(export)
         compliance.drop_old()
         consents.expire_requests()
+        representatives.tell_birthdays()
 
     def _send_letters(self, channel: Channel) -> None:
         letters.send_letters()

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -18,8 +19,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone, translation
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from consent.models import News
 from gateway.accounts.models import User
@@ -32,7 +34,12 @@ LONGEST_PAUSE = timedelta(hours=1)
 AT_ONCE = 100  # letters in one round
 
 Mail, Kind = News.Mail, News.Kind
-ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS, Kind.COPY)  # told at once, whatever a person wants else
+ALWAYS = (
+    Kind.EMERGENCY,
+    Kind.PASSKEYS,
+    Kind.COPY,
+    Kind.ACTS_FOR,
+)  # told at once, whatever a person wants else
 
 
 def send_letters(*, now: datetime | None = None) -> int:
@@ -120,45 +127,50 @@ def letter(rows: Sequence[News]) -> EmailMessage:
     return message
 
 
+# What happened, once and %(n)d times, in words that anybody may read.
+WORDS: dict[News.Kind, Any] = {
+    Kind.QUESTION: ngettext_lazy("A question waits for you.", "%(n)d questions wait for you.", "n"),
+    Kind.SEALED: ngettext_lazy("Your choice is sealed.", "%(n)d of your choices are sealed.", "n"),
+    Kind.NOT_SEALED: ngettext_lazy("A choice was not saved.", "%(n)d choices were not saved.", "n"),
+    Kind.STOPPED: ngettext_lazy("A choice was stopped.", "%(n)d choices were stopped.", "n"),
+    Kind.WRITTEN_DOWN: ngettext_lazy(
+        "Staff wrote down an answer for you.", "Staff wrote down %(n)d answers for you.", "n"
+    ),
+    Kind.USE: ngettext_lazy(
+        "A computer program may use your records now, as you chose.",
+        "%(n)d times a computer program was let in, as you chose.",
+        "n",
+    ),
+    Kind.BLOCKED: ngettext_lazy(
+        "We blocked a try to use your records.", "We blocked %(n)d tries to use your records.", "n"
+    ),
+    Kind.RESULT: ngettext_lazy("A result was sent.", "%(n)d results were sent.", "n"),
+    Kind.EMERGENCY: ngettext_lazy(
+        "Someone opened your records in an emergency.",
+        "Someone opened your records in an emergency %(n)d times.",
+        "n",
+    ),
+    Kind.COPY: ngettext_lazy(
+        "A copy of your records was asked for. If it was not you, call us.",
+        "%(n)d copies of your records were asked for. If it was not you, call us.",
+        "n",
+    ),
+    Kind.ACTS_FOR: ngettext_lazy(
+        "The clinic wrote down that someone may act for you. If this is wrong, call us.",
+        "The clinic wrote down that %(n)d people may act for you. If this is wrong, call us.",
+        "n",
+    ),
+    Kind.ACTS_NO_MORE: ngettext_lazy(
+        "Someone no longer acts for you.", "%(n)d people no longer act for you.", "n"
+    ),
+}
+# However often.
+SAME_WORDS: dict[News.Kind, Promise] = {
+    Kind.PASSKEYS: gettext_lazy("The clinic removed your passkeys. If you did not ask for this, call us."),
+    Kind.OF_AGE: gettext_lazy("You are an adult now. From now on you alone decide about your records."),
+}
+
+
 def say(kind: News.Kind, count: int) -> str:
-    """What happened, `count` times, in words that anybody may read."""
-    match kind:
-        case Kind.QUESTION:
-            text = ngettext("A question waits for you.", "%(n)d questions wait for you.", count)
-        case Kind.SEALED:
-            text = ngettext("Your choice is sealed.", "%(n)d of your choices are sealed.", count)
-        case Kind.NOT_SEALED:
-            text = ngettext("A choice was not saved.", "%(n)d choices were not saved.", count)
-        case Kind.STOPPED:
-            text = ngettext("A choice was stopped.", "%(n)d choices were stopped.", count)
-        case Kind.WRITTEN_DOWN:
-            text = ngettext(
-                "Staff wrote down an answer for you.", "Staff wrote down %(n)d answers for you.", count
-            )
-        case Kind.USE:
-            text = ngettext(
-                "A computer program may use your records now, as you chose.",
-                "%(n)d times a computer program was let in, as you chose.",
-                count,
-            )
-        case Kind.BLOCKED:
-            text = ngettext(
-                "We blocked a try to use your records.", "We blocked %(n)d tries to use your records.", count
-            )
-        case Kind.RESULT:
-            text = ngettext("A result was sent.", "%(n)d results were sent.", count)
-        case Kind.EMERGENCY:
-            text = ngettext(
-                "Someone opened your records in an emergency.",
-                "Someone opened your records in an emergency %(n)d times.",
-                count,
-            )
-        case Kind.PASSKEYS:
-            text = _("The clinic removed your passkeys. If you did not ask for this, call us.")
-        case Kind.COPY:
-            text = ngettext(
-                "A copy of your records was asked for. If it was not you, call us.",
-                "%(n)d copies of your records were asked for. If it was not you, call us.",
-                count,
-            )
-    return text % {"n": count}
+    """What happened, `count` times."""
+    return str(SAME_WORDS[kind] if kind in SAME_WORDS else WORDS[kind] % {"n": count})

@@ -21,7 +21,7 @@ from gateway.analysis.jobs import details
 from gateway.analysis.models import Job, JobSubject, Output, ResultReview
 from gateway.keyholder.client import Keyholder
 from ledger.audit.log import Actor, record
-from ledger.errors import InvalidInput, RefusedTransition
+from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
 
 Json = dict[str, Any]
 State = ResultReview.State
@@ -33,6 +33,8 @@ REASONS: dict[str, Promise] = {
     "not_applicable": gettext_lazy("The program is not meant for this patient"),
     "program_error": gettext_lazy("The program has a fault"),
 }
+
+CLOSED = gettext_lazy("The patient stopped sharing, or the yes has ended. The result stays closed.")
 
 # A review in FHIR's words: RiskAssessment.status (R4 ObservationStatus). One that was never taken over is
 # cancelled; one that was, and is wrong, was entered in error.
@@ -101,12 +103,14 @@ def open_for_care(*, subject: JobSubject, by: User, keyholder: Keyholder | None 
     return found
 
 
-@transaction.atomic
-def decide(*, subject: JobSubject, by: User, state: str, reason: str = "") -> ResultReview:
+def decide(
+    *, subject: JobSubject, by: User, state: str, reason: str = "", keyholder: Keyholder | None = None
+) -> ResultReview:
     """Accept or reject a result that waits, or withdraw one that was accepted. A repeat is harmless.
 
-    All but accepting takes a `reason` of REASONS. Raises InvalidInput, RefusedTransition (`own_result`,
-    `result_settled`, `result_gone`).
+    All but accepting takes a `reason` of REASONS. What is accepted is opened once more for it: nobody answers
+    for a result that the patient has closed since the page was shown. Raises InvalidInput, RefusedTransition
+    (`own_result`, `result_settled`, `result_gone`, `result_closed`), LedgerError, KeyholderUnavailable.
     """
     if state not in State.values:
         raise InvalidInput(_("Accept it, reject it, or withdraw it."), code="state")
@@ -114,14 +118,21 @@ def decide(*, subject: JobSubject, by: User, state: str, reason: str = "") -> Re
         reason = ""
     elif reason not in REASONS:
         raise InvalidInput(_("Choose a reason."), code="reason")
-    subject = JobSubject.objects.select_for_update().select_related("patient", "job").get(pk=subject.pk)
     if subject.patient and subject.patient.user_id == by.pk:
         raise RefusedTransition(_("This result is about you: somebody else decides."), code="own_result")
+    if state == State.ACCEPTED and review_of(subject) is None:
+        try:
+            open_for_care(subject=subject, by=by, keyholder=keyholder)
+        except AccessDenied:
+            raise RefusedTransition(str(CLOSED), code="result_closed") from None
+    return _settle(subject, by, state, reason)
+
+
+@transaction.atomic
+def _settle(subject: JobSubject, by: User, state: str, reason: str) -> ResultReview:
+    subject = JobSubject.objects.select_for_update().select_related("patient", "job").get(pk=subject.pk)
     known = ResultReview.objects.filter(subject=subject).first()
-    if known is not None and (known.state, known.reason) == (
-        state,
-        "" if state == State.ACCEPTED else reason,
-    ):
+    if known is not None and (known.state, known.reason) == (state, reason):
         return known
     if state not in may_become(known):
         raise RefusedTransition(_("This was decided already."), code="result_settled")

@@ -37,7 +37,13 @@ PAGES = {
     Kind.RESULT: "use",
     Kind.EMERGENCY: "use",
     Kind.COPY: "use",
+}
+# And where it is about no one thing.
+OWN_PAGES = {
     Kind.PASSKEYS: "mfa_list_webauthn",
+    Kind.ACTS_FOR: "people",
+    Kind.ACTS_NO_MORE: "people",
+    Kind.OF_AGE: "people",
 }
 
 
@@ -64,8 +70,8 @@ def news(request: HttpRequest, patient: Patient) -> HttpResponse:
 
 
 def _page_of(row: News) -> str:
-    if row.kind == Kind.PASSKEYS:
-        return reverse(PAGES[Kind.PASSKEYS])
+    if own_page := OWN_PAGES.get(Kind(row.kind)):
+        return reverse(own_page)
     return reverse(PAGES[Kind(row.kind)], args=[row.about]) if row.about else reverse("access")
 
 

@@ -21,13 +21,14 @@ from consent.models import Consent
 from gateway.analysis.models import Job, JobSubject
 from gateway.emergency.models import Emergency
 from gateway.staff.counting import fold, hide, percentiles
-from gateway.staff.plots import Plot, Series, Value
+from gateway.staff.plots import NOTHING, Plot, Series, Value
 from ledger.models import LedgerTransaction
 
 MONTHS = 12
 DAYS = 14
 MOST = 10_000  # latest stops, or transactions, that percentiles are taken of
 PERCENTILES = (50, 95, 99)
+NONE_OF_ANY: list[Value] = [NOTHING for _each in PERCENTILES]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Figure:
     """A plot and its table; None is a number that is not shown."""
 
     plot: Plot
+
+    @property
+    def hides(self) -> bool:
+        return None in self.plot.values
 
     @property
     def columns(self) -> list[str]:
@@ -126,7 +131,7 @@ def purposes() -> Figure:
             _("For each purpose, uses of records in the last 12 months. Rare purposes are put together."),
             names,
             [Series(_("Uses"), list(shown.values()))],
-            _("Uses"),
+            lying=True,
         )
     )
 
@@ -141,8 +146,8 @@ def blocked() -> Figure:
         .order_by()
     )
     used, refused = (hide(_column(found, name, months)) for name in ("used", "refused"))
-    rate = [
-        None if a is None or b is None else round(100 * b / (a + b), 1) if a + b else 0.0
+    rate: list[Value] = [
+        None if a is None or b is None else round(100 * b / (a + b), 1) if a + b else NOTHING
         for a, b in zip(used, refused, strict=True)
     ]
     return Figure(
@@ -158,11 +163,12 @@ def blocked() -> Figure:
 
 
 def _by_percentile(groups: Sequence[Sequence[float]]) -> list[Series]:
-    shown = [percentiles(group, of=PERCENTILES) for group in groups]
-    return [
-        Series(f"p{each}", [None if row[place] is None else round(row[place], 1) for row in shown])  # type: ignore[arg-type]
-        for place, each in enumerate(PERCENTILES)
-    ]
+    shown = [_rounded(percentiles(group, of=PERCENTILES)) if group else NONE_OF_ANY for group in groups]
+    return [Series(f"p{each}", [row[place] for row in shown]) for place, each in enumerate(PERCENTILES)]
+
+
+def _rounded(values: Sequence[float | None]) -> list[Value]:
+    return [None if each is None else round(each, 1) for each in values]
 
 
 def stops() -> Figure:
@@ -246,7 +252,7 @@ def emergencies() -> Figure:
     )
 
 
-def review_age() -> list[float | None]:
+def review_age() -> list[Value]:
     """Hours from an emergency to its review, p50 and p95, of those of the last 12 months."""
     found = (
         Emergency.objects.filter(opened_at__gte=_since(_months()[0]), reviewed_at__isnull=False)
@@ -254,7 +260,7 @@ def review_age() -> list[float | None]:
         .values_list("opened_at", "reviewed_at")[:MOST]
     )
     hours = [(reviewed - opened).total_seconds() / 3600 for opened, reviewed in found if reviewed]
-    return [None if each is None else round(each, 1) for each in percentiles(hours, of=(50, 95))]
+    return _rounded(percentiles(hours, of=(50, 95)))
 
 
 def unsettled() -> tuple[int, int]:

@@ -69,6 +69,7 @@ class DecisionForm(forms.Form):
 
     def __init__(self, *args: Any, question: ConsentRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.question = question
         self.names = {f"kind_{kind}": ("kinds", kind, KINDS[kind].name) for kind in question.kinds}
         self.names |= {
             f"sensitive_{code}": ("sensitive", code, SENSITIVE[code].name) for code in question.sensitive
@@ -92,6 +93,10 @@ class DecisionForm(forms.Form):
                 given[group].append(code)
         if given["sensitive"] and not given["kinds"]:
             raise forms.ValidationError(_("A yes to private records needs a yes to one kind of record"))
+        if given["kinds"] and self.question.signature_required:
+            raise forms.ValidationError(
+                _("Only a yes that the patient signs with a passkey counts here. You can write down a no.")
+            )
         if given["kinds"] and not cleaned["duration"]:
             self.add_error("duration", _("Choose how long"))
         return {**given, "duration": cleaned.get("duration", "") if given["kinds"] else ""}

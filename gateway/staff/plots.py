@@ -1,7 +1,8 @@
 """Plots drawn on the server as SVG: bars told apart by pattern as well as colour. Numbers in, markup out.
 
 Each plot is drawn twice: wide, and narrow for a screen of 320 px, where its text is still 12 px high. A plot
-has a title and a description for whoever does not see it; its numbers stand in a table beside it.
+has a title and a description for whoever does not see it; its numbers stand in a table beside it. What comes
+in an order, as months do, stands side by side; named things are told one below another, with room for names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ TEXT = 14
 LEAST = 12  # px
 TOP, BOTTOM, LEFT = 16, 44, 44
 HEIGHT = 240
+WIDEST = 36  # of one bar
+ROW, THICK = 58, 20  # of a bar that lies: from one name to the next, and its own
 # (ground, pattern) for each series: solid, rising lines, dots, falling lines.
 INKS = ("#0b4f5e", "#b25c00", "#5a2d82", "#3d6b1f")
 PATTERNS = (
@@ -23,12 +26,13 @@ PATTERNS = (
     '<circle cx="4" cy="4" r="2" fill="#fff"/>',
     '<path d="M0 0 8 8M-2 6 2 10M6-2 10 2" stroke="#fff" stroke-width="1.5"/>',
 )
-Value = int | float | None
+NOTHING = ""  # there was nothing to count or to measure
+Value = int | float | str | None  # a str is NOTHING; None is hidden
 
 
 @dataclass(frozen=True)
 class Series:
-    """One kind of bar; `values` are as many as the plot has `labels`. None: hidden, drawn as a gap."""
+    """One kind of bar; `values` are as many as the plot has `labels`. None: hidden, drawn as a dot."""
 
     name: str
     values: Sequence[Value]
@@ -36,7 +40,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """`name` is unique on its page (it names the drawing's parts); `unit` stands on the axis."""
+    """`name` is unique on its page (it names the drawing's parts); `unit` stands on the axis.
+
+    `lying`: its one series is drawn as bars that lie, each below its own name.
+    """
 
     name: str
     title: str
@@ -44,6 +51,16 @@ class Plot:
     labels: Sequence[str]
     series: Sequence[Series]
     unit: str = ""
+    lying: bool = False
+
+    @property
+    def values(self) -> list[Value]:
+        return [value for one in self.series for value in one.values]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no bar to draw."""
+        return not any(map(_size, self.values))
 
     @property
     def wide(self) -> SafeString:
@@ -57,22 +74,34 @@ class Plot:
 def _draw(plot: Plot, width: int) -> SafeString:
     """The drawing; every text in it is escaped, and it carries no style and no script."""
     key = f"{plot.name}-{width}"
-    rows = _legend_rows(plot, width)
-    top = TOP + rows * 22 + 8
-    height = top + HEIGHT + BOTTOM
-    ceiling = nice(max((value or 0 for one in plot.series for value in one.values), default=0))
+    top = 0 if plot.lying else TOP + _legend_rows(plot, width) * 22 + 8
+    height = ROW * len(plot.labels) if plot.lying else top + HEIGHT + BOTTOM
+    most = max(map(_size, plot.values), default=0)
+    ceiling = nice(most)
+    inside = (
+        _lying(plot, key, width, most)
+        if plot.lying
+        else (
+            *_legend(plot, key, width),
+            *_axis(plot, width, top, ceiling),
+            *_bars(plot, key, width, top, ceiling),
+        )
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
         f' aria-labelledby="{key}-t {key}-d" font-size="{TEXT}" width="{width}" height="{height}">',
         f'<title id="{key}-t">{escape(plot.title)}</title>',
         f'<desc id="{key}-d">{escape(plot.description)}</desc>',
         f"<defs>{''.join(_pattern(key, number) for number in range(len(plot.series)))}</defs>",
-        *_legend(plot, key, width),
-        *_axis(plot, width, top, ceiling),
-        *_bars(plot, key, width, top, ceiling),
+        *inside,
         "</svg>",
     ]
     return mark_safe("".join(parts))  # noqa: S308 (made here, of numbers and of escaped text)
+
+
+def _size(value: Value) -> float:
+    """How long the bar is; what is hidden and what is nothing have none."""
+    return value if isinstance(value, int | float) else 0
 
 
 def nice(most: float) -> float:
@@ -124,7 +153,7 @@ def _axis(plot: Plot, width: int, top: int, ceiling: float) -> Iterator[str]:
     for quarter in range(5):
         value = ceiling * quarter / 4
         y = top + HEIGHT - HEIGHT * quarter / 4
-        if ceiling < 4 and value != int(value) and all(_is_whole(plot)):
+        if value != int(value) and all(_size(each) == int(_size(each)) for each in plot.values):
             continue
         yield f'<path d="M{LEFT} {y:.0f}H{width}" stroke="{"#0b0c0c" if not quarter else "#b1b4b6"}"/>'
         yield (
@@ -134,10 +163,6 @@ def _axis(plot: Plot, width: int, top: int, ceiling: float) -> Iterator[str]:
         yield f'<text x="0" y="{top + HEIGHT + 40}" fill="#0b0c0c">{escape(plot.unit)}</text>'
 
 
-def _is_whole(plot: Plot) -> Iterator[bool]:
-    return (value is None or value == int(value) for one in plot.series for value in one.values)
-
-
 def _short(value: float) -> str:
     if value >= 1000:
         return f"{value / 1000:g}k"
@@ -145,10 +170,11 @@ def _short(value: float) -> str:
 
 
 def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterator[str]:
-    if not plot.labels:
+    if not plot.labels or not plot.series:
         return
     slot = (width - LEFT) / len(plot.labels)
-    bar = slot * 0.8 / max(1, len(plot.series))
+    bar = min(WIDEST, slot * 0.8 / len(plot.series))
+    margin = (slot - bar * len(plot.series)) / 2
     # Labels that would run into each other are left out; the table has all of them.
     widest = max(map(_text_width, plot.labels)) + 8
     every = max(1, -int(-widest // slot))
@@ -156,11 +182,10 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
         x = LEFT + slot * place
         for number, one in enumerate(plot.series):
             value = one.values[place]
-            at = x + slot * 0.1 + bar * number
+            at = x + margin + bar * number
             if value is None:
                 yield f'<text x="{at + bar / 2:.1f}" y="{top + HEIGHT - 4}" text-anchor="middle">·</text>'
-            elif value:
-                tall = HEIGHT * value / ceiling
+            elif tall := HEIGHT * _size(value) / ceiling:
                 yield (
                     f'<rect x="{at:.1f}" y="{top + HEIGHT - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
                     f' fill="url(#{key}-p{number})" stroke="{INKS[number % len(INKS)]}"/>'
@@ -171,3 +196,17 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
                 f'<text x="{middle:.1f}" y="{top + HEIGHT + 20}" text-anchor="middle" fill="#0b0c0c">'
                 f"{escape(label)}</text>"
             )
+
+
+def _lying(plot: Plot, key: str, width: int, most: float) -> Iterator[str]:
+    """Each name, its bar below it, and the number at the bar's end. No axis: the numbers say it."""
+    room = width - _text_width(_short(most)) - 12
+    for place, (label, value) in enumerate(zip(plot.labels, plot.series[0].values, strict=True)):
+        y, long = ROW * place, room * _size(value) / most if most else 0
+        yield f'<text x="0" y="{y + 16}" fill="#0b0c0c">{escape(label)}</text>'
+        yield (
+            f'<rect x="0.5" y="{y + 24}" width="{long:.1f}" height="{THICK}" fill="url(#{key}-p0)"'
+            f' stroke="{INKS[0]}"/>'
+        )
+        told = "·" if value is None else _short(_size(value))
+        yield f'<text x="{long + 8:.1f}" y="{y + 24 + 15}" fill="#0b0c0c">{told}</text>'

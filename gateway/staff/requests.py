@@ -66,7 +66,12 @@ def approve(request: HttpRequest, id: str) -> HttpResponse:
         return _act(
             request,
             asked,
-            lambda: review.approve(request=asked, by=_me(request), beyond=found.is_more),
+            lambda: review.approve(
+                request=asked,
+                by=_me(request),
+                beyond=found.is_more,
+                signature_required=request.POST.get("signature") == "required",
+            ),
             done,
         )
     return redirect("staff_request", id=id)

@@ -144,7 +144,7 @@ def _show(request: HttpRequest, found: JobSubject, problem: str = "", status: in
     try:
         told = read(results.open_for_care(subject=found, by=request.user))
     except AccessDenied:
-        closed = _("The patient stopped sharing, or the yes has ended. The result stays closed.")
+        closed = str(results.CLOSED)
     except GatewayError as error:
         closed = error.message
     response = page(

@@ -109,11 +109,8 @@ def page(
     request: HttpRequest, template: str, section: str, status: int = 200, **context: Any
 ) -> HttpResponse:
     """A page in the staff site's frame; `acts` are what this visitor may do."""
-    menu = [entry for entry in MENU if may(request, entry.act)]
     acts = {act: may(request, act) for act in ACTS}
-    return render(
-        request, template, {"staff_menu": menu, "section": section, "acts": acts, **context}, status=status
-    )
+    return render(request, template, {"section": section, "acts": acts, **context}, status=status)
 
 
 def perform(

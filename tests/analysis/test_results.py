@@ -48,17 +48,32 @@ def test_after_a_stop_it_stays_closed_to_the_clinic_too(play: Play, bob: Any) ->
     assert not AuditRow.objects.filter(kind="result.read").exists()
 
 
-def test_what_was_decided_is_in_the_manifest_in_fhirs_words(delivered: JobSubject, bob: Any) -> None:
+def test_after_a_stop_it_is_not_accepted_and_may_be_rejected(play: Play, bob: Any) -> None:
+    """Not by a page that was left open either."""
+    consent = play.yes(play.someone(*records()))
+    subject = play.run(play.submit(consent.request_id)).subjects.get()
+    play.stop(consent)
+    with pytest.raises(RefusedTransition) as refused:
+        results.decide(subject=subject, by=bob, state="accepted", keyholder=play.keyholder)
+    assert refused.value.code == "result_closed"
+    assert review_told(subject) == "preliminary"
+    results.decide(subject=subject, by=bob, state="rejected", reason="implausible")
+    assert review_told(subject) == "cancelled"
+
+
+def test_what_was_decided_is_in_the_manifest_in_fhirs_words(
+    play: Play, delivered: JobSubject, bob: Any
+) -> None:
     assert review_told(delivered) == "preliminary"
     assert [one.subject for one in results.waiting()] == [delivered]
     for _ in range(2):
-        results.decide(subject=delivered, by=bob, state="accepted")
+        results.decide(subject=delivered, by=bob, state="accepted", keyholder=play.keyholder)
     assert review_told(delivered) == "final"
     assert not results.waiting()
     results.decide(subject=delivered, by=bob, state="withdrawn", reason="program_error")
     assert review_told(delivered) == "entered-in-error"
     kinds = AuditRow.objects.filter(kind__startswith="result.").order_by("pk").values_list("kind", flat=True)
-    assert list(kinds) == ["result.accepted", "result.withdrawn"]
+    assert list(kinds) == ["result.read", "result.accepted", "result.withdrawn"]
     line = json.loads(bytes(AuditRow.objects.get(kind="result.withdrawn").line))
     assert (line["details"]["code"], line["subject"]) == ("program_error", delivered.patient.pseudonym)
 
@@ -86,8 +101,8 @@ def test_nobody_decides_on_a_result_about_themselves(delivered: JobSubject, bob:
         results.decide(subject=delivered, by=bob, state="accepted")
 
 
-def test_what_was_said_outlives_the_sealed_result(delivered: JobSubject, bob: Any) -> None:
-    results.decide(subject=delivered, by=bob, state="accepted")
+def test_what_was_said_outlives_the_sealed_result(play: Play, delivered: JobSubject, bob: Any) -> None:
+    results.decide(subject=delivered, by=bob, state="accepted", keyholder=play.keyholder)
     Output.objects.all().delete()
     results.decide(subject=delivered, by=bob, state="withdrawn", reason="implausible")
     with pytest.raises(RefusedTransition):

@@ -25,7 +25,8 @@ ROOMS = [
 OF_OTHERS = {
     "claim_lost", "job_cancelled", "model_of_another", "not_yours", "signer_failed",
     "tested", "already_served", "asked", "committed", "release_unsettled",
-    "own_proof", "own_result", "proof_method", "reason", "removed", "result_gone", "result_settled", "state",
+    "own_proof", "own_result", "proof_method", "reason", "removed", "result_closed", "result_gone",
+    "result_settled", "state",
 }  # fmt: skip
 
 

@@ -12,12 +12,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from consent import news, services
+from consent import news, representatives, services
 from consent.models import ConsentRequest, News
 from gateway.accounts.letters import CLAIM, say, send_letters
 from gateway.accounts.models import User
-from gateway.portal.news import PAGE, PAGES
-from tests.questions import ask_unread, commit, grant
+from gateway.portal.news import OWN_PAGES, PAGE, PAGES
+from ledger.errors import InvalidInput
+from tests.questions import ask_unread, commit, grant, reviewer
+from tests.representing import minor, of_age_in, represent
 
 pytestmark = pytest.mark.django_db
 
@@ -59,6 +61,39 @@ def test_acts_of_consent_are_news(alice: Any, question: ConsentRequest) -> None:
     assert kinds(alice) == ["question", "sealed", "stopped"]
     assert News.objects.get(kind="question").about == question.id
     assert News.objects.get(kind="sealed").about == consent.id
+
+
+def test_who_may_act_for_her_is_news_and_so_is_its_end(alice: Any, user: Any) -> None:
+    first, second = represent(alice, user("ana")), represent(alice, user("leo"))
+    representatives.end_by_patient(representative=first, patient=alice)  # she knows
+    representatives.end_by_clinic(representative=second, by=reviewer())
+    assert kinds(alice) == ["acts_for", "acts_for", "acts_no_more"]
+    refused = {"name": "Bo", "role": "parent"}
+    with pytest.raises(InvalidInput):
+        represent(alice, None, **refused)
+    assert len(kinds(alice)) == 3
+
+
+def test_coming_of_age_is_news_once_however_many_acted(alice: Any, charlie: Any, user: Any) -> None:
+    minor(alice, days=20)
+    for name in ("ana", "leo"):
+        represent(alice, user(name), role="parent", name=name)
+    represent(charlie, user("eve"))  # a grown-up's attorney
+    assert representatives.tell_birthdays() == 0
+    of_age_in(alice, days=0)
+    assert representatives.tell_birthdays() == 1
+    assert representatives.tell_birthdays() == 0
+    assert kinds(alice).count("of_age") == 1
+    assert "of_age" not in kinds(charlie)
+    send_letters()
+    assert any("You are an adult now" in letter.body for letter in mail.outbox)
+
+
+def test_a_birthday_of_long_ago_is_told_on_the_pages_alone(alice: Any, user: Any) -> None:
+    minor(alice, days=20)
+    represent(alice, user("ana"), role="parent")
+    of_age_in(alice, days=-90)
+    assert representatives.tell_birthdays() == 0
 
 
 def test_a_question_in_review_is_no_news(alice: Any, helix: Any) -> None:
@@ -147,6 +182,17 @@ def test_an_emergency_is_told_at_once_whatever_was_chosen(alice: Any, notices: s
     assert "computer program" not in mail.outbox[0].body
 
 
+@pytest.mark.parametrize("notices", ["daily", "never"])
+def test_who_may_act_for_her_is_told_at_once_whatever_was_chosen(alice: Any, notices: str) -> None:
+    """Whoever forged the paper could have turned letters off before."""
+    alice.user.notices = notices
+    alice.user.save()
+    represent(alice, None)
+    assert send_letters() == 1
+    assert "someone may act for you" in mail.outbox[0].body
+    assert "Ana" not in mail.outbox[0].body
+
+
 def test_a_dead_mail_server_loses_nothing_and_is_asked_less_and_less(
     alice: Any, settings: Any, caplog: Any
 ) -> None:
@@ -213,11 +259,11 @@ def test_who_has_no_account_gets_no_letter(alice: Any) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_has_words_and_a_page(kind: News.Kind) -> None:
     assert say(kind, 1)
-    # Passkeys are removed all at once, however often it was done.
-    if kind is not Kind.PASSKEYS:
+    # These are the same however often.
+    if kind not in (Kind.PASSKEYS, Kind.OF_AGE):
         assert say(kind, 1) != say(kind, 2)
         assert "2" in say(kind, 2)
-    assert kind in PAGES
+    assert (kind in PAGES) != (kind in OWN_PAGES)
 
 
 # The page

@@ -108,6 +108,16 @@ def test_a_page_that_is_not_answered_right_goes_no_further(
     assert not Consent.objects.exists()
 
 
+def test_what_needs_a_signature_takes_a_no_and_no_yes(member: Member, question: ConsentRequest) -> None:
+    ConsentRequest.objects.update(signature_required=True)
+    bob = member("clinician")
+    fill_until(bob, question, "decision")
+    page = step(bob, "decision", {**YES, "duration": "until"})
+    assert "signs with a passkey" in page.content.decode()
+    fill(bob, question, "phone", NO)
+    assert Consent.objects.get().status == "rejected"
+
+
 def fill_until(client: Client, question: ConsentRequest, name: str) -> None:
     pages = {
         "who": {"record_id": "alice-1", "birth_date": "1960-05-04"},

@@ -19,7 +19,7 @@ from consent.models import Consent, random_id
 from gateway.analysis.models import Job, JobSubject, Leg
 from gateway.emergency.models import Emergency
 from gateway.staff import figures
-from gateway.staff.plots import Plot, Series, nice
+from gateway.staff.plots import NOTHING, WIDEST, Plot, Series, nice
 from ledger.models import LedgerTransaction
 from tests.questions import ask
 
@@ -192,3 +192,41 @@ def test_the_axis_ends_at_a_round_number(most: float, end: float) -> None:
 
 def test_a_plot_of_nothing() -> None:
     assert ET.fromstring(Plot("p", "T", "D", [], []).narrow) is not None
+    assert drawn(0, None, NOTHING).is_empty
+    assert not drawn(0, 1).is_empty
+
+
+def test_a_bar_that_stands_alone_is_no_wider_than_another() -> None:
+    bar = ET.fromstring(drawn(7).wide).findall("{*}rect")[-1]
+    assert float(str(bar.get("width"))) <= WIDEST
+
+
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_named_things_lie_below_their_names_and_fit(width: str) -> None:
+    names = ["To care for you", "A very long purpose of use", "Others"]
+    svg = ET.fromstring(
+        getattr(Plot("p", "T", "D", names, [Series("Uses", [20_000, 41, None])], lying=True), width)
+    )
+    assert [each.text for each in svg.iterfind("{*}text")] == [names[0], "20k", names[1], "41", names[2], "·"]
+    bars = [float(str(each.get("width"))) for each in svg.iterfind("{*}rect")]
+    assert bars[0] > bars[1] > bars[2] == 0
+    assert bars[0] + 8 + 3 * 14 * 0.6 <= float(str(svg.get("width")))
+
+
+def test_an_empty_installation_draws_nothing_and_says_so(member: Member) -> None:
+    page = member("compliance").get(reverse("staff_dashboard")).content.decode()
+    assert page.count("There is nothing to show yet.") == len(figures.FIGURES)
+    assert "<svg" not in page
+
+
+def test_what_is_too_little_is_not_drawn_either(member: Member, helix: Any, alice: Any) -> None:
+    say(ask(helix, alice), yes=3, no=0)
+    page = member("compliance").get(reverse("staff_dashboard")).content.decode()
+    assert "The counts are too small to be shown." in page
+    assert "<svg" not in page
+    assert reverse("staff_dashboard_csv", args=["choices"]) in page
+
+
+def test_a_month_without_a_try_has_no_rate(model: Any) -> None:
+    use(model, "TREAT", 30, refused=10)
+    assert figures.blocked().plot.series[0].values[:-1] == [NOTHING] * 11

@@ -104,10 +104,16 @@ def test_a_closed_result_cannot_be_accepted_from_the_page(
         raise AccessDenied("The patient has asked to stop.", code="consent_stopped")
 
     monkeypatch.setattr(Keyholder, "open_output", refuse)
-    page = text(member("clinician").get(at(subject)))
+    bob = member("clinician")
+    page = text(bob.get(at(subject)))
     assert "stopped sharing" in page
     assert 'value="accepted"' not in page
     assert 'value="rejected"' in page
+    # From a page that was open before.
+    answer = bob.post(at(subject, "staff_decide_result"), {"state": "accepted"})
+    assert answer.status_code == 409
+    assert "stopped sharing" in text(answer)
+    assert not ResultReview.objects.exists()
 
 
 def test_without_the_keyholder_the_page_says_so(member: Member, subject: JobSubject) -> None:

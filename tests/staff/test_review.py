@@ -95,6 +95,26 @@ def test_more_than_the_model_reads_is_flagged_and_takes_a_tick(
     assert b'"code":"beyond_minimum"' in bytes(AuditRow.objects.get(kind="request.approved").line)
 
 
+def test_a_reviewer_can_require_a_signature_and_takes_none_away(
+    member: Member, unread: ConsentRequest, helix: Any, alice: Any, model: Any
+) -> None:
+    rita = member("reviewer")
+    assert "Not needed" in rita.get(at("staff_request", unread)).content.decode()
+    rita.post(at("staff_approve", unread), {"signature": "required"})
+    unread.refresh_from_db()
+    assert unread.signature_required
+    assert b'"signed":"required"' in bytes(AuditRow.objects.get(kind="request.approved").line)
+    page = rita.get(at("staff_request", unread)).content.decode()
+    assert "Needed: only a yes that the patient signs" in page
+    wanted = ask_unread(
+        helix, alice, model=model.digest, kinds=unread.kinds, sensitive=[], signature_required=True
+    )
+    assert 'name="signature"' not in rita.get(at("staff_request", wanted)).content.decode()
+    rita.post(at("staff_approve", wanted))
+    wanted.refresh_from_db()
+    assert (wanted.state, wanted.signature_required) == ("pending", True)
+
+
 def test_without_an_approved_model_nothing_is_passed_on(member: Member, helix: Any, alice: Any) -> None:
     asked = ask_unread(helix, alice)
     assert member("reviewer").post(at("staff_approve", asked), {"beyond": "yes"}).status_code == 400
