@@ -15,7 +15,6 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from consent.models import Requester
 from gateway.accounts.models import User
 from gateway.analysis.jobs import details
 from gateway.analysis.models import Job, JobSubject, Output, ResultReview
@@ -65,15 +64,13 @@ def waiting() -> QuerySet[Output]:
     )
 
 
-def counts_of(requester: Requester) -> dict[str, int]:
-    """How many results of a provider wait, and how many were decided which way."""
+def counts(**of: Any) -> dict[str, int]:
+    """How many results wait, and how many were decided which way; `of` filters their jobs, by its fields."""
+    jobs = {f"subject__job__{name}": value for name, value in of.items()}
     decided = dict(
-        ResultReview.objects.filter(subject__job__requester=requester)
-        .values_list("state")
-        .annotate(number=Count("pk"))
-        .order_by()
+        ResultReview.objects.filter(**jobs).values_list("state").annotate(number=Count("pk")).order_by()
     )
-    waits = waiting().filter(subject__job__requester=requester).order_by().count()
+    waits = waiting().filter(**jobs).order_by().count()
     return {"waiting": waits, **{state: decided.get(state, 0) for state in State.values}}
 
 

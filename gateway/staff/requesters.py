@@ -85,7 +85,7 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         purposes=[PURPOSES[code] for code in found.purposes if code in PURPOSES],
         clients=found.clients.select_related("application").order_by("pk")[:PAGE],
         models=models,
-        results=results.counts_of(found),
+        results=results.counts(requester=found),
         deletions=deletions_asked_of(found)[:PAGE],
         addable=[model for model in catalogue.MODELS if model.digest() not in known],
     )

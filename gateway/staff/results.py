@@ -1,13 +1,14 @@
 """`/staff/results`: results of AI models, each to be accepted or rejected by a clinician, one by one."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
+from itertools import groupby
 from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -22,6 +23,7 @@ from ledger.errors import AccessDenied, GatewayError
 
 SECTION = "staff_results"
 PAGE = 25
+PROGRAMS = 100  # in the list to choose from
 State = ResultReview.State
 SHOWN: dict[str, Promise] = {
     "waiting": gettext_lazy("Waiting"),
@@ -39,28 +41,36 @@ DONE: dict[str, Promise] = {
 @require_safe
 @for_staff("see_results")
 def index(request: HttpRequest) -> HttpResponse:
-    """What waits, oldest first; what was decided, latest first."""
+    """What waits, oldest first; what was decided, latest first. By day, and of one program if so asked."""
     show = request.GET.get("show", "waiting")
     show = show if show in SHOWN else "waiting"
+    programs = list(AIModel.objects.order_by("name", "version", "digest")[:PROGRAMS])
+    program = request.GET.get("program", "")
+    of = {"model": program} if any(program == each.digest for each in programs) else {}
     after = request.GET.get("after", "")
-    rows, following = _waiting(after) if show == "waiting" else _decided(show, after)
-    models = _models(row["subject"] for row in rows)
+    rows, following = _waiting(after, **of) if show == "waiting" else _decided(show, after, **of)
+    models = AIModel.objects.in_bulk({row["subject"].job.model for row in rows})
     for row in rows:
         row["model"] = models.get(row["subject"].job.model)
+    counts = results.counts(**of)
     return page(
         request,
         "staff/results.html",
         SECTION,
-        rows=rows,
+        days=_by_day(rows),
         show=show,
-        filters=list(SHOWN.items()),
-        waiting_count=results.waiting().order_by().count(),
+        filters=[(name, label, counts[name]) for name, label in SHOWN.items()],
+        program=of.get("model", ""),
+        programs=programs,
+        shown=len(rows),
+        of_all=counts[show],
+        later=bool(after),
         after=following,
     )
 
 
-def _waiting(after: str) -> tuple[list[dict[str, Any]], str]:
-    found = results.waiting()
+def _waiting(after: str, **of: str) -> tuple[list[dict[str, Any]], str]:
+    found = results.waiting().filter(**_of_jobs(of))
     if place := _place(after):
         found = found.filter(Q(delivered_at__gt=place[0]) | Q(delivered_at=place[0], id__gt=place[1]))
     listed = list(found[: PAGE + 1])
@@ -68,9 +78,9 @@ def _waiting(after: str) -> tuple[list[dict[str, Any]], str]:
     return _page(rows)
 
 
-def _decided(state: str, after: str) -> tuple[list[dict[str, Any]], str]:
+def _decided(state: str, after: str, **of: str) -> tuple[list[dict[str, Any]], str]:
     found: QuerySet[ResultReview] = (
-        ResultReview.objects.filter(state=state)
+        ResultReview.objects.filter(state=state, **_of_jobs(of))
         .select_related("subject__job__requester", "subject__patient")
         .order_by("-reviewed_at", "-id")
     )
@@ -79,6 +89,17 @@ def _decided(state: str, after: str) -> tuple[list[dict[str, Any]], str]:
     listed = list(found[: PAGE + 1])
     rows = [{"subject": each.subject, "when": each.reviewed_at, "id": each.pk} for each in listed]
     return _page(rows)
+
+
+def _of_jobs(of: dict[str, str]) -> dict[str, str]:
+    return {f"subject__job__{name}": value for name, value in of.items()}
+
+
+def _by_day(rows: list[dict[str, Any]]) -> list[tuple[date, int, list[dict[str, Any]]]]:
+    """The rows in their order: each day (the clinic's own), how many days ago it was, and what is of it."""
+    today = timezone.localdate()
+    days = groupby(rows, key=lambda row: timezone.localtime(row["when"]).date())
+    return [(day, (today - day).days, list(of_day)) for day, of_day in days]
 
 
 def _page(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
@@ -95,10 +116,6 @@ def _place(text: str) -> tuple[datetime, int] | None:
     except ValueError:
         return None
     return (at, int(id)) if at.tzinfo is not None else None
-
-
-def _models(subjects: Iterable[JobSubject]) -> dict[str, AIModel]:
-    return AIModel.objects.in_bulk({subject.job.model for subject in subjects})
 
 
 @require_safe

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from consent.models import random_id
-from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output, ResultReview
+from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, ResultReview
 from gateway.keyholder.client import Keyholder
 from gateway.staff.results import read
 from ledger.errors import AccessDenied
@@ -162,6 +163,32 @@ def test_pages_show_each_once_in_as_many_queries(member: Member, model: Any, ali
                 )
                 for one in made
             )
+
+
+def test_by_day_what_waits_longest_first(member: Member, model: Any, alice: Any) -> None:
+    old, new = deliver(model, alice, 2)
+    Output.objects.filter(subject=old).update(delivered_at=timezone.now() - timedelta(days=9))
+    page = text(member("clinician").get(reverse("staff_results")))
+    assert page.count("<h2") == 2
+    assert "Waiting for 9 days" in page
+    assert page.index(old.pk) < page.index(new.pk)
+    assert "2 of 2 on this page" in page
+
+
+def test_of_one_program(member: Member, model: Any, alice: Any) -> None:
+    deliver(model, alice, 2)
+    fields = {field.attname: getattr(model, field.attname) for field in model._meta.concrete_fields}
+    other = AIModel.objects.create(**{**fields, "digest": "ee" * 32, "name": "other"})
+    (theirs,) = deliver(other, alice)
+    bob = member("clinician")
+    everything = text(bob.get(reverse("staff_results")))
+    assert "Waiting (3)" in everything
+    assert f'<option value="{other.digest}">' in everything
+    page = text(bob.get(reverse("staff_results"), {"program": other.digest}))
+    assert re.findall(r'href="/staff/results/([0-9a-f]{64})"', page) == [theirs.pk]
+    assert "Waiting (1)" in page
+    assert f"program={other.digest}" in page  # what is pressed next keeps it
+    assert "Waiting (3)" in text(bob.get(reverse("staff_results"), {"program": "ff" * 32}))
 
 
 @pytest.mark.parametrize("after", ["x", "2026-01-01,1", "2026-13-01T00:00:00+00:00,1", ",", "é,²"])
