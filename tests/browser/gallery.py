@@ -1,4 +1,4 @@
-"""The catalogue of states (gateway/demo/states.py) brought to life once for a file of tests, and served.
+"""The catalogue of states (gateway/demo/states/) brought to life once for a file of tests, and served.
 
 Tests that use it look and change nothing, so that what one sees does not hang on another.
 """

@@ -164,7 +164,7 @@ PORTAL = [
     *pages("change", "sharing", "partly"),
     *pages("access", "nothing_asked", "used", "used_up", "stopped_midway", "blocked", "emergency_reviewed"),
     Page("access", "used", query="show=blocked"),
-    *pages("use", "used", "used_up", "stopped_midway", "blocked"),
+    *pages("use", "used", "used_up", "stopped_midway", "blocked", "proof_differs"),
     *pages("use", "emergency", "emergency_reviewed"),
     *pages("news", "nothing_asked", "used", "emergency", "stopped_midway"),
     *pages("settings", "sharing"),
@@ -173,8 +173,12 @@ PORTAL = [
     *pages("own_copy", "nothing_asked", "own_copy"),
     *pages("own_copy_of", "own_copy"),
     *pages("own_copy_page", "own_copy"),
-    *pages("proof", "used", "stopped_midway", "blocked"),
+    *pages("proof", "used", "stopped_midway", "blocked", "proof_differs"),
     Page("proof_check"),
+    # Staff keep their own menu on the pages for everyone.
+    *pages("help", "clinician"),
+    *pages("proof_check", "clinician"),
+    *pages("settings", "clinician"),
 ]
 
 STAFF = [

@@ -45,6 +45,7 @@ ANSWERS = {
     "used_up": State.STOPPED,
     "stopped_midway": State.STOPPED,
     "blocked": State.STOPPED,
+    "proof_differs": State.SHARING,
     "represented": State.SHARING,
     "disagreed": State.STOPPED,
     "written_down": State.PARTLY,
@@ -59,6 +60,7 @@ JOBS = {
     "used_up": (Job.State.DONE, ["delivered"]),
     "stopped_midway": (Job.State.STOPPED, ["not_available"]),
     "blocked": (Job.State.DENIED, ["not_available"]),
+    "proof_differs": (Job.State.DONE, ["delivered"]),
 }
 
 
@@ -71,6 +73,14 @@ def test_everyone_is_in_their_state(gallery: Gallery) -> None:
         if person.job is not None:
             subjects = [each.state for each in person.job.subjects.all()]
             assert (person.job.state, subjects) == JOBS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("used", "Nobody can change it"), ("proof_differs", "This does not match")]
+)
+def test_a_proof_matches_or_does_not(gallery: Gallery, name: str, words: str) -> None:
+    page = Page("proof", name)
+    assert words in signed_in(gallery.who(name)).get(page.path(gallery)).content.decode()
 
 
 def count(gallery: Gallery, page: Page) -> int:
