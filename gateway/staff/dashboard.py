@@ -7,8 +7,10 @@ from django.views.decorators.http import require_safe
 
 from gateway.staff import figures
 from gateway.staff.visitor import for_staff, page
+from ledger.audit.models import Incident
 
 SECTION = "staff_dashboard"
+INCIDENTS = 20  # the latest
 
 
 @require_safe
@@ -20,6 +22,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         request,
         "staff/dashboard.html",
         SECTION,
+        incidents=Incident.objects.order_by("-opened_at", "-pk")[:INCIDENTS],
         figures=[make() for make in figures.FIGURES.values()],
         waiting=waiting,
         oldest=oldest,
