@@ -189,11 +189,12 @@ class Visit:
         static = {file for file in files if file.startswith(settings.STATIC_URL)}
         assert {".css", ".js"} <= {Path(file).suffix for file in static}
         page = sum(len(answer.body()) for answer in answers if urlsplit(answer.url).path not in static)
-        return page + sum(_compressed(file.removeprefix(settings.STATIC_URL)) for file in static)
+        return page + sum(compressed(file.removeprefix(settings.STATIC_URL)) for file in static)
 
 
 @cache
-def _compressed(name: str) -> int:
+def compressed(name: str) -> int:
+    """Bytes of a static file as a server sends it."""
     found = finders.find(name)
     assert isinstance(found, str), name
     return len(gzip.compress(Path(found).read_bytes()))
