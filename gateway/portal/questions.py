@@ -25,7 +25,7 @@ from consent import notices, progress, services
 from consent.answers import How
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent, ConsentRequest, Notice, Patient, Progress
-from consent.state import State, gives_all, state_of, state_of_request
+from consent.state import OPEN, State, gives_all, state_of, state_of_request
 from consent.teach_back import ITEMS
 from gateway.portal import signing
 from gateway.portal.counts import Counts, count_items
@@ -177,15 +177,21 @@ def done(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     answer = answer_to(asked)
     if answer is None:
         return redirect("question", id=id)
+    visit, state = enter(request), state_of(answer)
+    # Who else said it, where it was not whoever looks at it.
+    own = answer.representative_id == (visit.acting.pk if visit.acting else None)
+    by = "" if own else named(visit, answer.representative)
     return question_page(
         request,
         "portal/done.html",
         asked,
         answer=answer,
-        state=state_of(answer),
+        by=by,
+        state=state,
+        may_be_stopped=state in OPEN,
         part=not gives_all(answer),
-        kinds=[KINDS[kind].name for kind in enter(request).covered(answer.kinds)],
-        sensitive=[SENSITIVE[code].name for code in enter(request).covered(answer.sensitive)],
+        kinds=[KINDS[kind].name for kind in visit.covered(answer.kinds)],
+        sensitive=[SENSITIVE[code].name for code in visit.covered(answer.sensitive)],
     )
 
 
