@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString, mark_safe
 WIDE, NARROW = 680, 280  # user units; one is a pixel where the drawing fits its width
 TEXT = 14
 LEAST = 12  # px
-TOP, BOTTOM, LEFT = 16, 44, 44
+TOP, BOTTOM, LEFT = 16, 28, 44
+LINE = 22  # of the legend, and of the unit below it
 HEIGHT = 240
 WIDEST = 36  # of one bar
 ROW, THICK = 58, 20  # of a bar that lies: from one name to the next, and its own
@@ -74,7 +75,7 @@ class Plot:
 def _draw(plot: Plot, width: int) -> SafeString:
     """The drawing; every text in it is escaped, and it carries no style and no script."""
     key = f"{plot.name}-{width}"
-    top = 0 if plot.lying else TOP + _legend_rows(plot, width) * 22 + 8
+    top = 0 if plot.lying else TOP + (_legend_rows(plot, width) + bool(plot.unit)) * LINE + 8
     height = ROW * len(plot.labels) if plot.lying else top + HEIGHT + BOTTOM
     most = max(map(_size, plot.values), default=0)
     ceiling = nice(most)
@@ -141,7 +142,7 @@ def _legend_rows(plot: Plot, width: int) -> int:
 
 def _legend(plot: Plot, key: str, width: int) -> Iterator[str]:
     for number, x, row in _legend_places(plot, width):
-        y = TOP + row * 22
+        y = TOP + row * LINE
         yield (
             f'<rect x="{x:.0f}" y="{y - 11}" width="16" height="14" fill="url(#{key}-p{number})"'
             f' stroke="{INKS[number % len(INKS)]}"/>'
@@ -160,7 +161,7 @@ def _axis(plot: Plot, width: int, top: int, ceiling: float) -> Iterator[str]:
             f'<text x="{LEFT - 6}" y="{y + 5:.0f}" text-anchor="end" fill="#0b0c0c">{_short(value)}</text>'
         )
     if plot.unit:
-        yield f'<text x="0" y="{top + HEIGHT + 40}" fill="#0b0c0c">{escape(plot.unit)}</text>'
+        yield f'<text x="0" y="{top - 16}" fill="#0b0c0c">{escape(plot.unit)}</text>'
 
 
 def _short(value: float) -> str:
@@ -175,7 +176,7 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
     slot = (width - LEFT) / len(plot.labels)
     bar = min(WIDEST, slot * 0.8 / len(plot.series))
     margin = (slot - bar * len(plot.series)) / 2
-    # Labels that would run into each other are left out; the table has all of them.
+    # Labels that would run into each other are left out, the last one never; the table has all of them.
     widest = max(map(_text_width, plot.labels)) + 8
     every = max(1, -int(-widest // slot))
     for place, label in enumerate(plot.labels):
@@ -184,13 +185,13 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
             value = one.values[place]
             at = x + margin + bar * number
             if value is None:
-                yield f'<text x="{at + bar / 2:.1f}" y="{top + HEIGHT - 4}" text-anchor="middle">·</text>'
+                yield f'<circle cx="{at + bar / 2:.1f}" cy="{top + HEIGHT - 7}" r="3" fill="#0b0c0c"/>'
             elif tall := HEIGHT * _size(value) / ceiling:
                 yield (
                     f'<rect x="{at:.1f}" y="{top + HEIGHT - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
                     f' fill="url(#{key}-p{number})" stroke="{INKS[number % len(INKS)]}"/>'
                 )
-        if place % every == 0:
+        if (len(plot.labels) - 1 - place) % every == 0:
             middle = min(x + slot / 2, width - _text_width(label) / 2)
             yield (
                 f'<text x="{middle:.1f}" y="{top + HEIGHT + 20}" text-anchor="middle" fill="#0b0c0c">'
