@@ -26,6 +26,8 @@ WHY = {
     Conflict.Why.OVERRULED: gettext_lazy("A no came after a yes. What was shared was stopped."),
     Conflict.Why.STOPPED: gettext_lazy("One said yes, and the other stopped it."),
 }
+# What somebody is to the patient, as the doer of a sentence.
+WHO = {**ROLES, Representative.Role.ATTORNEY: gettext_lazy("Somebody with a power of attorney")}
 OUTCOMES = {
     Conflict.Outcome.KEEP: gettext_lazy("Nothing is shared"),
     Conflict.Outcome.ASK_ANEW: gettext_lazy("Ask the question again"),
@@ -117,7 +119,7 @@ def _told(found: Conflict) -> dict[str, Any]:
 def _who(person: Representative | None, answer: Consent | None) -> Any:
     """What somebody is to the patient; for an answer on paper, what the paper says."""
     if person is not None:
-        return ROLES[person.role]
-    if answer is not None and answer.authority in ROLES:
-        return ROLES[answer.authority]
+        return WHO[person.role]
+    if answer is not None and answer.authority in WHO:
+        return WHO[answer.authority]
     return _("The patient")
