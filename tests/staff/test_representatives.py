@@ -111,7 +111,7 @@ def test_a_reviewer_reads_why_and_settles(
         text(rita.get(reverse("staff_conflict", args=[found.pk]))),
     ):
         assert "A yes came after a no or a stop" in page
-        assert "Has power of attorney" in page
+        assert "Somebody with a power of attorney" in page
         assert "The patient" in page
         assert alice.name not in page
     address = reverse("staff_conflict", args=[found.pk])
