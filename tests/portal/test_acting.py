@@ -289,8 +289,13 @@ def test_a_yes_for_somebody_and_what_she_reads_of_it(
     assert "Ana (for you) said yes" in text(browser.get(reverse("choice", args=[consent.id])))
     mine = text(hers.get(reverse("choice", args=[consent.id])))
     assert f"You (for {row.patient.name}) said yes" in mine
+    done = reverse("done", args=[question.id])
+    assert "Ana (for you) said yes" in text(browser.get(done))
+    assert "You said yes" in text(hers.get(done))
+    assert "You can stop at any time" in text(browser.get(done))
     # She stops it at once.
     browser.post(reverse("stop", args=[consent.id]))
+    assert "You can stop at any time" not in text(browser.get(done))
     after = text(hers.get(reverse("choice", args=[consent.id])))
     assert f"{row.patient.name} stopped" in after
     assert "Nothing is shared. The clinic will look at it." in after
