@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from consent import explanation, news
-from consent.models import ConsentRequest, Notice, Patient, Progress, Requester
+from consent.models import Cohort, ConsentRequest, Notice, Patient, Progress, Requester
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -44,6 +44,7 @@ def ask(
     what_can_go_wrong: str = "",
     action: str = Action.USE,
     signature_required: bool = False,
+    cohort: Cohort | None = None,
     by: Actor | None = None,
 ) -> ConsentRequest:
     """Put one question to one patient; a reviewer reads it first, unless AUTO_APPROVE is set.
@@ -51,25 +52,26 @@ def ask(
     `model` is the digest of the AI model; where the `action` is to disclose, a copy of the records leaves
     de-identified, and no model is named. `purpose` a v3-ActReason code, `use` DUO codes, `kinds` FHIR
     resource types, `sensitive` v3-ActCode sensitivity codes. The texts are what the patient reads: at most
-    20 words in a sentence. With `signature_required` only a yes that she signs with a passkey counts. `by`
-    defaults to the requester as an AI client. Raises InvalidInput, RefusedTransition (`not_linked`).
+    20 words in a sentence. With `signature_required` only a yes that she signs with a passkey counts. A
+    question of a `cohort` was reviewed with it. `by` defaults to the requester as an AI client. Raises
+    InvalidInput, RefusedTransition (`not_linked`, `suspended`).
     """
-    today = timezone.localdate()
-    _check_action(action, model)
-    _check_question(purpose, use, kinds, sensitive)
-    for text in (what_for, who_sees, what_can_go_wrong):
-        if explanation.longest_sentence(text) > explanation.LONGEST_SENTENCE:
-            raise InvalidInput(
-                "Write sentences of at most 20 words; a patient will read them.", code="hard_to_read"
-            )
-    if not what_for.strip() or len(what_for) > 300 or len(who_sees) > 300 or len(what_can_go_wrong) > 2000:
-        raise InvalidInput("Say what the records are for, in at most 300 characters.", code="what_for")
-    if not today <= answer_by < share_until:
-        raise InvalidInput("The answer is due today or later, and before the sharing ends.", code="dates")
+    check_question(
+        action=action,
+        model=model,
+        purpose=purpose,
+        use=use,
+        kinds=kinds,
+        sensitive=sensitive,
+        what_for=what_for,
+        who_sees=who_sees,
+        what_can_go_wrong=what_can_go_wrong,
+        share_until=share_until,
+        answer_by=answer_by,
+    )
     if not patient.record_id:
         raise RefusedTransition("This patient has no linked record yet.", code="not_linked")
-    if requester.suspended_at:
-        raise RefusedTransition("The hospital takes no questions from you now. Ask it why.", code="suspended")
+    check_not_suspended(requester)
     request = ConsentRequest.objects.create(
         requester=requester,
         patient=patient,
@@ -86,10 +88,16 @@ def ask(
         share_until=share_until,
         answer_by=answer_by,
         signature_required=signature_required,
-        review_by=min(today + timedelta(days=REVIEW_DAYS), answer_by),
+        cohort=cohort,
+        review_by=min(timezone.localdate() + timedelta(days=REVIEW_DAYS), answer_by),
     )
     record_act("consent.asked", by or Actor.client(requester.id), request)
-    if settings.AUTO_APPROVE:
+    if cohort is not None:
+        assert cohort.approved_by_id is not None
+        reviewed = {"asked_at": timezone.now(), "reviewed_by_id": cohort.approved_by_id}
+        settle(request, State.PENDING, of=(State.REVIEW,), **reviewed)
+        record_act("request.approved", Actor.staff(cohort.approved_by_id), request)
+    elif settings.AUTO_APPROVE:
         settle(request, State.PENDING, of=(State.REVIEW,), asked_at=timezone.now())
         record_act("request.approved", Actor.system("auto_approve"), request)
     return request
@@ -142,6 +150,39 @@ def settle(
         Progress.objects.filter(request=request).delete()
 
 
+def check_not_suspended(requester: Requester) -> None:
+    if requester.suspended_at:
+        raise RefusedTransition("The hospital takes no questions from you now. Ask it why.", code="suspended")
+
+
+def check_question(
+    *,
+    action: str,
+    model: str,
+    purpose: str,
+    use: Sequence[str],
+    kinds: Sequence[str],
+    sensitive: Sequence[str],
+    what_for: str,
+    who_sees: str,
+    what_can_go_wrong: str,
+    share_until: date,
+    answer_by: date,
+) -> None:
+    """Whether a patient can be asked this, whoever she is. Raises InvalidInput."""
+    _check_action(action, model)
+    _check_words(purpose, use, kinds, sensitive)
+    for text in (what_for, who_sees, what_can_go_wrong):
+        if explanation.longest_sentence(text) > explanation.LONGEST_SENTENCE:
+            raise InvalidInput(
+                "Write sentences of at most 20 words; a patient will read them.", code="hard_to_read"
+            )
+    if not what_for.strip() or len(what_for) > 300 or len(who_sees) > 300 or len(what_can_go_wrong) > 2000:
+        raise InvalidInput("Say what the records are for, in at most 300 characters.", code="what_for")
+    if not timezone.localdate() <= answer_by < share_until:
+        raise InvalidInput("The answer is due today or later, and before the sharing ends.", code="dates")
+
+
 def _check_action(action: str, model: str) -> None:
     if action not in Action.values:
         raise InvalidInput("A question is about using records here, or about a copy of them.", code="action")
@@ -152,7 +193,7 @@ def _check_action(action: str, model: str) -> None:
         raise InvalidInput("The AI model is named by its SHA-256 digest in lower-case hex.", code="model")
 
 
-def _check_question(purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]) -> None:
+def _check_words(purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]) -> None:
     if purpose not in explanation.PURPOSES:
         raise InvalidInput("The purpose is not a v3-ActReason code that we know.", code="purpose")
     if set(use) - explanation.USES:

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from consent.counting import draw_two
 from ledger.audit.log import pseudonym
 from ledger.client import HOME
 from ledger.contract.canonical import dumps
@@ -141,6 +142,54 @@ class Questions(models.QuerySet["ConsentRequest"]):
         """Those that this patient was asked: what is in review, or never passed it, is not hers to see."""
         return self.filter(patient=patient, asked_at__isnull=False)
 
+    def named_by(self, requester: Requester) -> "Questions":
+        """Those that the requester knows one by one. Of a cohort it knows numbers, and no question's id."""
+        return self.filter(requester=requester, cohort=None)
+
+
+class Cohort(models.Model):
+    """One question that a requester wants to put to many. Whom, the hospital decides, and finds (cohorts.py).
+
+    PROPOSED → WRITTEN (a reviewer wrote the criteria and saw how many fit) → ASKING (another approved) →
+    ASKED, or SENT_BACK.
+    """
+
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        WRITTEN = "written"
+        ASKING = "asking"
+        ASKED = "asked"
+        SENT_BACK = "sent_back"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="cohorts")
+    question = models.JSONField(help_text="what asking.ask takes, dates as text")
+    wish = models.CharField(max_length=500, help_text="whom the requester wants, in its own words")
+    state = models.CharField(max_length=10, choices=State, default=State.PROPOSED)
+    criteria = models.JSONField(default=dict, help_text="cohorts.Criteria")
+    # How many the criteria found, and who of them is still to be asked, by patient id.
+    found = models.PositiveIntegerField(null=True)
+    chosen = models.JSONField(default=list)
+    written_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    send_back_reasons = models.JSONField(default=list)
+    # By how much its two numbers fall short (counting.py), and the second one as it was last told.
+    short_by = models.JSONField(default=draw_two)
+    told_in_force = models.PositiveIntegerField(null=True)
+    told_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    approved_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "created_at"], name="cohorts_waiting")]
+
+    def __str__(self) -> str:
+        return f"cohort of {self.requester}"
+
 
 class ConsentRequest(models.Model):
     """One question to one patient: may this requester use these records, for this, until then?
@@ -177,6 +226,9 @@ class ConsentRequest(models.Model):
     answer_by = models.DateField()
     signature_required = models.BooleanField(
         default=False, help_text="only a yes signed with a passkey counts"
+    )
+    cohort = models.ForeignKey(
+        Cohort, null=True, blank=True, on_delete=models.PROTECT, related_name="requests"
     )
     state = models.CharField(max_length=10, choices=State, default=State.REVIEW)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -348,6 +400,16 @@ class Representative(models.Model):
         return act in self.Scope.values[: self.Scope.values.index(self.scope) + 1]
 
 
+class Answers(models.QuerySet["Consent"]):
+    """Readable copies of answers."""
+
+    def in_force(self) -> "Answers":
+        """Those that permit something now, as far as is known here; the ledger decides."""
+        return self.filter(
+            ledger_state=Consent.LedgerState.IN_FORCE, stopped_at=None, expires_at__gt=timezone.now()
+        )
+
+
 class Consent(models.Model):
     """The readable copy of one answer. `status` has FHIR's words; `ledger_state` is what the ledger holds."""
 
@@ -425,6 +487,8 @@ class Consent(models.Model):
     granted_at = models.DateTimeField(null=True)
     stopped_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
+
+    objects = Answers.as_manager()
 
     class Meta:
         indexes = [

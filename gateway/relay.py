@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import close_old_connections, transaction
 
-from consent import representatives
+from consent import cohorts, representatives
 from consent import services as consents
 from consent.models import Consent
 from gateway.accounts import letters, webhooks
@@ -51,6 +51,8 @@ def and_tell(record: Callable[[Event], None]) -> Callable[[Event], None]:
             if consent.granted_at is None or (consent.stopped_at and consent.stopped_at < consent.granted_at):
                 continue  # stopped before it came into force: to the company it is as a no
             asked = consent.request
+            if asked.cohort_id is not None:
+                continue  # of a cohort a company knows numbers, and nobody's question
             webhooks.tell(requester=asked.requester_id, event="consent.changed", request=asked.pk)
 
     return handle
@@ -87,6 +89,7 @@ class Relay:
             (self._recover, HOME, 5.0),
             (self._send_letters, HOME, 5.0),
             (self._send_webhooks, HOME, 1.0),
+            (self._ask_cohorts, HOME, 1.0),
         ]
         threads = [threading.Thread(target=self._repeat, args=one) for one in rounds]
         for thread in threads:
@@ -159,6 +162,9 @@ class Relay:
 
     def _send_webhooks(self, channel: Channel) -> None:
         webhooks.send_due()
+
+    def _ask_cohorts(self, channel: Channel) -> None:
+        cohorts.ask_next()
 
 
 def _grant(consent: Consent) -> dict[str, Any]:

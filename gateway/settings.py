@@ -286,6 +286,14 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Ask for consent, run AI jobs on what patients gave, fetch results.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "ReviewState": "gateway.api.serializers.REVIEW_STATES",
+        "JobState": "gateway.api.serializers.JOB_STATES",
+        "SubjectState": "gateway.api.serializers.SUBJECT_STATES",
+        "CallState": "gateway.api.serializers.CALL_STATES",
+        "CohortState": "gateway.api.serializers.COHORT_STATES",
+        "ModelState": "gateway.api.serializers.MODEL_STATES",
+    },
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER = {
@@ -315,6 +323,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 JOB_LEASE_SECONDS = 60
 # What one AI company may have under way, and ask of the API; and how long sealed results are kept.
 JOBS_AT_ONCE = int(os.environ.get("GATEWAY_JOBS_AT_ONCE", "50"))
+# No client is told of fewer of a cohort's patients than this, nor of a difference that would say as much.
+COHORT_FEWEST = max(2, int(os.environ.get("GATEWAY_COHORT_FEWEST", "11")))
 RESULT_DAYS = int(os.environ.get("GATEWAY_RESULT_DAYS", "30"))
 EXPORT_HOURS = int(os.environ.get("GATEWAY_EXPORT_HOURS", "24"))
 # No job is released when the relay has not stood at the ledger's end for so long; None: not asked (tests).

@@ -49,6 +49,23 @@ def ask_unread(helix: Requester, patient: Patient, **changes: Any) -> ConsentReq
     return services.ask(requester=helix, patient=patient, notice=notices.current(), **{**fields, **changes})
 
 
+def cohort_question(model: str, **changes: Any) -> dict[str, Any]:
+    """What helix wants to ask many."""
+    today = timezone.localdate()
+    fields: dict[str, Any] = {
+        "model": model,
+        "purpose": "TREAT",
+        "use": ["HMB"],
+        "kinds": ["Condition", "MedicationRequest", "Observation", "Patient"],
+        "what_for": "To see your risk of heart disease.",
+        "who_sees": "Your heart clinic.",
+        "what_can_go_wrong": "The program is wrong for 8 out of every 100 people.",
+        "share_until": today + timedelta(days=200),
+        "answer_by": today + timedelta(days=30),
+    }
+    return {**fields, **changes}
+
+
 def grant(question: ConsentRequest, **changes: Any) -> Consent:
     fields: dict[str, Any] = {"kinds": ["Observation", "Condition"], "duration": "until"}
     return services.grant(request=question, patient=question.patient, **{**fields, **changes})

@@ -82,6 +82,10 @@ class Webhook(models.Model):
     url = models.CharField(max_length=500)
     events = models.JSONField()
     secret = models.BinaryField()
+    # When it had its last turn; how many calls in a row failed; until when it is left alone for that.
+    served_at = models.DateTimeField(null=True, editable=False)
+    failures = models.PositiveIntegerField(default=0, editable=False)
+    rests_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

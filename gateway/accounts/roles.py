@@ -16,6 +16,7 @@ ACTS: dict[str, frozenset[str]] = {
     "see_requesters": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
     "change_requesters": frozenset({"administrator"}),
     "test_models": frozenset({"reviewer"}),
+    "approve_models": frozenset({"reviewer", "administrator"}),
     "confirm_deletions": frozenset({"compliance", "administrator"}),
     "see_patients": frozenset({"clinician"}),
     "reset_passkeys": frozenset({"clinician"}),

@@ -20,14 +20,8 @@ NOT_AVAILABLE: Mapping[str, Any] = {"decision": "not_available", "reasons": [], 
 
 
 def in_force(requester: Requester) -> Any:
-    """The consents to this requester that are in force by the readable copies."""
-    return _in_force().filter(request__requester=requester)
-
-
-def _in_force() -> Any:
-    return Consent.objects.filter(
-        ledger_state=Consent.LedgerState.IN_FORCE, stopped_at=None, expires_at__gt=timezone.now()
-    )
+    """The consents that are in force by the readable copies, to questions that this requester knows."""
+    return Consent.objects.in_force().filter(request__in=ConsentRequest.objects.named_by(requester))
 
 
 def decide_all(*, requester: Requester, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -38,14 +32,14 @@ def decide_all(*, requester: Requester, asked: Sequence[Mapping[str, Any]]) -> l
     request is the client's or anybody's.
     """
     named = {each["request"] for each in asked}
-    requests = {each.id: each for each in ConsentRequest.objects.filter(requester=requester, id__in=named)}
+    requests = {each.id: each for each in ConsentRequest.objects.named_by(requester).filter(id__in=named)}
     patients = {each.patient_id for each in requests.values()}
     speaking: dict[str, list[Json]] = {}
     own: set[str] = set()
-    for consent in _in_force().filter(patient_id__in=patients).select_related("request"):
+    for consent in Consent.objects.in_force().filter(patient_id__in=patients).select_related("request"):
         compiled = compile_consent(consent.fhir, consent=consent.id, patient=consent.patient_id)
         speaking.setdefault(consent.patient_id, []).append(compiled)
-        if consent.request.requester_id == requester.pk:
+        if consent.request.requester_id == requester.pk and consent.request.cohort_id is None:
             own.add(consent.id)
     now = int(timezone.now().timestamp())
     answers = []

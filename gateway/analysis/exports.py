@@ -30,7 +30,7 @@ Json = dict[str, Any]
 def groups(requester: Requester) -> dict[str, list[ConsentRequest]]:
     """Whom this requester asked for a copy of their records, by purpose and use: `HRESCH-HMB-NPU`."""
     found: dict[str, list[ConsentRequest]] = {}
-    asked = ConsentRequest.objects.filter(requester=requester, action=ConsentRequest.Action.DISCLOSE)
+    asked = ConsentRequest.objects.named_by(requester).filter(action=ConsentRequest.Action.DISCLOSE)
     for each in asked.order_by("created_at", "pk"):
         found.setdefault("-".join([each.purpose, *each.use]), []).append(each)
     return found

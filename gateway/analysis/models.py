@@ -5,7 +5,7 @@ import secrets
 from django.conf import settings
 from django.db import models
 
-from consent.models import ConsentRequest, Patient, Requester, random_id
+from consent.models import Cohort, ConsentRequest, Patient, Requester, random_id
 from ledger.client import HOME
 
 
@@ -37,6 +37,43 @@ class AIModel(models.Model):
         return f"{self.name} {self.version}"
 
 
+class ModelRegistration(models.Model):
+    """A model version that a provider registered; two people approve it, and then the ledger has it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        ONCE = "once"  # one person approved it
+        APPROVED = "approved"
+        REFUSED = "refused"
+
+    OPEN = (State.WAITING, State.ONCE)
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="registrations")
+    digest = models.CharField(max_length=64)
+    name = models.CharField(max_length=60)
+    version = models.CharField(max_length=20)
+    card = models.JSONField(help_text="as the provider wrote it")
+    # The provider's own test: on how many people, for how many it was wrong.
+    tested_people = models.PositiveIntegerField()
+    tested_wrong = models.PositiveIntegerField()
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    reasons = models.JSONField(default=list, help_text="codes of registrations.REASONS")
+    first_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["requester", "digest", "-created_at"], name="registrations_of")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
 class Job(models.Model):
     """One analysis of the records of one or more patients, for one requester."""
 
@@ -62,6 +99,8 @@ class Job(models.Model):
     requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="jobs")
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.ANALYSE)
     model = models.CharField(max_length=64, blank=True, help_text="digest; an export has none")
+    # Whose patients it is about, where the client named a cohort: it sees no number of them.
+    cohort = models.ForeignKey(Cohort, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs")
     # Of an export: types, since, filters, and the address with which it was asked for.
     spec = models.JSONField(default=dict, blank=True)
     # Its results were deleted at the client's wish: there is nothing at its address any more.
@@ -94,10 +133,11 @@ class Job(models.Model):
 
 
 class Leg(models.Model):
-    """One channel's part of a job, with attempts, a release and a delivery of its own.
+    """A part of a job on one channel, with attempts, a release and a delivery of its own.
 
-    To keyholder and ledger it is a job of its own. Its id is random, so that nobody can tell from one channel
-    that the job had legs on others; the leg on home has the job's own.
+    A channel has one leg, or as many as its consents need transactions. To keyholder and ledger each is a job
+    of its own. Its id is random, so that nobody can tell from one channel that the job had legs on others;
+    the first leg on home has the job's own.
     """
 
     class State(models.TextChoices):
@@ -112,10 +152,11 @@ class Leg(models.Model):
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="legs")
     channel = models.CharField(max_length=40, default=HOME)
+    number = models.PositiveIntegerField(default=0, help_text="place among the channel's")
     state = models.CharField(max_length=10, choices=State, default=State.OPEN)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["job", "channel"], name="one_leg_per_channel")]
+        constraints = [models.UniqueConstraint(fields=["job", "channel", "number"], name="one_leg_per_place")]
 
     def __str__(self) -> str:
         return f"leg {self.state}"
@@ -135,7 +176,11 @@ class JobSubject(models.Model):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="subjects")
     leg = models.ForeignKey(Leg, on_delete=models.CASCADE, related_name="subjects")
     number = models.PositiveIntegerField(help_text="place in the client's list")
-    asked = models.CharField(max_length=64, help_text="the consent request's id, as the client named it")
+    asked = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="the consent request's id, as the client named it; of a cohort none",
+    )
     # Null where the client has no such request. It goes the same way as any other, under the id of nobody.
     request = models.ForeignKey(ConsentRequest, null=True, on_delete=models.PROTECT, related_name="+")
     patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="+")

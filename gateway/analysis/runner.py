@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from consent import news
@@ -35,7 +36,7 @@ from ledger.errors import (
 )
 from ledger.rpc import from_b64, to_b64
 
-PART = 0  # one child for a leg of up to 200 subjects
+PART = 0  # one child for a leg
 MOST_UNHEARD = 5  # releases in a row that a dead worker may have left unrecorded
 # There is a release under this number already, of a worker that died before it could write it down.
 UNHEARD = frozenset({"release_differs", "attempt_superseded", "attempt_out_of_order"})
@@ -89,7 +90,7 @@ class _Run:
         Raises LedgerError, AttemptOver, of the first that waits.
         """
         waiting: LedgerError | AttemptOver | None = None
-        for leg in self.job.legs.filter(state__in=Leg.UNDER_WAY).order_by("channel"):
+        for leg in self.job.legs.filter(state__in=Leg.UNDER_WAY).order_by("channel", "number"):
             try:
                 self.pass_leg(leg)
             except AttemptOver as error:
@@ -109,7 +110,8 @@ class _Run:
         require_replayed(leg.channel)
         attempt = jobs.begin_attempt(self.claim, leg)
         with JobChild() as child:
-            subjects = list(leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE).order_by("number"))
+            live = leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE)
+            subjects = list(live.select_related("patient").order_by("number"))
             released = self.release(attempt, child, subjects)
             permitted = self.record_release(attempt, released, subjects)
             if not permitted:
@@ -286,19 +288,26 @@ class _Run:
         self.log(kind, subject, reasons=reasons, **where)
 
     def log(self, kind: str, subject: JobSubject, **told: Any) -> None:
-        """One row and one piece of news for the patient concerned; a subject that is nobody has none."""
-        if subject.patient is not None:
-            news.tell_of_use(kind, patient=subject.patient.pk, use=subject.id)
+        """One row and one piece of news for the patient concerned.
+
+        Of nobody both are written and taken back at once, so that a job about nobody takes the steps of any
+        other (docs/threats.md).
+        """
+        patient = subject.patient
+        with transaction.atomic():
+            news.tell_of_use(kind, patient=subject.keyholder_patient, use=subject.id)
             record(
                 kind=kind,
                 actor=WORKER,
-                subject=subject.patient.pseudonym,
+                subject="" if patient is None else patient.pseudonym,
                 subject_id=subject.id,
                 request=subject.request_id,
                 consent=subject.consent or None,
                 **told,
                 **details(self.job),
             )
+            if patient is None:
+                transaction.set_rollback(True)
 
 
 def _where(attempt: Attempt, answer: Released | Delivered) -> dict[str, Any]:

@@ -5,8 +5,7 @@ client is shown tells refused, revoked, never asked and unknown apart in nothing
 """
 
 import hashlib
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from django.conf import settings
@@ -16,24 +15,27 @@ from django.utils import timezone
 
 from consent import services as consents
 from consent.channels import known_channels
-from consent.models import ConsentRequest, Requester
+from consent.counting import tenths
+from consent.models import Cohort, Deletion, Requester
 from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.jobs import State, close, details, recover
 from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, ResultReview
 from gateway.analysis.results import STATUS
-from gateway.analysis.tasks import enqueue
+from gateway.analysis.taking import MOST_SUBJECTS, QuotaReached, submit, submit_export, submit_over_cohort
 from gateway.keyholder.client import Keyholder
 from ledger import outbox
 from ledger.audit.log import Actor, record
 from ledger.channels import told
 from ledger.client import HOME, Event
-from ledger.contract import canonical, purposes
+from ledger.contract import canonical
 from ledger.contract.state import Json
-from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
+from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
 from ledger.models import LedgerTransaction
 
 __all__ = [
+    "MOST_SUBJECTS",
+    "QuotaReached",
     "cancel",
     "client_brief",
     "client_view",
@@ -44,12 +46,15 @@ __all__ = [
     "register_model",
     "request_of",
     "result",
+    "results_to_delete",
     "submit",
+    "submit_export",
+    "submit_over_cohort",
     "suspend_model",
 ]
 
-MOST_SUBJECTS = 200
 FEWEST_TESTED = 100
+SUBJECTS_AT_ONCE = 1000
 RELAY = Actor.system("relay")
 
 
@@ -172,118 +177,6 @@ def record_model_registered(event: Event) -> None:
 # Jobs
 
 
-class QuotaReached(GatewayError):
-    """This requester has as many jobs under way as it may (429)."""
-
-    code = "too_many_jobs"
-    status = 429
-
-
-@transaction.atomic
-def submit(
-    *,
-    requester: Requester,
-    model: str,
-    purpose: str,
-    use: Sequence[str],
-    subjects: Sequence[str],
-    index_date: date | None = None,
-) -> Job:
-    """Take a job: `model` by digest, `subjects` by the ids of the requester's consent requests (1 to 200).
-
-    A request that is unknown or another's becomes a subject like any other, and comes to nothing.
-    `index_date` (default today) is the day that the records are read for. Raises InvalidInput,
-    RefusedTransition (`suspended`), QuotaReached.
-    """
-    wanted = list(dict.fromkeys(subjects))
-    today = timezone.localdate()
-    index_date = index_date or today
-    _check_job(model, purpose, use, wanted)
-    if index_date > today:
-        raise InvalidInput("The index date lies in the future.", code="index_date")
-    return _take(
-        Job(requester=requester, model=model, purpose=purpose, use=sorted(set(use)), index_date=index_date),
-        wanted,
-    )
-
-
-@transaction.atomic
-def submit_export(
-    *, requester: Requester, purpose: str, use: Sequence[str], subjects: Sequence[str], spec: Json
-) -> Job:
-    """Take an export, of a `spec` as exports.py makes it. Raises as `submit` does."""
-    _check_subjects(subjects)
-    return _take(
-        Job(
-            requester=requester,
-            kind=Job.Kind.EXPORT,
-            purpose=purpose,
-            use=sorted(set(use)),
-            index_date=timezone.localdate(),
-            spec=spec,
-        ),
-        subjects,
-    )
-
-
-def _take(job: Job, wanted: Sequence[str]) -> Job:
-    requester = job.requester
-    if requester.suspended_at:
-        raise RefusedTransition("The hospital takes no jobs from you now. Ask it why.", code="suspended")
-    under_way = Job.objects.filter(requester=requester).exclude(state__in=Job.SETTLED)
-    if under_way.count() >= settings.JOBS_AT_ONCE:
-        raise QuotaReached(
-            f"{settings.JOBS_AT_ONCE} jobs of yours are under way, the most. Wait for one, or cancel one."
-        )
-    job.save(force_insert=True)
-    asked = ConsentRequest.objects.filter(requester=requester, id__in=wanted).select_related("patient")
-    own = {each.id: each for each in asked}
-    legs = _legs(job, {each.patient.channel for each in asked})
-    JobSubject.objects.bulk_create(_subject(job, legs, n, id, own.get(id)) for n, id in enumerate(wanted))
-    record(kind="job.queued", actor=Actor.client(requester.pk), subjects=len(wanted), **details(job))
-    transaction.on_commit(lambda: enqueue(job.id), robust=True)
-    return job
-
-
-def _check_job(model: str, purpose: str, use: Sequence[str], subjects: Sequence[str]) -> None:
-    if not AIModel.objects.filter(digest=model, state=AIModel.State.APPROVED).exists():
-        raise InvalidInput("This model is not registered and approved.", code="model_not_approved")
-    find(model)
-    if purpose not in purposes.KNOWN:
-        raise InvalidInput("This purpose is not a v3-ActReason code.", code="unknown_purpose")
-    if len(use) > 20 or not all(isinstance(code, str) and 0 < len(code) <= 40 for code in use):
-        raise InvalidInput("Give at most 20 DUO codes.", code="unknown_use")
-    _check_subjects(subjects)
-
-
-def _check_subjects(subjects: Sequence[str]) -> None:
-    if not 1 <= len(subjects) <= MOST_SUBJECTS:
-        raise InvalidInput(f"Name 1 to {MOST_SUBJECTS} consent requests.", code="subjects")
-    if not all(isinstance(id, str) and 0 < len(id) <= 64 for id in subjects):
-        raise InvalidInput("A consent request is named by its id.", code="subjects")
-
-
-def _legs(job: Job, channels: set[str]) -> dict[str, Leg]:
-    """The job's legs by channel; with nobody known there is one, on home. Raises InvalidInput."""
-    channels = channels or {HOME}
-    model = AIModel.objects.filter(digest=job.model).first()  # an export has none
-    if model is not None and not channels.isdisjoint(model.pending_on):
-        raise InvalidInput("This model is not registered and approved.", code="model_not_approved")
-    return {
-        channel: Leg.objects.create(job=job, channel=channel, **({"id": job.id} if channel == HOME else {}))
-        for channel in sorted(channels)
-    }
-
-
-def _subject(
-    job: Job, legs: dict[str, Leg], number: int, asked: str, request: ConsentRequest | None
-) -> JobSubject:
-    """Who is unknown goes the way of the others: with the first leg."""
-    patient = None if request is None else request.patient_id
-    leg = legs[min(legs) if request is None else request.patient.channel]
-    return JobSubject(job=job, leg=leg, number=number, asked=asked, request=request, patient_id=patient)
-
-
 @transaction.atomic
 def cancel(*, job: Job, requester: Requester) -> None:
     """Stop a job of one's own: at once while it waits, else at its next chunk. Harmless to repeat.
@@ -331,53 +224,95 @@ class SubjectEntry(TypedDict):
     """
 
     subject: str
-    request: str
+    request: str | None
     state: str
     digest: str | None
     review: str | None
 
 
+class Doors(TypedDict):
+    release_tx: str
+    deliver_tx: str
+
+
 class Manifest(TypedDict):
+    """`doors` has the two transactions of each leg that delivered; `release_tx` and `deliver_tx` are those
+    of the first. `next` goes on where there are more than SUBJECTS_AT_ONCE subjects."""
+
     subjects: list[SubjectEntry]
+    next: str | None
+    doors: list[Doors]
     release_tx: str | None
     deliver_tx: str | None
 
 
-def manifest(job: Job) -> Manifest:
-    """The subjects of a job, and the ledger's transactions that its results stand on: of home or, without a
-    result there, of the first other channel. A result's Provenance names its own release.
+def manifest(job: Job, *, after: str = "") -> Manifest:
+    """The subjects of a job, and the ledger's transactions that its results stand on, home's first. A
+    result's Provenance names its own release.
 
     Without a result there are no transactions to show: that there was a release at all would say that
-    someone had said yes.
+    someone had said yes. Of a cohort those alone are shown whose result was delivered, and none where they
+    are few.
     """
     settled = job.state in Job.SETTLED
-    digests = dict(
-        Output.objects.filter(subject__job=job).exclude(delivered_at=None).values_list("subject_id", "digest")
-    )
-    reviews = dict(ResultReview.objects.filter(subject__job=job).values_list("subject_id", "state"))
+    shown = _shown(job, after)
+    following = shown[SUBJECTS_AT_ONCE - 1].id if len(shown) > SUBJECTS_AT_ONCE else None
+    shown = shown[:SUBJECTS_AT_ONCE]
+    delivered = Output.objects.filter(subject__in=shown).exclude(delivered_at=None)
+    digests = dict(delivered.values_list("subject_id", "digest"))
+    reviews = dict(ResultReview.objects.filter(subject__in=shown).values_list("subject_id", "state"))
     entries: list[SubjectEntry] = []
-    for subject in job.subjects.order_by("number"):
+    for subject in shown:
         digest = digests.get(subject.id) if settled else None
         state = "delivered" if digest else "not_available" if settled else "queued"
         entries.append(
             {
                 "subject": subject.id,
-                "request": subject.asked,
+                "request": subject.asked or None,
                 "state": state,
                 "digest": digest,
                 "review": STATUS[reviews.get(subject.id, "")] if digest else None,
             }
         )
-    attempt = None
+    doors: list[Doors] = []
     if digests and settled:
         home_first = Case(When(leg__channel=HOME, then=0), default=1)
-        delivered = Attempt.objects.filter(leg__job=job, leg__state=Leg.State.DONE).exclude(deliver_tx="")
-        attempt = delivered.order_by(home_first, "leg__channel", "-number").first()
+        passed = Attempt.objects.filter(leg__job=job, leg__state=Leg.State.DONE).exclude(deliver_tx="")
+        passed = passed.order_by(home_first, "leg__channel", "leg__number", "-number")
+        doors = [{"release_tx": one.release_tx, "deliver_tx": one.deliver_tx} for one in passed]
     return {
         "subjects": entries,
-        "release_tx": attempt.release_tx if attempt else None,
-        "deliver_tx": attempt.deliver_tx if attempt else None,
+        "next": following,
+        "doors": doors,
+        "release_tx": doors[0]["release_tx"] if doors else None,
+        "deliver_tx": doors[0]["deliver_tx"] if doors else None,
     }
+
+
+def _shown(job: Job, after: str) -> list[JobSubject]:
+    """The subjects that the client sees, and one more where there are more."""
+    if job.cohort_id is None:
+        return list(job.subjects.order_by("number"))
+    if job.state not in Job.SETTLED or not _are_told(job):
+        return []
+    delivered = job.subjects.filter(state=JobSubject.State.DELIVERED, pk__gt=after)
+    return list(delivered.order_by("pk")[: SUBJECTS_AT_ONCE + 1])
+
+
+def _are_told(job: Job) -> bool:
+    """Whether the client hears of the results at all: few of a cohort are none."""
+    delivered = job.subjects.filter(state=JobSubject.State.DELIVERED)
+    return job.cohort_id is None or delivered.count() >= settings.COHORT_FEWEST
+
+
+def results_to_delete(cohort: Cohort) -> list[dict[str, Any]]:
+    """What the requester got of patients of a cohort who ask that it be deleted, by the names it knows."""
+    wanted = Deletion.objects.filter(consent__request__cohort=cohort, confirmed_at=None)
+    asked = dict(wanted.values_list("consent_id", "asked_at"))
+    had = JobSubject.objects.filter(
+        consent__in=asked, job__cohort=cohort, state=JobSubject.State.DELIVERED
+    ).order_by("job__created_at", "pk")
+    return [{"job": one.job_id, "subject": one.pk, "asked_at": asked[one.consent]} for one in had]
 
 
 CLIENT_STATES = {
@@ -400,6 +335,7 @@ def client_brief(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,
+        "cohort": job.cohort_id,
         "state": state,
         "code": job.error_code if state in ("queued", "failed") else "",
         "model": job.model,
@@ -427,9 +363,11 @@ def drop_old_results() -> int:
 
 
 def progress(job: Job) -> tuple[int, int]:
-    """How many of a job's subjects are through, and how many there are."""
+    """How many of a job's subjects are through, and how many there are; of a cohort's, in tenths."""
     done = (JobSubject.State.COMPUTED, JobSubject.State.DELIVERED, JobSubject.State.NOT_AVAILABLE)
     counted = job.subjects.aggregate(all=Count("pk"), done=Count("pk", filter=Q(state__in=done)))
+    if job.cohort_id is not None:
+        return tenths(counted["done"], counted["all"]), 10
     return counted["done"], counted["all"]
 
 
@@ -440,9 +378,9 @@ def ask_again_in(job: Job) -> int:
     return max(1, min(30, int((timezone.now() - job.created_at).total_seconds() / 4)))
 
 
-def client_view(job: Job) -> dict[str, Any]:
-    """The brief, and its `subjects`, `release_tx` and `deliver_tx`."""
-    return {**client_brief(job), **manifest(job)}
+def client_view(job: Job, *, after: str = "") -> dict[str, Any]:
+    """The brief and the manifest; the next page of a cohort's subjects comes `after` the last one's id."""
+    return {**client_brief(job), **manifest(job, after=after)}
 
 
 def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder | None = None) -> bytes:
@@ -460,7 +398,7 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
         .exclude(delivered_at=None)
         .first()
     )
-    if not own or output is None:
+    if not own or output is None or not _are_told(job):
         raise AccessDenied("There is no result for you.", code="not_available")
     keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
     opened = open_delivered(job=job, output=output, keyholder=keyholder)

@@ -31,6 +31,11 @@ CODES: dict[str, Code] = {
         "See that it answers within 5 seconds.",
     ),
     "attempt_over": Code(503, "The job is tried again", "Wait: another attempt is under way."),
+    "card": Code(
+        400,
+        "The model card is not readable",
+        "An object of texts, whole numbers and lists, 20,000 bytes at most.",
+    ),
     "child_failed": Code(500, "The job failed here", OURS),
     "child_no_subject": Code(500, "The job failed here", OURS),
     "child_timeout": Code(500, "The job took too long", "Name fewer patients, or tell us."),
@@ -100,7 +105,7 @@ CODES: dict[str, Code] = {
     "model_not_approved": Code(
         400,
         "That model is not approved for you",
-        "Have this version registered and approved by the hospital first.",
+        "Register this version at /api/v1/models; the hospital approves it.",
     ),
     "no_stream_free": Code(429, "No event stream is free", "Poll the job as Retry-After says."),
     "not_acceptable": Code(406, "This address answers with JSON only", "Accept application/json."),
@@ -124,6 +129,9 @@ CODES: dict[str, Code] = {
     "purpose": Code(400, "The purpose is not known", "Use a v3-ActReason code, such as HRESCH."),
     "reading_too_old": Code(503, "The ledger answered too late", ASK_AGAIN),
     "refused": Code(409, "The state does not allow this", "`detail` says what would."),
+    "registered_already": Code(
+        409, "That version is registered already", "GET /api/v1/models/<digest> says how it stands."
+    ),
     "resource_type": Code(400, "Not a type of FHIR R4", AN_EXPORT),
     "scope": Code(
         400,
@@ -135,10 +143,18 @@ CODES: dict[str, Code] = {
     ),
     "since": Code(400, "_since is not an instant", "Send one instant, such as 2026-01-31T12:00:00Z."),
     "subjects": Code(
-        400, "Name 1 to 200 consent requests", "A job is about consent requests of yours, by their ids."
+        400, "Name 1 to 1,000 consent requests", "A job is about consent requests of yours, by their ids."
     ),
     "suspended": Code(409, "The hospital takes nothing from you now", "Ask the hospital why."),
+    "tested": Code(400, "The test is not one", "On 100 people or more; no more wrong than were tested."),
+    "too_few": Code(
+        409,
+        "Too few patients",
+        "A cohort is used from a certain number on: wait for more answers, or take a filter away.",
+    ),
+    "too_many_cohorts": Code(409, "Too many cohorts wait", "Wait until the hospital has decided on some."),
     "too_many_jobs": Code(429, "Too many jobs under way", "Wait for one of them, or cancel one."),
+    "too_many_models": Code(409, "Too many versions wait", "Wait until the hospital has decided on some."),
     "too_many_requests": Code(429, "Too many requests", "Wait as Retry-After says."),
     "too_many_webhooks": Code(409, "Too many webhooks", "End one that you do not need any more."),
     "type_filter": Code(400, "That _typeFilter is not understood", AN_EXPORT),
@@ -149,5 +165,6 @@ CODES: dict[str, Code] = {
     "unsupported_media_type": Code(415, "Send application/json", "Set Content-Type: application/json."),
     "use": Code(400, "The use is not known", "Use DUO codes, such as HMB."),
     "what_for": Code(400, "Say what the records are for", "In at most 300 characters, in plain words."),
+    "wish": Code(400, "Say whom you want to ask", "In at most 500 characters, in plain words."),
     "worker_lost": Code(500, "The job's workers died", OURS),
 }

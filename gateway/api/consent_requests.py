@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.db.models import Min
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -51,7 +50,7 @@ class ConsentRequests(APIView):
             question["action"] = ConsentRequest.Action.DISCLOSE
             question.setdefault("model", "")
         else:
-            question["what_can_go_wrong"] = self._with_test(requester, question)
+            question["what_can_go_wrong"] = with_test(requester, question)
         patient = referrals.redeem(code=question.pop("referral_code"), requester=requester)
         if patient is None:
             raise NotAvailable
@@ -62,19 +61,18 @@ class ConsentRequests(APIView):
             headers={"Location": f"/api/v1/consent-requests/{asked.id}"},
         )
 
-    def _with_test(self, requester: Requester, question: dict[str, Any]) -> str:
-        """What can go wrong, after what the hospital's own test of the model found. Raises InvalidInput."""
-        model = AIModel.objects.filter(
-            digest=question.get("model", ""), provider=requester, state=AIModel.State.APPROVED
-        ).first()
-        if model is None:
-            raise InvalidInput(
-                "This model is not registered and approved for you.", code="model_not_approved"
-            )
-        said = str(question["what_can_go_wrong"])
-        if not model.tested_people:
-            return said
-        return f"{error_sentence(people=model.tested_people, wrong=model.tested_wrong or 0)}\n{said}"
+
+def with_test(requester: Requester, question: dict[str, Any]) -> str:
+    """What can go wrong, after what the hospital's own test of the model found. Raises InvalidInput."""
+    model = AIModel.objects.filter(
+        digest=question.get("model", ""), provider=requester, state=AIModel.State.APPROVED
+    ).first()
+    if model is None:
+        raise InvalidInput("This model is not registered and approved for you.", code="model_not_approved")
+    said = str(question["what_can_go_wrong"])
+    if not model.tested_people:
+        return said
+    return f"{error_sentence(people=model.tested_people, wrong=model.tested_wrong or 0)}\n{said}"
 
 
 class ConsentRequestDetail(APIView):
@@ -83,16 +81,14 @@ class ConsentRequestDetail(APIView):
     @extend_schema(operation_id="read_consent_request", responses={200: ConsentRequestOut, **PROBLEMS})
     def get(self, request: Request, id: str) -> Response:
         """Whether a consent is in force. Waiting, refused, ended and stopped look the same."""
-        asked = ConsentRequest.objects.filter(id=id, requester=requester_of(request)).first()
+        asked = ConsentRequest.objects.named_by(requester_of(request)).filter(id=id).first()
         if asked is None:
             raise NotAvailable
         return Response(consent_request_body(asked))
 
 
 def consent_request_body(asked: ConsentRequest) -> dict[str, Any]:
-    in_force = asked.consents.filter(
-        ledger_state=Consent.LedgerState.IN_FORCE, stopped_at=None, expires_at__gt=timezone.now()
-    )
+    in_force = Consent.objects.in_force().filter(request=asked)
     wanted = Deletion.objects.filter(consent__request=asked, confirmed_at=None)
     return {
         "id": asked.id,

@@ -69,7 +69,12 @@ def capability_statement() -> dict[str, Any]:
             {
                 "mode": "server",
                 "security": {"extension": [uris], "service": [service]},
-                "resource": [*(_resource(kind) for kind in sorted(RULES)), _consent(), _group()],
+                "resource": [
+                    *(_resource(kind) for kind in sorted(RULES)),
+                    _consent(),
+                    _audit_event(),
+                    _group(),
+                ],
                 "operation": [_export("export")],
             }
         ],
@@ -90,6 +95,14 @@ def _consent() -> dict[str, Any]:
         "type": "Consent",
         "interaction": [{"code": "read"}, {"code": "search-type"}],
         "searchParam": [{"name": "identifier", "type": "token"}, {"name": "_id", "type": "token"}],
+    }
+
+
+def _audit_event() -> dict[str, Any]:
+    return {
+        "type": "AuditEvent",
+        "interaction": [{"code": "search-type"}],
+        "searchParam": [{"name": "patient", "type": "reference"}, {"name": "date", "type": "date"}],
     }
 
 

@@ -25,6 +25,7 @@ from gateway.api.serializers import JobIn, JobListOut, JobOut
 from ledger.errors import InvalidInput
 
 PAGE = 100
+OF_A_COHORT = ("cohort", "kinds", "given_since", "index_date")
 
 
 def find_job(request: Request, id: str) -> Job:
@@ -45,15 +46,18 @@ class Jobs(APIView):
         parameters=[IDEMPOTENCY_KEY],
     )
     def post(self, request: Request) -> Response:
-        """Start a job over patients whom you asked. Poll the address in `Content-Location`."""
+        """Start a job over patients whom you asked, or a cohort. Poll the address in `Content-Location`."""
         wanted = JobIn(data=request.data)
         wanted.is_valid(raise_exception=True)
         return once(request, lambda requester: self._start(requester, dict(wanted.validated_data)))
 
     def _start(self, requester: Requester, wanted: dict[str, Any]) -> Response:
+        if "cohort" in wanted:
+            given = {name: wanted[name] for name in OF_A_COHORT if name in wanted}
+            return _accepted(services.submit_over_cohort(requester=requester, **given))
         named = wanted.get("requests")
         if named is None:
-            asked = ConsentRequest.objects.filter(requester=requester, model=wanted["model"])
+            asked = ConsentRequest.objects.named_by(requester).filter(model=wanted["model"])
             named = list(
                 asked.order_by("created_at").values_list("pk", flat=True)[: services.MOST_SUBJECTS + 1]
             )
@@ -67,11 +71,7 @@ class Jobs(APIView):
             subjects=named,
             index_date=wanted.get("index_date"),
         )
-        return Response(
-            services.client_view(job),
-            status=202,
-            headers={"Content-Location": f"/api/v1/jobs/{job.pk}", **_waiting(job)},
-        )
+        return _accepted(job)
 
     @extend_schema(
         operation_id="list_jobs",
@@ -97,15 +97,19 @@ class Jobs(APIView):
 class JobDetail(APIView):
     required_scope = "jobs"
 
-    @extend_schema(operation_id="read_job", responses={200: JobOut, 202: JobOut, **PROBLEMS})
+    @extend_schema(
+        operation_id="read_job",
+        responses={200: JobOut, 202: JobOut, **PROBLEMS},
+        parameters=[OpenApiParameter("after", str, description="`next` of the page of subjects before")],
+    )
     def get(self, request: Request, id: str) -> Response:
         """202 with `Retry-After` and `X-Progress` while the job runs; 200 when it has ended, with what was
         delivered until when."""
         job = find_job(request, id)
-        body = services.client_view(job)
+        body = services.client_view(job, after=request.query_params.get("after", ""))
         if job.state in Job.SETTLED:
             return Response(body)
-        return Response(body, status=202, headers=_waiting(job))
+        return Response(body, status=202, headers=waiting(job))
 
 
 class JobCancel(APIView):
@@ -148,7 +152,13 @@ class JobEvents(APIView):
         )
 
 
-def _waiting(job: Job) -> dict[str, str]:
+def _accepted(job: Job) -> Response:
+    headers = {"Content-Location": f"/api/v1/jobs/{job.pk}", **waiting(job)}
+    return Response(services.client_view(job), status=202, headers=headers)
+
+
+def waiting(job: Job) -> dict[str, str]:
+    """The headers that say how far a job is, and when to ask again."""
     done, of = services.progress(job)
     return {
         "Retry-After": str(services.ask_again_in(job)),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
 from consent.explanation import SENSITIVE
@@ -9,6 +10,13 @@ from gateway.accounts.webhooks import EVENTS
 from gateway.analysis.services import MOST_SUBJECTS
 
 DIGEST = r"^[0-9a-f]{64}$"
+# What stands as `state`, by a name of its own each in the OpenAPI document (settings.SPECTACULAR_SETTINGS).
+REVIEW_STATES = ["waiting", "sent_back", "passed"]
+JOB_STATES = ["queued", "running", "done", "failed", "cancelled"]
+SUBJECT_STATES = ["queued", "delivered", "not_available"]
+CALL_STATES = ["pending", "delivered", "failed"]
+COHORT_STATES = ["waiting", "sent_back", "asking", "asked"]
+MODEL_STATES = ["waiting", "refused", "approving", "approved", "suspended"]
 
 
 class Strict(serializers.Serializer[Any]):
@@ -20,16 +28,9 @@ class Strict(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class ConsentRequestIn(Strict):
-    referral_code = serializers.CharField(max_length=64, help_text="from the patient; used once")
-    kind = serializers.ChoiceField(
-        ["analyse", "export"],
-        default="analyse",
-        help_text="to run a model on the records here, or to have a de-identified copy of them",
-    )
-    model = serializers.RegexField(
-        DIGEST, required=False, help_text="SHA-256 of an approved model, hex; none for an export"
-    )
+class QuestionIn(Strict):
+    """What a patient is asked."""
+
     purpose = serializers.CharField(max_length=20, help_text="v3-ActReason code, for example HRESCH")
     use = serializers.ListField(
         child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list, help_text="DUO codes"
@@ -56,13 +57,32 @@ class ConsentRequestIn(Strict):
     )
 
 
+class ConsentRequestIn(QuestionIn):
+    referral_code = serializers.CharField(max_length=64, help_text="from the patient; used once")
+    kind = serializers.ChoiceField(
+        ["analyse", "export"],
+        default="analyse",
+        help_text="to run a model on the records here, or to have a de-identified copy of them",
+    )
+    model = serializers.RegexField(
+        DIGEST, required=False, help_text="SHA-256 of an approved model, hex; none for an export"
+    )
+
+
+class CohortIn(QuestionIn):
+    model = serializers.RegexField(DIGEST, help_text="SHA-256 of an approved model, hex")
+    wish = serializers.CharField(
+        max_length=500, help_text="whom you want to ask, in plain words: the hospital writes the criteria"
+    )
+
+
 class ReviewReasonOut(serializers.Serializer[Any]):
     code = serializers.CharField()
     detail = serializers.CharField()
 
 
 class ReviewOut(serializers.Serializer[Any]):
-    state = serializers.ChoiceField(["waiting", "sent_back", "passed"])
+    state = serializers.ChoiceField(REVIEW_STATES)
     reasons = ReviewReasonOut(many=True, help_text="why it was sent back; ask again with a new referral code")
 
 
@@ -78,9 +98,90 @@ class ConsentRequestOut(serializers.Serializer[Any]):
     )
 
 
-class JobIn(Strict):
+class TestedIn(Strict):
+    people = serializers.IntegerField(min_value=1, max_value=10**9, help_text="100 or more")
+    wrong = serializers.IntegerField(min_value=0, max_value=10**9, help_text="for how many it was wrong")
+
+
+class ModelIn(Strict):
+    digest = serializers.RegexField(DIGEST, help_text="SHA-256 of what runs, hex")
+    name = serializers.RegexField(r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}$")
+    version = serializers.RegexField(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,19}$")
+    card = serializers.DictField(
+        help_text="the model card: what it is for, what it reads, its limits; texts, whole numbers and lists"
+    )
+    tested = TestedIn(help_text="your own test of this version")
+
+
+class TestedOut(serializers.Serializer[Any]):
+    people = serializers.IntegerField()
+    wrong = serializers.IntegerField()
+
+
+class ModelOut(serializers.Serializer[Any]):
+    digest = serializers.RegexField(DIGEST)
+    name = serializers.CharField()
+    version = serializers.CharField()
+    state = serializers.ChoiceField(MODEL_STATES)
+    reasons = ReviewReasonOut(many=True, help_text="why it was refused; register it again")
+    tested = TestedOut(allow_null=True, help_text="your own test; null where the hospital registered it")
+    tested_here = TestedOut(allow_null=True, help_text="the hospital's own test, which patients read")
+    registered_at = serializers.DateTimeField()
+
+
+class ModelListOut(serializers.Serializer[Any]):
+    models = ModelOut(many=True)
+
+
+class DeletionOut(serializers.Serializer[Any]):
+    job = serializers.RegexField(DIGEST)
+    subject = serializers.RegexField(DIGEST)
+    asked_at = serializers.DateTimeField()
+
+
+class CohortBrief(serializers.Serializer[Any]):
+    id = serializers.RegexField(DIGEST)
+    state = serializers.ChoiceField(COHORT_STATES)
+    reasons = ReviewReasonOut(many=True, help_text="why it was sent back; propose another")
     model = serializers.RegexField(DIGEST)
-    purpose = serializers.CharField(max_length=20)
+    purpose = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class CohortOut(CohortBrief):
+    asked = serializers.IntegerField(
+        allow_null=True, help_text="at least so many were asked; null: few, or not told"
+    )
+    in_force = serializers.IntegerField(
+        allow_null=True, help_text="at least so many said yes and have not stopped; null: few, or not told"
+    )
+    counted_at = serializers.DateTimeField(
+        allow_null=True, help_text="when `in_force` was counted: once a day at most"
+    )
+    deletions_asked = DeletionOut(
+        many=True, help_text="results that their patients ask you to delete, until the hospital heard you did"
+    )
+
+
+class CohortListOut(serializers.Serializer[Any]):
+    cohorts = CohortBrief(many=True)
+
+
+class JobIn(Strict):
+    cohort = serializers.RegexField(
+        DIGEST, required=False, help_text="a cohort of yours; its question says model, purpose and use"
+    )
+    kinds = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z][A-Za-z]{2,40}$"),
+        max_length=20,
+        required=False,
+        help_text="of a cohort, those alone whose consent gives all of these resource types",
+    )
+    given_since = serializers.DateField(
+        required=False, help_text="of a cohort, those alone whose consent came into force then or later"
+    )
+    model = serializers.RegexField(DIGEST, required=False)
+    purpose = serializers.CharField(max_length=20, required=False)
     use = serializers.ListField(child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list)
     requests = serializers.ListField(
         child=serializers.RegexField(DIGEST),
@@ -93,11 +194,27 @@ class JobIn(Strict):
         required=False, help_text="the model sees nothing later than this; today if left out"
     )
 
+    def validate(self, attrs: Any) -> Any:
+        """A cohort says what its question said; else model and purpose are named."""
+        of_cohort, of_others = {"kinds", "given_since"}, {"model", "purpose", "requests"}
+        if "cohort" in attrs:
+            unfit = of_others & attrs.keys() | ({"use"} if attrs["use"] else set())
+            needed = set()
+        else:
+            unfit, needed = of_cohort & attrs.keys(), {"model", "purpose"} - attrs.keys()
+        wrong = {
+            name: ["Not beside `cohort`." if "cohort" in attrs else "Of a cohort only."] for name in unfit
+        }
+        if wrong or needed:
+            raise serializers.ValidationError({**wrong, **{name: ["Name it."] for name in needed}})
+        return attrs
+
 
 class JobBrief(serializers.Serializer[Any]):
     id = serializers.RegexField(DIGEST)
     kind = serializers.ChoiceField(["analyse", "export"])
-    state = serializers.ChoiceField(["queued", "running", "done", "failed", "cancelled"])
+    cohort = serializers.RegexField(DIGEST, allow_null=True)
+    state = serializers.ChoiceField(JOB_STATES)
     code = serializers.CharField(allow_blank=True, help_text="why it failed, or what it waits for")
     model = serializers.CharField(allow_blank=True, help_text="digest; an export has none")
     purpose = serializers.CharField()
@@ -111,8 +228,10 @@ class JobBrief(serializers.Serializer[Any]):
 
 class SubjectOut(serializers.Serializer[Any]):
     subject = serializers.CharField(help_text="the patient's only name within this job")
-    request = serializers.CharField(help_text="the consent request as you named it")
-    state = serializers.ChoiceField(["queued", "delivered", "not_available"])
+    request = serializers.CharField(
+        allow_null=True, help_text="the consent request as you named it; null in a cohort"
+    )
+    state = serializers.ChoiceField(SUBJECT_STATES)
     digest = serializers.RegexField(DIGEST, allow_null=True, help_text="SHA-256 of the sealed result")
     review = serializers.ChoiceField(
         ["preliminary", "final", "cancelled", "entered-in-error"],
@@ -121,8 +240,15 @@ class SubjectOut(serializers.Serializer[Any]):
     )
 
 
+class DoorsOut(serializers.Serializer[Any]):
+    release_tx = serializers.CharField()
+    deliver_tx = serializers.CharField()
+
+
 class JobOut(JobBrief):
-    subjects = SubjectOut(many=True)
+    subjects = SubjectOut(many=True, help_text="of a cohort, those that were delivered, once it has ended")
+    next = serializers.CharField(allow_null=True, help_text="`after` of the next page of subjects")
+    doors = DoorsOut(many=True, help_text="the ledger transactions of each part that delivered")
     release_tx = serializers.CharField(
         allow_null=True, help_text="the ledger transaction that let the job in"
     )
@@ -164,6 +290,71 @@ class DecisionsOut(serializers.Serializer[Any]):
     decisions = DecisionOut(many=True)
 
 
+class SystemValue(serializers.Serializer[Any]):
+    system = serializers.CharField(max_length=300)
+    value = serializers.CharField(max_length=300)
+
+
+class SystemCode(serializers.Serializer[Any]):
+    system = serializers.CharField(max_length=300, required=False)
+    code = serializers.RegexField(r"^[A-Z][A-Za-z]{2,40}$", help_text="a FHIR resource type")
+
+
+CDSContextIn = inline_serializer(
+    "CDSContextIn",
+    {
+        "patientId": serializers.ListField(
+            child=SystemValue(),
+            min_length=1,
+            max_length=20,
+            help_text="the consent request, by its system and id",
+        ),
+        "purposeOfUse": serializers.CharField(max_length=20, help_text="v3-ActReason code"),
+        # A Python word, and FHIR's.
+        "class": serializers.ListField(
+            child=SystemCode(), min_length=1, max_length=200, help_text="FHIR resource types"
+        ),
+    },
+)
+
+
+class CDSExtensionIn(serializers.Serializer[Any]):
+    model = serializers.RegexField(
+        DIGEST, required=False, help_text="digest; without it, a copy is asked about"
+    )
+    use = serializers.ListField(
+        child=serializers.RegexField(r"^[A-Z]{2,5}$"), max_length=20, default=list, help_text="DUO codes"
+    )
+
+
+class CDSRequestIn(serializers.Serializer[Any]):
+    """CDS Hooks 2.0: members that we do not know are passed over, as that standard asks."""
+
+    hook = serializers.ChoiceField(["patient-consent-consult"])
+    hookInstance = serializers.CharField(max_length=64)  # noqa: N815 (theirs)
+    context = CDSContextIn  # type: ignore[assignment]
+    extension = CDSExtensionIn(required=False)
+
+
+class CDSServiceOut(serializers.Serializer[Any]):
+    hook = serializers.CharField()
+    id = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    usageRequirements = serializers.CharField()  # noqa: N815 (theirs)
+
+
+class CDSServicesOut(serializers.Serializer[Any]):
+    services = CDSServiceOut(many=True)
+
+
+class CDSCardsOut(serializers.Serializer[Any]):
+    cards = serializers.ListField(
+        child=serializers.DictField(),
+        help_text="one; `extension.decision` is CONSENT_PERMIT, CONSENT_DENY or NO_CONSENT",
+    )
+
+
 class WebhookIn(Strict):
     url = serializers.CharField(max_length=500, help_text="https, on the public internet")
     events = serializers.ListField(child=serializers.ChoiceField(sorted(EVENTS)), min_length=1, max_length=5)
@@ -187,7 +378,7 @@ class WebhooksOut(serializers.Serializer[Any]):
 class WebhookCallOut(serializers.Serializer[Any]):
     id = serializers.CharField()
     event = serializers.CharField()
-    state = serializers.ChoiceField(["pending", "delivered", "failed"])
+    state = serializers.ChoiceField(CALL_STATES)
     tries = serializers.IntegerField()
     status = serializers.IntegerField(help_text="HTTP's; 0: no answer")
     tried_at = serializers.DateTimeField(allow_null=True)

@@ -6,21 +6,28 @@ from oauth2_provider.views import RevokeTokenView, TokenView
 
 import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.api import (
+    cds_hooks,
+    cohorts,
     consent_requests,
     decisions,
     developers,
     discovery,
     introspection,
     jobs,
+    model_versions,
     nothing_here,
     webhooks,
 )
-from gateway.api.fhir import bulk, consents, resources
+from gateway.api.fhir import audit, bulk, consents, resources
 
 version_1 = [
     path("openapi.json", SpectacularJSONAPIView.as_view(permission_classes=[], authentication_classes=[])),
     path("consent-requests", consent_requests.ConsentRequests.as_view()),
     path("consent-requests/<hex64:id>", consent_requests.ConsentRequestDetail.as_view()),
+    path("models", model_versions.ModelVersions.as_view()),
+    path("models/<hex64:digest>", model_versions.ModelVersion.as_view()),
+    path("cohorts", cohorts.Cohorts.as_view()),
+    path("cohorts/<hex64:id>", cohorts.CohortDetail.as_view()),
     path("webhooks", webhooks.Webhooks.as_view()),
     path("webhooks/<uuid:id>", webhooks.WebhookDetail.as_view()),
     path("webhooks/<uuid:id>/calls", webhooks.WebhookCalls.as_view()),
@@ -40,6 +47,7 @@ fhir = [
     path("Group/<str:group>/$export", bulk.Export.as_view()),
     path("Consent", consents.Consents.as_view()),
     path("Consent/<hex64:id>", consents.ConsentDetail.as_view()),
+    path("AuditEvent", audit.AuditEvents.as_view()),
     path("bulk-status/<hex64:id>", bulk.Status.as_view()),
     path("bulk-files/<hex64:id>/<str:kind>.ndjson", bulk.File.as_view()),
     path("<str:kind>", resources.Search.as_view()),
@@ -62,4 +70,6 @@ urlpatterns = [
     path("developers/errors/", developers.errors, name="developers_errors"),
     path("developers/errors/<slug:code>", developers.error, name="developers_error"),
     path("fhir/", include(fhir)),
+    path("cds-services", cds_hooks.Services.as_view()),
+    path("cds-services/patient-consent-consult", cds_hooks.PatientConsentConsult.as_view()),
 ]

@@ -17,9 +17,12 @@ from gateway.keyholder.submit import Draft, finish, submit
 from ledger.channels import Channel
 from ledger.contract import canonical
 from ledger.contract.decision import Asking, decide
+from ledger.contract.in_force import consent_key
 from ledger.contract.requests import check_request
 from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
+
+NOBODYS = "0" * 64  # the id of no consent
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:
@@ -172,9 +175,10 @@ class Doors:
 
     def _standings(self, openings: Sequence[Opening], asking: Asking, now: int) -> dict[str, str]:
         found = {}
-        for first in range(0, len(openings), Reader.AT_ONCE):
+        for first in range(0, max(1, len(openings)), Reader.AT_ONCE):
             batch = openings[first : first + Reader.AT_ONCE]
-            look = self._reader.look([], [one.consent for one in batch])
+            # Without a consent the ledger is read all the same, so that who never said yes takes no shorter.
+            look = self._reader.look([] if batch else [consent_key(NOBODYS)], [one.consent for one in batch])
             for one in batch:
                 stands = standing(look, one.consent, at=now)
                 # A deny counts until every answer shows its end: one organisation alone cannot take it away.

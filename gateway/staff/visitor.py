@@ -38,12 +38,14 @@ class Entry:
 
 MENU: list[Entry] = [
     Entry("staff_queue", _("Requests"), "see_queue"),
+    Entry("staff_cohorts", _("Cohorts"), "see_queue"),
     Entry("staff_conflicts", _("Disagreements"), "see_conflicts"),
     Entry("staff_patients", _("Patients"), "see_patients"),
     Entry("staff_results", _("AI results"), "see_results"),
     Entry("staff_answers", _("Paper and phone"), "see_answers"),
     Entry("staff_requesters", _("AI providers"), "see_requesters"),
     Entry("staff_exports", _("Exports"), "see_exports"),
+    Entry("staff_models", _("AI models"), "see_requesters"),
     Entry("staff_dashboard", _("Dashboard"), "see_dashboard"),
 ]
 

@@ -60,6 +60,9 @@ _CONSENT = {
     "tx_id": ID, "block": COUNT, "code": CODE, "given_by": CODE, "authority": CODE, "scan": ID,
     "channel": CODE, "teach_back": COUNT, "signed": CODE,
 }  # fmt: skip
+_COHORT = {
+    "cohort": ID, "requester": UUID, "purpose": PURPOSE, "model": ID, "subjects": COUNT, "reasons": CODES,
+}  # fmt: skip
 _JOB = {
     "job": ID, "attempt": COUNT, "requester": UUID, "purpose": PURPOSE, "model": ID, "request": ID,
     "consent": ID, "subject_id": ID, "subjects": COUNT, "delivered": COUNT, "withheld": COUNT,
@@ -102,8 +105,16 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "request.expired": _CONSENT,
     "deletion.asked": _CONSENT,
     "deletion.confirmed": _CONSENT,
+    "cohort.proposed": _COHORT,
+    "cohort.written": _COHORT,  # whom it is about was written down by staff
+    "cohort.approved": _COHORT,
+    "cohort.asked": _COHORT,
+    "cohort.sent_back": _COHORT,
+    "registration.made": _MODEL,  # by the provider; nothing runs yet
+    "registration.approved": _MODEL,
+    "registration.refused": {**_MODEL, "reasons": CODES},
     "model.registered": _MODEL,
-    "job.queued": _JOB,
+    "job.queued": {**_JOB, "cohort": ID},
     "job.released": _JOB,
     "job.denied": _JOB,
     "job.delivered": _JOB,

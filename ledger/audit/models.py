@@ -44,6 +44,12 @@ class AuditRow(models.Model):
         indexes = [
             models.Index(fields=["id"], condition=models.Q(leaf__isnull=True), name="audit_unsealed"),
             models.Index(fields=["subject", "-id"]),
+            # What an AI client did, by its subjects (gateway/analysis/uses.py).
+            models.Index(
+                fields=["step_of", "-id"],
+                condition=models.Q(kind__in=("job.delivered", "result.read")),
+                name="audit_uses",
+            ),
         ]
 
     def __str__(self) -> str:

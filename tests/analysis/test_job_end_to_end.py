@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -9,7 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from consent import notices, review
@@ -299,6 +301,49 @@ def test_refused_revoked_never_asked_and_unknown_are_one_answer(play: Play) -> N
         assert answer.value.code == "not_available"
     assert all(told == seen[0] for told in seen)
     assert seen[0]["state"] == "done"
+
+
+class Counted:
+    """A keyholder that notes which calls are made to it, in their order."""
+
+    def __init__(self, play: Play) -> None:
+        self._keyholder, self.calls = play.keyholder, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self._keyholder, name)
+
+
+def test_refused_revoked_never_asked_and_unknown_take_the_same_steps(play: Play) -> None:
+    """The same queries in the same order, and the same calls to the keyholder: from taking the job to its
+    end, and to the reading of a result that is not there."""
+    refused, revoked, silent, strangers = (play.someone(*records()) for _ in range(4))
+    said_no = play.ask(refused)
+    consents.refuse(request=said_no, patient=refused)
+    said_stop = play.yes(revoked)
+    play.stop(said_stop)
+    play.settle()
+    others = play.ask(strangers, requester=Requester.objects.create(name="Other AI"))
+    steps = []
+    for request in (said_no.id, said_stop.request_id, play.ask(silent).id, others.id, "no such request"):
+        keyholder = Counted(play)
+        with CaptureQueriesContext(connection) as taken:
+            job = play.run(play.submit(request), keyholder=keyholder)
+            services.client_view(job)
+            with pytest.raises(AccessDenied):
+                play.result(job)
+        steps.append((keyholder.calls, [_form(each["sql"]) for each in taken.captured_queries]))
+    calls, queries = steps[0]
+    assert calls == ["release"]
+    assert len(queries) > 20
+    for other_calls, other_queries in steps[1:]:
+        assert other_calls == calls
+        assert other_queries == queries
+
+
+def _form(sql: str) -> str:
+    """A query without its values: what it does, to which tables."""
+    return re.sub(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32}|\d+|NULL)\b|x?'[^']*'|\"?s\d+_x\d+\"?", "?", sql)
 
 
 def test_one_who_said_no_does_not_keep_the_others(play: Play) -> None:

@@ -56,6 +56,16 @@ def call(client: Client, application: Any, token_for: Callable[..., str]) -> Cal
     return send
 
 
+@pytest.fixture
+def fhir(application: Any, token_for: Callable[..., str]) -> Callable[..., Any]:
+    """Read the FHIR side as helix, with a token for this scope."""
+
+    def get(path: str, scope: str = "system/Consent.rs") -> Any:
+        return Client().get(path, headers={"Authorization": f"Bearer {token_for(application, scope=scope)}"})
+
+    return get
+
+
 def _json(body: Any) -> bytes:
     import json
 

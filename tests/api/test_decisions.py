@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 
 from consent import services
@@ -166,14 +165,6 @@ def test_it_decides_as_the_contract_does(
 
 
 # /fhir/Consent
-
-
-@pytest.fixture
-def fhir(application: Any, token_for: Callable[..., str]) -> Callable[..., Any]:
-    def get(path: str, scope: str = "system/Consent.rs") -> Any:
-        return Client().get(path, headers={"Authorization": f"Bearer {token_for(application, scope=scope)}"})
-
-    return get
 
 
 def test_ones_own_grants_in_force_are_shown_without_the_patient(

@@ -1,7 +1,10 @@
 """`/developers/`: every operation and every code that is answered has a page."""
 
 import ast
+import re
+import subprocess
 from collections.abc import Callable, Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ ROOMS = [
 # Said to staff or to a person who signs in, or never said at all: no client is answered with these.
 OF_OTHERS = {
     "claim_lost", "job_cancelled", "model_of_another", "not_yours", "signer_failed",
-    "tested", "already_served", "asked", "committed", "release_unsettled",
+    "code_missing", "own_approval", "reasons", "already_served", "asked", "committed", "release_unsettled",
     "own_proof", "own_result", "proof_method", "reason", "removed", "result_closed", "result_gone",
     "result_settled", "state",
 }  # fmt: skip
@@ -92,3 +95,16 @@ def test_what_is_not_there_is_404(client: Client, path: str) -> None:
 def test_the_list_of_codes_names_each(client: Client) -> None:
     page = client.get("/developers/errors/").content.decode()
     assert all(f"<code>{code}</code>" in page for code in CODES)
+
+
+def test_the_guides_examples_do_not_age() -> None:
+    """A date that was right when it was written is refused one day: examples work theirs out."""
+    guide = (ROOT / "docs" / "api.md").read_text()
+    examples = [line for line in guide.splitlines() if line.startswith("    ")]
+    assert any("$(day 30)" in line for line in examples)
+    assert not [line for line in examples if re.search(r"\b20\d\d-\d\d-\d\d", line)]
+    (function,) = {line.strip() for line in examples if line.strip().startswith("day()")}
+    said = subprocess.run(
+        ["sh", "-c", f"{function}\nday 30"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert date.fromisoformat(said.stdout.strip()) - date.today() in (timedelta(30), timedelta(31))

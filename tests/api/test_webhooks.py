@@ -116,6 +116,8 @@ def test_a_call_is_tried_again_and_given_up_in_the_end(job: str) -> None:
         assert one.tries == tries
         assert one.next_at > timezone.now()
         WebhookCall.objects.update(next_at=timezone.now())
+        assert webhooks.send_due(call=receiver) == 0  # its endpoint rests
+        Webhook.objects.update(rests_until=None)
     assert one.state == "failed"
     assert webhooks.send_due(call=receiver) == 0
 
@@ -170,6 +172,69 @@ def test_no_call_reaches_our_own_network(job: str, monkeypatch: pytest.MonkeyPat
     assert webhooks.send_due() == 1
     one = WebhookCall.objects.get()
     assert (one.state, one.status) == ("pending", 0)
+
+
+# One company's dead endpoint
+
+
+def tell(requester: Requester, number: int, url: str) -> None:
+    """So many calls wait for an endpoint of this company."""
+    made, _ = webhooks.register(requester=requester, url=url, events=["job.updated"])
+    for _each in range(number):
+        webhooks.tell(requester=requester, event="job.updated", job="0" * 64)
+    assert made.calls.count() == number
+
+
+class DeadAndAlive:
+    """Answers for every address but those of `dead`, and keeps the order in which it was called."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def __call__(self, url: str, **_asked: Any) -> outbound.Answer:
+        self.called.append(url)
+        if "dead" in url:
+            raise outbound.Unreachable("No answer.")
+        return outbound.Answer(200, {}, b"")
+
+
+def test_a_dead_endpoint_with_many_calls_keeps_nobody_waiting(db: None) -> None:
+    dead, alive = (Requester.objects.create(name=name) for name in ("Dead AI", "Alive AI"))
+    tell(dead, 100, "https://dead.example/")
+    tell(alive, 3, "https://alive.example/")
+    both = DeadAndAlive()
+    assert webhooks.send_due(call=both) == 4
+    # The dead one had one call in the first wave and none after it; every call of the other is delivered.
+    assert sorted(both.called[:2]) == ["https://alive.example/", "https://dead.example/"]
+    assert both.called[2:] == ["https://alive.example/"] * 2
+    assert WebhookCall.objects.filter(state="delivered").count() == 3
+    assert webhooks.send_due(call=both) == 0
+
+
+def test_a_dead_endpoint_rests_longer_each_time_and_an_answer_ends_that(db: None) -> None:
+    requester = Requester.objects.create(name="Dead AI")
+    tell(requester, 20, "https://dead.example/")
+    rests = []
+    for _ in range(8):
+        Webhook.objects.update(rests_until=None)
+        begun = timezone.now()
+        assert webhooks.send_due(call=DeadAndAlive()) == 1
+        rests.append((Webhook.objects.get().rests_until - begun).total_seconds())
+    assert [round(each / 60) for each in rests] == [1, 2, 4, 8, 15, 15, 15, 15]
+    Webhook.objects.update(rests_until=None, url="https://alive.example/")
+    assert webhooks.send_due(call=DeadAndAlive()) == 20 - 8
+    assert (Webhook.objects.get().failures, Webhook.objects.get().rests_until) == (0, None)
+
+
+def test_more_endpoints_than_a_wave_holds_take_turns(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "AT_ONCE", 2)
+    monkeypatch.setattr(webhooks, "WAVES", 1)
+    for name in "abcde":
+        tell(Requester.objects.create(name=name), 3, f"https://{name}.example/")
+    heard = DeadAndAlive()
+    for _ in range(5):
+        assert webhooks.send_due(call=heard) == 2
+    assert {heard.called.count(f"https://{name}.example/") for name in "abcde"} == {2}
 
 
 def test_old_calls_are_forgotten(job: str) -> None:

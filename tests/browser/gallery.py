@@ -15,9 +15,11 @@ from django.core.management import call_command
 from django.test import override_settings
 from pytest_django.live_server_helper import LiveServer
 
+from consent import cohorts
 from consent.models import Patient, Requester
 from gateway.accounts.models import User
 from gateway.accounts.roles import STAFF_ROLES, make_groups
+from gateway.analysis import registrations
 from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
@@ -25,6 +27,7 @@ from gateway.compliance import services as compliance
 from gateway.compliance.models import Export
 from gateway.demo import states
 from gateway.demo.states import Person, Stage
+from gateway.keyholder.client import Keyholder
 from gateway.relay import HANDLERS, LISTENER, Relay
 from ledger import outbox
 from ledger.audit import sealing
@@ -32,6 +35,7 @@ from ledger.audit.log import Actor
 from ledger.channels import Channels
 from ledger.client import HOME
 from tests.conftest import Installation, start_installation
+from tests.questions import cohort_question
 from tests.staff.conftest import add_factor
 
 
@@ -96,6 +100,8 @@ def _fill(url: str, installation: Installation) -> Gallery:
         nudge=nudge,
     )
     people = states.make(stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1))
+    _propose_cohorts(stage)
+    _register_a_version(stage)
     sealing.seal()
     nudge()
     _export(staff["compliance"], next(each.patient for each in people if each.state == "used"), nudge)
@@ -111,6 +117,37 @@ def _export(officer: User, patient: Patient, nudge: Callable[[], None]) -> None:
     compliance.make(made.pk, wait=nudge)
     waits = compliance.ask(kind="log", by=by, asked_by=officer, language=language, background=False)
     Export.objects.filter(pk=waits.pk).update(state=Export.State.RUNNING, written=120, rows=480)
+
+
+def _propose_cohorts(stage: Stage) -> None:
+    """One that waits for criteria, and one that waits for somebody to approve them."""
+    keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
+    for is_written in (False, True):
+        made = cohorts.propose(
+            requester=stage.requester,
+            question=cohort_question(stage.model.digest),
+            wish="People from 40 to 79.",
+        )
+        if is_written:
+            cohorts.write(
+                cohort=made,
+                criteria=cohorts.Criteria(age_from=40, kinds=["Observation"]),
+                by=stage.clinician,
+                index=lambda patient: keyholder.index(patient=patient),
+            )
+
+
+def _register_a_version(stage: Stage) -> None:
+    model = find("framingham")
+    registrations.register(
+        requester=stage.requester,
+        digest=model.digest(),
+        name=model.name,
+        version=model.version,
+        card={"intended_use": "Heart risk over ten years.", "reads": ["Observation", "Condition"]},
+        people=2000,
+        wrong=150,
+    )
 
 
 def _member(role: str) -> User:

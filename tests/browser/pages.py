@@ -9,8 +9,8 @@ from typing import Any
 
 from django.urls import reverse
 
-from consent.models import Conflict
-from gateway.analysis.models import Output
+from consent.models import Cohort, Conflict
+from gateway.analysis.models import ModelRegistration, Output
 from gateway.compliance.models import Export
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
@@ -113,6 +113,8 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_change_requester": _requester,
     "staff_new_answer_step": lambda gallery, about: {"step": "who"},
     "staff_answer": _consent,
+    "staff_cohort": lambda gallery, about: {"id": Cohort.objects.get(state="written").pk},
+    "staff_model": lambda gallery, about: {"id": ModelRegistration.objects.get().pk},
     "staff_conflict": lambda gallery, about: {"id": Conflict.objects.get(patient=about.patient).pk},
     "staff_representatives": _patient,
     "staff_passkeys": _patient,
@@ -189,6 +191,10 @@ STAFF = [
     *pages("staff_request", "reviewer", "auditor", of="in_review"),
     Page("staff_request", "reviewer", of="sent_back"),
     Page("staff_request", "reviewer", of="taken_back"),
+    *pages("staff_cohorts", "reviewer", "auditor"),
+    *pages("staff_cohort", "reviewer", "auditor"),
+    *pages("staff_models", "reviewer", "administrator"),
+    *pages("staff_model", "reviewer", "auditor"),
     *pages("staff_requesters", "reviewer", "administrator"),
     *pages("staff_requester", "reviewer", "administrator"),
     Page("staff_new_requester", "administrator"),
@@ -270,6 +276,11 @@ LEAD_ON: Mapping[str, str] = {
     "staff_own": "acts, then shows staff_request",
     "staff_approve": "acts, then shows staff_queue",
     "staff_send_back": "acts, then shows staff_queue",
+    "staff_write_cohort": "acts, then shows staff_cohort",
+    "staff_approve_cohort": "acts, then shows staff_cohort",
+    "staff_send_back_cohort": "acts, then shows staff_cohort",
+    "staff_approve_model": "acts, then shows staff_model",
+    "staff_refuse_model": "acts, then shows staff_model",
     "staff_suspend_requester": "acts, then shows staff_requester",
     "staff_resume_requester": "acts, then shows staff_requester",
     "staff_register_model": "acts, then shows staff_requester",

@@ -21,6 +21,7 @@ from gateway.analysis import exports, services
 from gateway.analysis.models import Job
 from gateway.api.discovery import base
 from gateway.api.fhir.access import FHIRView, scopes_of
+from gateway.api.jobs import waiting
 from gateway.api.permissions import requester_of
 from gateway.api.problems import NotAvailable
 from ledger.contract import times
@@ -78,12 +79,7 @@ class Status(FHIRView):
     def get(self, request: Request, id: str) -> HttpResponse:
         job = find_export(request, id)
         if job.state not in Job.SETTLED:
-            done, of = services.progress(job)
-            waiting = {
-                "Retry-After": str(services.ask_again_in(job)),
-                "X-Progress": f"{services.client_brief(job)['state']}, {done} of {of}",
-            }
-            return HttpResponse(status=202, headers=waiting)
+            return HttpResponse(status=202, headers=waiting(job))
         if job.state == Job.State.FAILED:
             raise ExportFailed("The export failed. Kick off another.")
         until = services.results_until(job)

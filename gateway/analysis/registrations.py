@@ -1,0 +1,185 @@
+"""Model versions that providers register by themselves: two people approve one, and then the ledger has it.
+
+What runs is code of the catalogue, known by its digest: a version whose code the hospital does not have can
+be registered, and nobody can approve it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from consent.models import Requester
+from gateway.analysis import catalogue
+from gateway.analysis.catalogue.model import Model
+from gateway.analysis.models import AIModel, ModelRegistration
+from gateway.analysis.services import FEWEST_TESTED, register_model
+from ledger.audit.log import Actor, record
+from ledger.contract import canonical
+from ledger.errors import GatewayError, InvalidInput, RefusedTransition
+
+State = ModelRegistration.State
+MOST_CARD = 20_000  # bytes of canonical JSON
+MOST_OPEN = 20  # of one provider that wait
+
+# Why a version is not approved, by code: the provider reads the code and the sentence.
+REASONS: Mapping[str, Promise] = {
+    "card_incomplete": _("The model card leaves out what we need to know."),
+    "test_too_small": _("The test is too small, or not on people like ours."),
+    "too_often_wrong": _("It is wrong too often for what it is meant for."),
+    "code_missing": _("We do not have the code of this digest. Send it to us first."),
+    "purpose_not_agreed": _("Its purpose was not agreed with the hospital."),
+}
+
+
+@transaction.atomic
+def register(
+    *,
+    requester: Requester,
+    digest: str,
+    name: str,
+    version: str,
+    card: Mapping[str, Any],
+    people: int,
+    wrong: int,
+) -> ModelRegistration:
+    """A version waits for two people: SHA-256 of what runs, its card, and the provider's own test of it.
+
+    The same again while it waits changes nothing. Raises InvalidInput (`card`, `tested`), RefusedTransition
+    (`suspended`, `registered_already`, `too_many_models`).
+    """
+    if requester.suspended_at:
+        raise RefusedTransition("The hospital takes nothing from you now. Ask it why.", code="suspended")
+    if people < FEWEST_TESTED or not 0 <= wrong <= people:
+        raise InvalidInput(
+            f"Test on {FEWEST_TESTED} people or more; no more can be wrong than were tested.", code="tested"
+        )
+    _check_card(card)
+    fields = {
+        "name": name.strip(), "version": version.strip(), "card": dict(card),
+        "tested_people": people, "tested_wrong": wrong,
+    }  # fmt: skip
+    Requester.objects.select_for_update().get(pk=requester.pk)  # one registration at a time
+    waits = ModelRegistration.objects.filter(requester=requester, state__in=ModelRegistration.OPEN)
+    if (same := waits.filter(digest=digest).first()) is not None:
+        if all(getattr(same, field) == value for field, value in fields.items()):
+            return same
+        raise RefusedTransition("This digest waits already, as something else.", code="registered_already")
+    if AIModel.objects.filter(digest=digest, provider=requester, state=AIModel.State.APPROVED).exists():
+        raise RefusedTransition("This version is approved already.", code="registered_already")
+    if waits.count() >= MOST_OPEN:
+        raise RefusedTransition(f"{MOST_OPEN} versions of yours wait already.", code="too_many_models")
+    made = ModelRegistration.objects.create(requester=requester, digest=digest, **fields)
+    _record("registration.made", Actor.client(requester.pk), made)
+    return made
+
+
+def _check_card(card: Mapping[str, Any]) -> None:
+    try:
+        size = len(canonical.dumps(card))
+    except (GatewayError, ValueError, TypeError):
+        size = 0
+    if not 2 < size <= MOST_CARD:
+        raise InvalidInput(
+            f"The card is an object of texts, whole numbers and lists, {MOST_CARD} bytes at most.",
+            code="card",
+        )
+
+
+def standing_of(requester: Requester, digest: str | None = None) -> list[dict[str, Any]]:
+    """What the provider is told of its versions (of one, by `digest`), newest first.
+
+    `state` is waiting, refused, approving (the ledger is asked), approved or suspended. What the hospital's
+    own test found stands beside the provider's.
+    """
+    registered = ModelRegistration.objects.filter(requester=requester)
+    known = AIModel.objects.filter(provider=requester)
+    if digest is not None:
+        registered, known = registered.filter(digest=digest), known.filter(digest=digest)
+    rows = {row.digest: row for row in registered.order_by("created_at", "pk")}
+    models = {model.digest: model for model in known}
+    found = [_told(each, rows.get(each), models.get(each)) for each in {**models, **rows}]
+    return sorted(found, key=lambda one: str(one["registered_at"]), reverse=True)
+
+
+STATES = {
+    AIModel.State.REGISTERING: "approving",
+    AIModel.State.APPROVED: "approved",
+    AIModel.State.SUSPENDED: "suspended",
+}
+
+
+def _told(digest: str, row: ModelRegistration | None, model: AIModel | None) -> dict[str, Any]:
+    first = row or model
+    assert first is not None
+    is_open = row is not None and row.state in ModelRegistration.OPEN
+    if is_open or model is None:
+        state = "waiting" if is_open else "refused"
+    else:
+        state = STATES[AIModel.State(model.state)]
+    own = {"people": row.tested_people, "wrong": row.tested_wrong} if row else None
+    tested = model is not None and model.tested_people is not None
+    hospitals = {"people": model.tested_people, "wrong": model.tested_wrong} if model and tested else None
+    return {
+        "digest": digest,
+        "name": first.name,
+        "version": first.version,
+        "state": state,
+        "reasons": [{"code": code, "detail": str(REASONS[code])} for code in (row.reasons if row else ())],
+        "tested": own,
+        "tested_here": hospitals,
+        "registered_at": first.created_at,
+    }
+
+
+def code_of(registration: ModelRegistration) -> Model | None:
+    """The code of that digest, where the catalogue has it."""
+    return next((one for one in catalogue.MODELS if one.digest() == registration.digest), None)
+
+
+@transaction.atomic
+def approve(*, registration: ModelRegistration, by: AbstractBaseUser) -> ModelRegistration:
+    """The first approval, or the second by somebody else: then it goes to the ledger, and may run once there.
+
+    Raises RefusedTransition (`not_open`, `own_approval`, `code_missing`, `model_of_another`).
+    """
+    row = _locked(registration)
+    if row.first_by_id == by.pk:
+        raise RefusedTransition("Somebody else gives the second approval.", code="own_approval")
+    model = code_of(row)
+    if model is None:
+        raise RefusedTransition("The catalogue has no code of this digest.", code="code_missing")
+    if row.state == State.WAITING:
+        row.state, row.first_by_id = State.ONCE, by.pk
+    else:
+        row.state, row.decided_by_id = State.APPROVED, by.pk
+        register_model(model=model, provider=row.requester, by=Actor.staff(by.pk))
+    row.save(update_fields=["state", "first_by", "decided_by"])
+    _record("registration.approved", Actor.staff(by.pk), row, code=row.state)
+    return row
+
+
+@transaction.atomic
+def refuse(*, registration: ModelRegistration, by: AbstractBaseUser, reasons: Sequence[str]) -> None:
+    """Not as it is, for these reasons (REASONS). Raises InvalidInput (`reasons`), RefusedTransition."""
+    if not reasons or set(reasons) - REASONS.keys():
+        raise InvalidInput("Choose one or more reasons from the list.", code="reasons")
+    row = _locked(registration)
+    row.state, row.decided_by_id, row.reasons = State.REFUSED, by.pk, sorted(set(reasons))
+    row.save(update_fields=["state", "decided_by", "reasons"])
+    _record("registration.refused", Actor.staff(by.pk), row, reasons=row.reasons)
+
+
+def _locked(registration: ModelRegistration) -> ModelRegistration:
+    rows = ModelRegistration.objects.select_for_update(of=("self",)).select_related("requester")
+    row = rows.filter(pk=registration.pk, state__in=ModelRegistration.OPEN).first()
+    if row is None:
+        raise RefusedTransition("This was decided already.", code="not_open")
+    return row
+
+
+def _record(kind: str, by: Actor, row: ModelRegistration, **details: Any) -> None:
+    record(kind=kind, actor=by, model=row.digest, requester=str(row.requester_id), **details)
