@@ -6,6 +6,9 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from gateway.accounts.oidc import discovery, providers
+from gateway.accounts.oidc.providers import ProviderRefused
+
 
 @register
 def production_needs_many(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -48,4 +51,63 @@ def production_needs_many(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
                 id="gateway.E005",
             )
         )
+    return found
+
+
+@register
+def providers_can_be_trusted(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """An identity provider signs people in: what is said of it has to be whole, and its address safe."""
+    found: list[CheckMessage] = []
+    for each in providers.configured():
+        own = f"GATEWAY_OIDC_{each.slug.upper().replace('-', '_')}"
+        if not providers.SLUG.fullmatch(each.slug):
+            found.append(
+                Error(
+                    f"{each.slug!r} is no name for an identity provider.",
+                    hint="In GATEWAY_OIDC, write small letters, digits and hyphens: hospital=https://…",
+                    id="gateway.E010",
+                )
+            )
+        if not providers.is_safe(each.issuer) or "?" in each.issuer:
+            found.append(
+                Error(
+                    f"The issuer of {each.slug} is no https address.",
+                    hint="Plain http is taken on loopback alone, and never with GATEWAY_PRODUCTION.",
+                    id="gateway.E011",
+                )
+            )
+        if not each.name or not each.client_id or not each.client_secret:
+            found.append(
+                Error(
+                    f"The identity provider {each.slug} lacks a name, a client id or a client secret.",
+                    hint=f"Set {own}_NAME, {own}_CLIENT_ID and {own}_CLIENT_SECRET_FILE.",
+                    id="gateway.E012",
+                )
+            )
+    if len({each.issuer for each in providers.configured()}) < len(providers.configured()):
+        found.append(
+            Error(
+                "Two identity providers have the same issuer.",
+                hint="Name each issuer once in GATEWAY_OIDC.",
+                id="gateway.E013",
+            )
+        )
+    return found
+
+
+@register(deploy=True)
+def providers_answer(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """`manage.py check --deploy` reads each provider's document, as the first sign-in would."""
+    found: list[CheckMessage] = []
+    for each in providers.configured():
+        try:
+            discovery.endpoints(each)
+        except ProviderRefused as error:
+            found.append(
+                Error(
+                    f"{each.slug}: {error.message}",
+                    hint="A provider within your own network has to stand in GATEWAY_OUTBOUND_ALLOWED.",
+                    id="gateway.E014",
+                )
+            )
     return found

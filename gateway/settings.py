@@ -39,6 +39,24 @@ def mapping(name: str) -> dict[str, str]:
         raise ImproperlyConfigured(f"{name}: {error}") from None
 
 
+def identity_providers() -> list[dict[str, Any]]:
+    """GATEWAY_OIDC is `slug=issuer …`; what else is known of a provider stands in GATEWAY_OIDC_<SLUG>_…."""
+    found = []
+    for slug, issuer in mapping("GATEWAY_OIDC").items():
+        own = f"GATEWAY_OIDC_{slug.upper().replace('-', '_')}"
+        found.append(
+            {
+                "slug": slug,
+                "issuer": issuer,
+                "name": os.environ.get(f"{own}_NAME", ""),
+                "client_id": os.environ.get(f"{own}_CLIENT_ID", ""),
+                "client_secret": secret(f"{own}_CLIENT_SECRET") or "",
+                "acr": tuple(os.environ.get(f"{own}_SECOND_FACTOR_ACR", "").split()),
+            }
+        )
+    return found
+
+
 PRODUCTION = flag("GATEWAY_PRODUCTION", False)
 DEBUG = flag("GATEWAY_DEBUG", False)
 
@@ -200,7 +218,24 @@ ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 # A session that was left open or stolen changes no e-mail and no second factor.
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
-ACCOUNT_RATE_LIMITS: dict[str, str] = {}
+# So many tries within so long, for each address (ip), account that is signed in (user), or name tried (key);
+# counted by each web process. Wrong passwords are counted by axes as well, in the database, below.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/300s/key",
+    "signup": "20/m/ip",
+    "reset_password": "20/m/ip,5/m/key",
+    "reset_password_from_key": "20/m/ip",
+    "change_password": "5/m/user",
+    "reauthenticate": "10/m/user",
+    "manage_email": "10/m/user",
+    "confirm_email": "1/180s/key",
+    "provider": "30/m/ip",  # gateway/accounts/oidc
+    # Ways that are not open here: none at all, should one of them ever be.
+    "request_login_code": "0/m/ip",
+    "change_phone": "0/m/ip",
+    "verify_phone": "0/m/ip",
+}
 MFA_SUPPORTED_TYPES = ["webauthn", "totp", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 # Nobody signs up without an invitation, so an e-mail that was not verified locks no stranger out.
@@ -212,6 +247,8 @@ AXES_LOCKOUT_CALLABLE = "gateway.accounts.sign_in.locked_out"
 AXES_VERBOSE = False
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+# Those who sign in at an identity provider of the hospital's instead (docs/adr/0016-identity-providers.md).
+OIDC_PROVIDERS = identity_providers()
 AXES_SENSITIVE_PARAMETERS = ["login", "username", "email", "password"]
 
 # Staff sign in with a second factor, and read each question before a patient does; a sandbox may leave it.

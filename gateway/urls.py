@@ -1,7 +1,10 @@
 """Every address of the web process: the portal, sign-in, the admin site, the API."""
 
-from allauth.account.decorators import secure_admin_login
+from allauth.account.decorators import reauthentication_required, secure_admin_login
+from allauth.account.urls import urlpatterns as allauths
+from allauth.account.views import password_set
 from django.contrib import admin
+from django.contrib.auth.decorators import login_required
 from django.urls import include, path
 
 from gateway.accounts import passkeys
@@ -14,9 +17,16 @@ admin.site.site_title = "Consent Gateway"
 admin.site.index_title = "Administration"
 tighten(admin.site)
 
+# allauth has the page for a code that came by e-mail even where none is ever sent.
+ACCOUNT = [route for route in allauths if route.name != "account_confirm_login_code"]
+set_password = login_required(reauthentication_required(app="allauth.account")(password_set))
+
 urlpatterns = [
     path("", include("gateway.portal.urls")),
-    path("accounts/", include("allauth.account.urls")),
+    # A first password is another way in: it is chosen like a new one, after showing again who one is.
+    path("accounts/password/set/", set_password, name="account_set_password"),
+    path("accounts/", include(ACCOUNT)),
+    path("accounts/", include("gateway.accounts.oidc.urls")),
     path("accounts/2fa/webauthn/", passkeys.index, name="mfa_list_webauthn"),
     path("accounts/2fa/webauthn/keys/<int:pk>/remove/", passkeys.RemovePasskey.as_view()),
     path("accounts/2fa/webauthn/keys/<int:pk>/vouch/", passkeys.vouch, name="vouch_for_passkey"),

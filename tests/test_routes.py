@@ -48,6 +48,7 @@ ACT = re.compile(r"^\| `(\w+)` \| ([\w, ]+) \|$", re.MULTILINE)
 CONSTANTS: dict[str, Any] = {
     "code": "no-such-code", "digest": "0" * 64, "form": "csv", "key": "x", "kind": "Observation",
     "number": 1, "step": "who", "subject": "0" * 64, "uidb36": "1", "url": "no-such-page",
+    "provider": "no-such-provider",
     "object_id": "0", "app_label": "consent", "plot": "choices", "id": "0" * 64, "group": "x", "call": "x",
 }  # fmt: skip
 

@@ -1,16 +1,24 @@
-"""How allauth works here: an account is made only by somebody whom the clinic invited."""
+"""How allauth works here: an account is made only by somebody whom the clinic invited, and what counts is
+done only after showing again who one is."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.flows.login import get_authentication_records
+from allauth.core import context
+from allauth.core.exceptions import ReauthenticationRequired
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
 from consent import invitations
+from gateway.accounts import step_up
 from gateway.accounts.models import User
 from ledger.errors import RefusedTransition
 
 INVITATION = "invitation"  # session: the code that the visitor came with, until they sign up or in
+SIGNED_OUT_OF = "provider"  # query: the provider by which the session that has ended had begun
 LAST_VISIT = "last_visit"  # session: when this person signed in before, ISO 8601
 
 
@@ -36,3 +44,26 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             request.session[LAST_VISIT] = user.last_login.isoformat()
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)
         return response
+
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """allauth lets an account without a password go on: here it shows at its provider that it is them."""
+        user = context.request.user
+        if user.is_authenticated and step_up.by_provider_alone(user):
+            if not step_up.showed_again(context.request):
+                raise ReauthenticationRequired
+            return False
+        return bool(super().is_reauthentication_required(app=app, **kwargs))
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        """Where the page is that asks again; the first is taken."""
+        found: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        if not found and user.is_authenticated and (page := step_up.provider_page(user)):
+            return [{"id": step_up.METHOD, "url": page}]
+        return found
+
+    def get_logout_redirect_url(self, request: HttpRequest) -> str:
+        """Who came by a provider is told that the provider may still know them."""
+        for seen in get_authentication_records(request, request.user):
+            if seen["method"] == step_up.METHOD:
+                return f"{reverse('provider_signed_out')}?{urlencode({SIGNED_OUT_OF: seen['provider']})}"
+        return str(super().get_logout_redirect_url(request))

@@ -12,9 +12,9 @@ class AccountsConfig(AppConfig):
         from django.db.models.signals import post_migrate
 
         from gateway.accounts.roles import make_groups
-        from gateway.accounts.sign_in import record_staff_sign_in
+        from gateway.accounts.sign_in import record_sign_in
 
         # Once, when the last app has migrated: the permissions of those before it are there.
         *_, last = (app for app in apps.get_app_configs() if app.models_module)
         post_migrate.connect(make_groups, sender=last, dispatch_uid="staff roles")
-        user_logged_in.connect(record_staff_sign_in, dispatch_uid="staff signed in")
+        user_logged_in.connect(record_sign_in, dispatch_uid="signed in")

@@ -10,12 +10,10 @@ from typing import Any
 
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.util import urlsafe_b64decode
 
-from gateway.accounts import key_sets
+from gateway.accounts import jwts, key_sets
+from gateway.accounts.jwts import time_in
 from gateway.accounts.models import AIClient
-from ledger.contract.canonical import loads
-from ledger.contract.errors import Refused
 from ledger.errors import GatewayError
 
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -49,7 +47,10 @@ def verify(text: str, *, audience: str, now: int, client_id: str | None = None) 
     That it was not used before is not checked here: whoever takes it remembers it in the same commit
     (`remember`). `client_id` is what the request says beside the assertion, if it says anything.
     """
-    header, claims = _read(text)
+    try:
+        header, claims = jwts.read(text, longest=LONGEST)
+    except ValueError:
+        raise AssertionRefused("client_assertion is not a signed JWT of at most 8 KiB.") from None
     # (1) the header: one of two algorithms, a key of ours by name, nothing that the sender brings along
     _check_header(header)
     # (2) the client, by iss and sub; its key, which alone decides the algorithm
@@ -71,7 +72,7 @@ def verify(text: str, *, audience: str, now: int, client_id: str | None = None) 
 
 
 def _check_header(header: dict[str, Any]) -> None:
-    if header.get("alg") not in key_sets.ALGORITHMS.values():
+    if header.get("alg") not in key_sets.names(key_sets.ASSERTIONS):
         raise AssertionRefused("Sign with RS384 or ES384.")
     if header.get("typ", "JWT") != "JWT":
         raise AssertionRefused("The header's typ is JWT.")
@@ -100,38 +101,19 @@ def _key(client: AIClient, header: dict[str, Any]) -> key_sets.Key:
         raise AssertionRefused(f"Your key set cannot be used: {error.message}") from None
     if key is None:
         raise AssertionRefused(UNKNOWN)
-    if key_sets.ALGORITHMS[key.key_type] != header["alg"]:
+    if header["alg"] not in key_sets.signs_with(key, key_sets.ASSERTIONS):
         raise AssertionRefused("The key is of another kind than alg says.")
     return key
 
 
 def _check_times(claims: dict[str, Any], now: int) -> int:
     """When it runs out."""
-    expires = _time(claims, "exp")
+    expires = time_in(claims, "exp")
     if expires is None or expires <= now - SKEW_SECONDS:
         raise AssertionRefused("The assertion has run out. Check your clock, or make a new one.")
     if expires > now + LONGEST_SECONDS + SKEW_SECONDS:
         raise AssertionRefused("exp lies more than 5 minutes ahead.")
     for name in ("nbf", "iat"):
-        if name in claims and ((begins := _time(claims, name)) is None or begins > now + SKEW_SECONDS):
+        if name in claims and ((begins := time_in(claims, name)) is None or begins > now + SKEW_SECONDS):
             raise AssertionRefused(f"{name} lies ahead. Check your clock.")
     return expires
-
-
-def _read(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims, of which nothing is proved yet."""
-    parts = text.split(".")
-    if len(text) > LONGEST or len(parts) != 3:
-        raise AssertionRefused("client_assertion is a signed JWT of at most 8 KiB.")
-    try:
-        header, claims = (loads(urlsafe_b64decode(part.encode("ascii"))) for part in parts[:2])
-    except (Refused, ValueError):
-        raise AssertionRefused("client_assertion is not a signed JWT.") from None
-    if not isinstance(header, dict) or not isinstance(claims, dict):
-        raise AssertionRefused("client_assertion is not a signed JWT.")
-    return header, claims
-
-
-def _time(claims: dict[str, Any], name: str) -> int | None:
-    value = claims.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

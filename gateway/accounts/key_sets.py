@@ -1,12 +1,14 @@
-"""The public keys of AI clients: a JWK set (RFC 7517) that was registered, or one at the client's address.
+"""The public keys of others: a JWK set (RFC 7517) that was registered, or one at an address of theirs.
 
-Only what signs client assertions is a key here: RSA of 2048 bits or more for RS384, P-384 for ES384. A
-set at an address is read at most every 30 seconds for a `kid` that is not in it, and kept for 5 minutes at
-most: that long a key that was taken out of it is still taken.
+Two kinds of key are taken: those with which AI clients sign assertions, and those with which identity
+providers sign ID tokens. A set at an address is kept for as long as its server says, and in any case for 1
+minute and for 1 hour at most: that long a key that was taken out of it is still taken. For a `kid` that is
+not in it, it is read again, once a minute at most.
 """
 
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.cache import cache
@@ -19,10 +21,18 @@ from ledger.contract.canonical import loads
 from ledger.contract.errors import Refused
 from ledger.errors import GatewayError, InvalidInput
 
-ALGORITHMS = {"RSA": "RS384", "EC": "ES384"}
+Algorithms = Mapping[str, tuple[str, ...]]  # RSA, or the curve -> what such a key may sign with (RFC 7518)
+
+ASSERTIONS: Algorithms = {"RSA": ("RS384",), "P-384": ("ES384",)}
+ID_TOKENS: Algorithms = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+}
 MOST_KEYS = 20
-KEPT_SECONDS = 300
-READ_AGAIN_SECONDS = 30
+KEPT_SECONDS = 300  # where its server says nothing
+LEAST_KEPT_SECONDS, MOST_KEPT_SECONDS = 60, 3600
+READ_AGAIN_SECONDS = 60
 PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 Key = RSAKey | ECKey
@@ -39,8 +49,8 @@ def check(key_set: object) -> dict[str, Any]:
     return {"keys": [dict(each) for each in key_set["keys"]]}
 
 
-def usable(key_set: object) -> dict[str, Key]:
-    """The keys of a set that may sign an assertion, by `kid`; others are passed over (RFC 7517, 5).
+def usable(key_set: object, algorithms: Algorithms = ASSERTIONS) -> dict[str, Key]:
+    """The keys of a set that may sign, by `kid`; others are passed over (RFC 7517, 5).
 
     Raises InvalidInput (`key_set`) for what is no set of keys, names a `kid` twice, or holds a private key.
     """
@@ -53,7 +63,7 @@ def usable(key_set: object) -> dict[str, Key]:
             raise InvalidInput("A key is an object (RFC 7517).", code="key_set")
         if PRIVATE & each.keys():
             raise InvalidInput("This key is private. Keep it, and register its public part.", code="key_set")
-        if (key := _key(each)) is None:
+        if (key := _key(each, algorithms)) is None:
             continue
         if each["kid"] in found:
             raise InvalidInput("Two keys have the same kid.", code="key_set")
@@ -61,23 +71,32 @@ def usable(key_set: object) -> dict[str, Key]:
     return found
 
 
-def _key(jwk: dict[str, Any]) -> Key | None:
-    kind, kid = jwk.get("kty"), jwk.get("kid")
-    if kind not in ALGORITHMS or not isinstance(kid, str) or not 1 <= len(kid) <= 200:
-        return None
-    if jwk.get("use", "sig") != "sig" or jwk.get("alg", ALGORITHMS[kind]) != ALGORITHMS[kind]:
+def names(algorithms: Algorithms) -> list[str]:
+    return sorted(name for may in algorithms.values() for name in may)
+
+
+def signs_with(key: Key, algorithms: Algorithms) -> tuple[str, ...]:
+    """The algorithms with which this key may sign: those of its kind, or the one that it names itself."""
+    may = algorithms.get("RSA" if isinstance(key, RSAKey) else key.curve_name, ())
+    own = key.get("alg")
+    return may if own is None else tuple(name for name in may if name == own)
+
+
+def _key(jwk: dict[str, Any], algorithms: Algorithms) -> Key | None:
+    kid = jwk.get("kid")
+    if jwk.get("kty") not in ("RSA", "EC") or not isinstance(kid, str) or not 1 <= len(kid) <= 200:
         return None
     operations = jwk.get("key_ops", ["verify"])
-    if not isinstance(operations, list) or "verify" not in operations:
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
     try:
         key = JWKRegistry.import_key(jwk)
         public: Any = key.public_key  # what is not a point of the curve, or no number, fails here
     except (JoseError, ValueError, TypeError, KeyError):
         return None
-    if isinstance(key, RSAKey):
-        return key if 2048 <= public.key_size <= 8192 else None
-    return key if isinstance(key, ECKey) and key.curve_name == "P-384" else None
+    if not isinstance(key, RSAKey | ECKey) or not signs_with(key, algorithms):
+        return None
+    return key if isinstance(key, ECKey) or 2048 <= public.key_size <= 8192 else None
 
 
 def key_of(client: AIClient, kid: str) -> Key | None:
@@ -86,34 +105,41 @@ def key_of(client: AIClient, kid: str) -> Key | None:
         return usable(client.jwks).get(kid)
     if not client.jwks_url:
         return None
+    return key_at(client.jwks_url, kid, name=_name(client), algorithms=ASSERTIONS)
+
+
+def key_at(url: str, kid: str, *, name: str, algorithms: Algorithms) -> Key | None:
+    """The key `kid` of the set at an address, or None. `name` is whose set it is, for keeping it.
+
+    Raises GatewayError where the address does not answer, or not with a key set.
+    """
     now = time.time()
-    kept = cache.get(_name(client))
-    if kept is not None and kept["url"] == client.jwks_url and now < kept["until"]:
-        key = usable(kept["set"]).get(kid)
+    kept = cache.get(name)
+    if kept is not None and kept["url"] == url and now < kept["until"]:
+        key = usable(kept["set"], algorithms).get(kid)
         if key is not None or now - kept["at"] < READ_AGAIN_SECONDS:
             return key
-    failed = cache.get(_failed(client))
-    if failed is not None and failed["url"] == client.jwks_url:
+    failed = cache.get(_failed(name))
+    if failed is not None and failed["url"] == url:
         raise outbound.Unreachable(failed["why"])
     try:
-        key_set, seconds = _read(client.jwks_url)
-        found = usable(key_set)
+        key_set, seconds = _read(url)
+        found = usable(key_set, algorithms)
     except GatewayError as error:
         # Anybody may send an assertion in a client's name: none of them waits for what has just failed.
-        cache.set(_failed(client), {"url": client.jwks_url, "why": error.message}, READ_AGAIN_SECONDS)
+        cache.set(_failed(name), {"url": url, "why": error.message}, READ_AGAIN_SECONDS)
         raise
-    kept = {"url": client.jwks_url, "at": now, "until": now + seconds, "set": key_set}
-    cache.set(_name(client), kept, KEPT_SECONDS)
+    cache.set(name, {"url": url, "at": now, "until": now + seconds, "set": key_set}, seconds)
     return found.get(kid)
 
 
 def forget(client: AIClient) -> None:
     """Read the client's key set anew when it is next needed."""
-    cache.delete_many([_name(client), _failed(client)])
+    cache.delete_many([_name(client), _failed(_name(client))])
 
 
 def _read(url: str) -> tuple[Any, int]:
-    """The key set, and for how many seconds its own server lets it be kept (RFC 9111), at most so long."""
+    """The key set, and for how many seconds it is kept (RFC 9111, within our bounds)."""
     answer = outbound.call(url, headers={"Accept": "application/jwk-set+json, application/json"})
     if answer.status != 200:
         raise outbound.Unreachable("The address of the key set did not answer with 200.")
@@ -121,16 +147,22 @@ def _read(url: str) -> tuple[Any, int]:
         key_set = loads(answer.body)
     except Refused:
         raise InvalidInput("The key set is not JSON.", code="key_set") from None
-    told = answer.headers.get("cache-control", "").lower()
+    return key_set, seconds_to_keep(answer.headers.get("cache-control", "").lower())
+
+
+def seconds_to_keep(told: str) -> int:
+    """How long an answer with this Cache-Control is kept. A server that wants it never kept gets a minute:
+    else every sign-in would wait for it, and whoever can slow it down could stop them all."""
     if "no-store" in told or "no-cache" in told:
-        return key_set, 0
+        return LEAST_KEPT_SECONDS
     found = re.search(r"max-age=(\d{1,9})", told)
-    return key_set, min(KEPT_SECONDS, int(found[1])) if found else KEPT_SECONDS
+    wanted = int(found[1]) if found else KEPT_SECONDS
+    return max(LEAST_KEPT_SECONDS, min(wanted, MOST_KEPT_SECONDS))
 
 
 def _name(client: AIClient) -> str:
     return f"key-set-{client.pk}"
 
 
-def _failed(client: AIClient) -> str:
-    return f"{_name(client)}-failed"
+def _failed(name: str) -> str:
+    return f"{name}-failed"

@@ -36,6 +36,27 @@ class User(AbstractUser):
         ).hexdigest()
 
 
+class ProviderIdentity(models.Model):
+    """Who somebody is at an identity provider (`iss` and `sub` of its ID tokens), and whose account that is.
+
+    Never found by e-mail: gateway/accounts/oidc/identities.py says how a row comes to be.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="identities")
+    issuer = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)
+    linked_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["issuer", "subject"], name="one_account_of_an_identity"),
+            models.UniqueConstraint(fields=["issuer", "user"], name="one_identity_at_a_provider"),
+        ]
+
+    def __str__(self) -> str:
+        return "identity at a provider"
+
+
 class AIClient(models.Model):
     """The OAuth application with which a requester's programs come."""
 

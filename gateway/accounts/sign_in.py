@@ -2,20 +2,26 @@
 
 from typing import Any
 
+from allauth.account.internal.flows.login import get_authentication_records
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from gateway.accounts.models import User
+from gateway.accounts.oidc import identities
 from ledger.audit.log import Actor, record
 
 
-def record_staff_sign_in(sender: type, user: User, **kwargs: Any) -> None:
-    """Receiver of user_logged_in: members of staff leave a row in the audit log."""
+def record_sign_in(sender: type, user: User, request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """Receiver of user_logged_in: staff, and whoever comes by a provider, leave a row in the audit log."""
     if user.is_staff:
         with transaction.atomic():
             record(kind="staff.signed_in", actor=Actor.staff(user.pk))
+    last = get_authentication_records(request, user)[-1:] if request is not None else []
+    for seen in last:
+        if "provider" in seen:
+            identities.record_sign_in(user, seen["provider"])
 
 
 def username_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:

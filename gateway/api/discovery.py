@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from gateway.accounts.key_sets import ALGORITHMS
+from gateway.accounts.key_sets import ASSERTIONS, names
 from gateway.accounts.oauth import token_address
 from gateway.accounts.scopes import OURS, PARAMETERS
 from gateway.analysis.deidentify import RULES
@@ -24,7 +24,7 @@ def smart_configuration(request: HttpRequest) -> JsonResponse:
     told = {
         "token_endpoint": token_address(),
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS.values()),
+        "token_endpoint_auth_signing_alg_values_supported": names(ASSERTIONS),
         "grant_types_supported": ["client_credentials"],
         "introspection_endpoint": f"{base()}/oauth/introspect",
         "revocation_endpoint": f"{base()}/oauth/revoke",

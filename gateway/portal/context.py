@@ -1,10 +1,12 @@
-"""What every page knows: the custodian, its phone number, who keeps the ledger, which languages there are."""
+"""What every page knows: the custodian, its phone number, who keeps the ledger, which languages and identity
+providers there are."""
 
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
+from gateway.accounts.oidc import providers
 from gateway.accounts.preferences import is_large
 
 
@@ -17,5 +19,6 @@ def hospital(request: HttpRequest) -> dict[str, Any]:
             "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),
         },
         "large_text": is_large(request),
+        "providers": providers.configured(),  # those that sign people in
         "languages": settings.LANGUAGES,  # each by its own name, whatever the page is in
     }

@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 
 from gateway.accounts.roles import ACTS, STAFF_ROLES
+from gateway.accounts.step_up import second_factor_shown
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
@@ -68,7 +69,7 @@ def for_staff(act: str) -> Callable[[View], View]:
             roles = enter(request)
             if not roles & allowed:
                 raise PermissionDenied
-            if needs_second_factor(request.user):
+            if needs_second_factor(request):
                 return render(request, "staff/second_factor.html", status=403)
             return view(request, *args, **kwargs)
 
@@ -87,8 +88,11 @@ def enter(request: HttpRequest) -> frozenset[str]:
     return roles
 
 
-def needs_second_factor(user: Any) -> bool:
-    return settings.STAFF_SECOND_FACTOR and not is_mfa_enabled(user)
+def needs_second_factor(request: HttpRequest) -> bool:
+    """Neither this account nor, at this sign-in, its identity provider asked for a second one."""
+    if not settings.STAFF_SECOND_FACTOR or is_mfa_enabled(request.user):
+        return False
+    return not second_factor_shown(request)
 
 
 def may(request: HttpRequest, act: str) -> bool:

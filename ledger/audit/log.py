@@ -79,6 +79,7 @@ _MODEL = {
     "channel": CODE,
 }
 _PATIENT = {"code": CODE, "method": CODE}
+_IDENTITY = {"provider": CODE, "code": CODE}  # `code`: by invitation, or in the settings
 _REPRESENTATIVE = {"representative": ID, "role": CODE, "scope": CODE, "scan": ID, "code": CODE}
 _ACCESS = {
     "access": ID, "digest": ID, "chunks": COUNT, "purpose": PURPOSE, "tx_id": ID, "block": COUNT,
@@ -154,6 +155,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "emergency.ended": _ACCESS,
     "emergency.reviewed": _ACCESS,  # `code`: justified or not_justified
     "staff.signed_in": {"method": CODE, "code": CODE},
+    "identity.linked": _IDENTITY,  # from then on this person signs in at a provider
+    "identity.unlinked": _IDENTITY,
+    "identity.signed_in": _IDENTITY,
     "incident.opened": {"code": CODE, "leaf": COUNT},
     "export.asked": _EXPORT,
     "export.made": {**_EXPORT, "manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
