@@ -35,7 +35,10 @@ def change(*, requester: Requester, contact: str, purposes: Sequence[str], by: A
 
 @transaction.atomic
 def suspend(*, requester: Requester, by: Actor) -> None:
-    """From now on its questions and jobs are not taken. Raises RefusedTransition (`suspended`)."""
+    """From now on no question or job of its is taken, and no result is opened to it.
+
+    Raises RefusedTransition (`suspended`).
+    """
     if not Requester.objects.filter(pk=requester.pk, suspended_at=None).update(suspended_at=timezone.now()):
         raise RefusedTransition("This provider is suspended already.", code="suspended")
     record(kind="requester.suspended", actor=by, requester=str(requester.pk))

@@ -124,6 +124,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "gateway.nul.Refused",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -318,6 +319,9 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"client": os.environ.get("GATEWAY_API_RATE", "1200/minute")},
     "UNAUTHENTICATED_USER": None,
 }
+# How often in a minute one client gets a token (good for five), and how often an address may fail to.
+TOKENS_A_MINUTE = int(os.environ.get("GATEWAY_TOKEN_RATE", "120"))
+TOKEN_FAILURES_A_MINUTE = int(os.environ.get("GATEWAY_TOKEN_FAILURE_RATE", "60"))
 SPECTACULAR_SETTINGS = {
     "TITLE": "Consent Gateway",
     "DESCRIPTION": "Ask for consent, run AI jobs on what patients gave, fetch results.",

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, unquote_plus, urlencode, urlsplit
 
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
@@ -215,7 +215,7 @@ class Running:
 
     def redeem(self, form: dict[str, str]) -> int:
         """What a thief's program gets for a code: the status."""
-        pair = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
+        pair = base64.b64encode(f"{CLIENT}:{quote_plus(SECRET)}".encode()).decode()
         return int(self._post("/token", urlencode(form), {"Authorization": f"Basic {pair}"})[2])
 
     def _post(self, path: str, body: str, headers: dict[str, str] | None = None) -> tuple[str, str, int]:

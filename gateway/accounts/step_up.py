@@ -41,6 +41,7 @@ def _taken_from(user: User) -> set[str]:
 def where_to_show(request: HttpRequest, back: str) -> str | None:
     """The page on which to show it, which leads `back`; None: there is no way for this account."""
     user = cast(User, request.user)
+    page: str | None
     if _has_app(user):
         page = reverse("mfa_reauthenticate")
     elif user.has_usable_password():
@@ -64,7 +65,7 @@ def provider_page(user: User) -> str | None:
 
 def second_factor_shown(request: HttpRequest) -> bool:
     """Whether the provider said, at this sign-in, that this person showed two factors."""
-    records = get_authentication_records(request, request.user)  # type: ignore[arg-type]
+    records = get_authentication_records(request, request.user)
     return any(record.get("second_factor") is True for record in records)
 
 

@@ -413,8 +413,11 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
 def open_delivered(*, job: Job, output: Output, keyholder: Keyholder) -> bytes:
     """One delivered output in clear, opened by the keyholder after a fresh look at the ledger, and logged.
 
-    Raises AccessDenied (`not_available`), KeyholderUnavailable, LedgerError.
+    To a requester that is suspended by now nothing is opened, whenever it was delivered.
+    Raises AccessDenied (`not_available`), RefusedTransition (`suspended`), KeyholderUnavailable, LedgerError.
     """
+    if not Requester.objects.filter(pk=job.requester_id, suspended_at=None).exists():
+        raise RefusedTransition("The hospital gives you no results now. Ask it why.", code="suspended")
     try:
         opened = keyholder.open_output(
             job=output.subject.leg_id, digest=output.digest, sealed=bytes(output.sealed)

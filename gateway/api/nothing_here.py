@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rest_framework.exceptions import NotAuthenticated
+from rest_framework.exceptions import NotAuthenticated, ParseError
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -29,3 +29,26 @@ class NoFHIR(FHIRView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         raise NotAvailable
+
+
+class Unreadable(APIView):
+    """Any address of the API, for a request that nothing of it is to read; `why` is told."""
+
+    schema = None
+    authentication_classes = permission_classes = throttle_classes = ()
+    why = ""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise ParseError(self.why)
+
+
+class UnreadableFHIR(FHIRView):
+    """The same, as FHIR says it."""
+
+    authentication_classes = permission_classes = throttle_classes = ()
+    why = ""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.format_kwarg = None
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        raise ParseError(self.why)

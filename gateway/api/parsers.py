@@ -24,6 +24,16 @@ class StrictJSONParser(BaseParser):
         if len(body) > MAX_BODY:
             raise ParseError("The body is larger than 1 MiB.")
         try:
-            return loads(body)
+            value = loads(body)
         except Refused as error:
             raise ParseError(error.message) from None
+        if b"\\u0000" in body and _has_nul(value):
+            raise ParseError("A text in the body has a NUL character (U+0000). Leave it out.")
+        return value
+
+
+def _has_nul(value: Any) -> bool:
+    """PostgreSQL keeps no NUL in a text; gateway/nul.py refuses it in everything else that is sent."""
+    if isinstance(value, dict):
+        return any(_has_nul(each) for pair in value.items() for each in pair)
+    return any(map(_has_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value

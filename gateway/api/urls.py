@@ -19,6 +19,7 @@ from gateway.api import (
     webhooks,
 )
 from gateway.api.fhir import audit, bulk, consents, resources
+from gateway.api.tokens import limited
 
 version_1 = [
     path("openapi.json", SpectacularJSONAPIView.as_view(permission_classes=[], authentication_classes=[])),
@@ -59,9 +60,9 @@ urlpatterns = [
     path("api/v1/", include(version_1)),
     re_path(r"^api/", nothing_here.NothingHere.as_view()),
     # With and without the slash: existing clients send either.
-    re_path(r"^oauth/token/?$", TokenView.as_view(), name="token"),
-    re_path(r"^oauth/revoke/?$", RevokeTokenView.as_view(), name="revoke-token"),
-    re_path(r"^oauth/introspect/?$", introspection.introspect, name="introspect-token"),
+    re_path(r"^oauth/token/?$", limited(TokenView.as_view()), name="token"),
+    re_path(r"^oauth/revoke/?$", limited(RevokeTokenView.as_view()), name="revoke-token"),
+    re_path(r"^oauth/introspect/?$", limited(introspection.introspect), name="introspect-token"),
     path(".well-known/smart-configuration", discovery.smart_configuration),
     path("fhir/.well-known/smart-configuration", discovery.smart_configuration),
     path("fhir/metadata", discovery.metadata),

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from consent import requesters
 from gateway.analysis import results, services
 from gateway.analysis.models import JobSubject, Output
+from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
 from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
 from tests.analysis.test_job_end_to_end import Play, play, records
@@ -59,6 +61,18 @@ def test_after_a_stop_it_is_not_accepted_and_may_be_rejected(play: Play, bob: An
     assert review_told(subject) == "preliminary"
     results.decide(subject=subject, by=bob, state="rejected", reason="implausible")
     assert review_told(subject) == "cancelled"
+
+
+def test_a_provider_that_is_suspended_reads_no_result(play: Play, delivered: JobSubject) -> None:
+    """One that was delivered before, too; nothing is used up by the try, and the clinic reads it as ever."""
+    asked = {"job": delivered.job, "subject": delivered.pk, "keyholder": play.keyholder}
+    requesters.suspend(requester=play.helix, by=Actor.staff(1))
+    with pytest.raises(RefusedTransition) as caught:
+        services.result(requester=play.helix, **asked)
+    assert caught.value.code == "suspended"
+    assert not AuditRow.objects.filter(kind="result.read").exists()
+    requesters.resume(requester=play.helix, by=Actor.staff(1))
+    assert services.result(requester=play.helix, **asked)
 
 
 def test_what_was_decided_is_in_the_manifest_in_fhirs_words(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from consent.models import Patient, Requester
@@ -13,6 +14,12 @@ from ledger.audit.log import Actor
 from tests.signing import ask_for_token, assertion, claims, key_set, new_key
 
 HELIX_KEY = new_key("helix")
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_calls() -> None:
+    """Calls are counted in this process's cache: what one test failed at is not held against the next."""
+    cache.clear()
 
 
 @pytest.fixture(autouse=True)

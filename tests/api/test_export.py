@@ -9,12 +9,13 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from consent import review
+from consent import requesters, review
 from consent import services as consents
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from gateway.analysis import exports, runner, tasks
 from gateway.analysis.models import Job, Output
 from gateway.api.fhir import resources
+from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
 from ledger.client import HOME
 from tests.analysis.test_job_end_to_end import KINDS, Play, records
@@ -162,6 +163,24 @@ def test_a_stop_ends_what_was_delivered_and_what_comes(play: Copies, bulk: Any) 
     assert client.get("/fhir/Observation").json().get("entry") is None
     _, later = client.export()
     assert later["output"] == []
+
+
+def test_a_provider_that_is_suspended_reads_nothing_more(play: Copies, bulk: Any, helix: Requester) -> None:
+    """Neither files nor searches, whenever they were delivered; what it is to delete it still may."""
+    play.yes_copy(play.someone(*records()))
+    client = bulk()
+    _, manifest = client.export()
+    files = [each["url"].removeprefix("http://localhost:8000") for each in manifest["output"]]
+    id = next(each["resource"]["id"] for each in client.get("/fhir/Observation").json()["entry"])
+    asked = [*files, "/fhir/Observation", f"/fhir/Observation/{id}"]
+    assert all(client.get(path).status_code == 200 for path in asked)
+    requesters.suspend(requester=helix, by=Actor.staff(1))
+    for path in asked:
+        answer = client.get(path)
+        assert answer.status_code == 409, path
+        assert b"suspended" in answer.content
+    requesters.resume(requester=helix, by=Actor.staff(1))
+    assert all(client.get(path).status_code == 200 for path in asked)
 
 
 def test_without_a_yes_nothing_leaves_and_the_answer_looks_the_same(play: Copies, bulk: Any) -> None:

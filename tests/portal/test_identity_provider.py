@@ -456,10 +456,10 @@ def test_who_signed_in_meanwhile_is_not_linked_to_what_another_began(
 ) -> None:
     browser = signed_in_again(alice.user)
     back = hospital.sign_in(browser.set_out(page="provider_link"), "alice-at-home")
-    session = browser.session
+    begun = browser.session[exchange.BEGUN]
     browser.force_login(charlie.user, backend="django.contrib.auth.backends.ModelBackend")
     kept = browser.session
-    kept[exchange.BEGUN] = session[exchange.BEGUN]
+    kept[exchange.BEGUN] = begun
     kept.save()
     assert browser.come_back(back).status_code == 400
     assert not ProviderIdentity.objects.exists()
@@ -691,7 +691,7 @@ def test_the_set_up_is_checked(hospital: Running, settings: Any) -> None:
         return {str(found.id) for found in run_checks(include_deployment_checks=True)}
 
     assert not {each for each in problems() if each.startswith("gateway.E01")}
-    assert "gateway.E010" in problems(slug="No Name")
+    assert "gateway.E010" in problems(slug="Hospital")
     assert "gateway.E011" in problems(issuer="http://idp.example")
     assert "gateway.E012" in problems(client_secret="")
     assert "gateway.E014" in problems(issuer=f"{hospital.issuer}/elsewhere")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from consent import services
 from consent.models import ConsentRequest, Patient
@@ -36,6 +36,30 @@ def test_nobody_signs_up_without_one(client: Client) -> None:
     assert not User.objects.exists()
     assert "You need an invitation" in client.get(reverse("account_signup")).content.decode()
     assert client.get("/invitation/no-such-code").status_code == 409
+
+
+def test_no_code_comes_by_email_and_no_page_asks_for_one(client: Client) -> None:
+    with pytest.raises(NoReverseMatch):
+        reverse("account_confirm_login_code")
+    for path in ("/accounts/login/code/confirm/", "/accounts/login/code/"):
+        assert client.get(path).status_code == client.post(path).status_code == 404
+
+
+def test_every_limit_of_tries_is_stated(settings: Any) -> None:
+    """allauth adds its own for what a settings file leaves out: what is not stated would still be there."""
+    from allauth.account import app_settings
+
+    assert app_settings.RATE_LIMITS == settings.ACCOUNT_RATE_LIMITS
+    assert all(settings.ACCOUNT_RATE_LIMITS.values())
+
+
+def test_a_limit_of_tries_holds_and_says_so(client: Client, settings: Any) -> None:
+    tries = int(settings.ACCOUNT_RATE_LIMITS["signup"].split("/")[0])
+    for _ in range(tries):
+        assert client.post(reverse("account_signup"), {}).status_code == 200
+    answer = client.post(reverse("account_signup"), {})
+    assert answer.status_code == 429
+    assert "Too many tries" in answer.content.decode()
 
 
 def test_who_has_an_account_uses_it(client: Client, user: Any) -> None:

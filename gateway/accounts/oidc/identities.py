@@ -82,9 +82,9 @@ def record_sign_in(user: User, slug: str) -> None:
     record(kind="identity.signed_in", actor=actor, subject=subject, provider=slug)
 
 
-def _record(kind: str, user: User, provider: Provider, **details: str) -> None:
+def _record(kind: str, user: User, provider: Provider, code: str | None = None) -> None:
     actor, subject = _who(user)
-    record(kind=kind, actor=actor, subject=subject, provider=provider.slug, **details)
+    record(kind=kind, actor=actor, subject=subject, provider=provider.slug, code=code)
 
 
 def _who(user: User) -> tuple[Actor, str]:

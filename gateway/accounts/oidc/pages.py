@@ -46,9 +46,8 @@ def for_provider(view: Any) -> Any:
         found = providers.find(provider)
         if found is None:
             raise Http404
-        if no := ratelimit.consume_or_429(request, action="provider"):
-            return no
-        answer: HttpResponse = view(request, found)
+        too_many: HttpResponse | None = ratelimit.consume_or_429(request, action="provider")
+        answer: HttpResponse = too_many or view(request, found)
         return answer
 
     return inner
@@ -175,14 +174,10 @@ class SignUpForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_up(request: HttpRequest) -> HttpResponse:
     """The last page of an invited person whom a provider showed: where we write to."""
-    begun = request.session.get(SIGNING_UP)
-    provider = providers.find(begun["provider"]) if begun else None
-    if (
-        request.user.is_authenticated
-        or provider is None
-        or provider.issuer != begun["issuer"]
-        or begun["at"] <= time.time() - SIGNING_UP_SECONDS
-    ):
+    begun: dict[str, Any] = request.session.get(SIGNING_UP, {"provider": "", "at": 0})
+    provider = providers.find(begun["provider"])
+    is_over = begun["at"] <= time.time() - SIGNING_UP_SECONDS
+    if request.user.is_authenticated or is_over or provider is None or provider.issuer != begun["issuer"]:
         request.session.pop(SIGNING_UP, None)
         return redirect("account_login")
     form = SignUpForm(request.POST or None)

@@ -1,5 +1,6 @@
 """`manage.py demo`: the whole story with real parts, then the portal on localhost."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -65,6 +66,7 @@ class Command(BaseCommand):
             home = Path(tempfile.mkdtemp(prefix="once-", dir=base))
         else:
             home = base / "demo"
+            _hold(base / "demo.lock", home)
             if home.exists() and not (home / MARKER).exists():
                 raise CommandError(f"{home} is not a demonstration's: it is left alone. Set GATEWAY_HOME.")
             shutil.rmtree(home, ignore_errors=True)
@@ -141,6 +143,20 @@ class Command(BaseCommand):
         while not (ended := processes.ended()):
             time.sleep(1)
         raise CommandError(f"{', '.join(ended)} ended. See {settings.HOME / 'logs'}.")
+
+
+def _hold(lock: Path, home: Path) -> None:
+    """Only one demonstration lives in a home: whoever has this lock, until its process ends (and `execve`
+    hands it on). Raises CommandError where another has it."""
+    held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise CommandError(
+            f"A demonstration is served from {home} already. Stop it, or set GATEWAY_HOME to another folder."
+        ) from None
+    os.set_inheritable(held, True)
 
 
 def _free_port(wanted: int = 0) -> int:
