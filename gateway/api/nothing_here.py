@@ -43,9 +43,8 @@ class Unreadable(APIView):
 
 
 class UnreadableFHIR(FHIRView):
-    """The same, as FHIR says it."""
+    """The same, as FHIR says it. Who asks is not looked at."""
 
-    authentication_classes = permission_classes = throttle_classes = ()
     why = ""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

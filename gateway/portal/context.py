@@ -15,10 +15,10 @@ def hospital(request: HttpRequest) -> dict[str, Any]:
         "hospital": {
             "name": settings.CUSTODIAN,
             "help_phone": settings.HELP_PHONE,
+            "providers": providers.configured(),  # those that sign people in
             # On the embedded ledger one organisation holds the only key.
             "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),
         },
         "large_text": is_large(request),
-        "providers": providers.configured(),  # those that sign people in
         "languages": settings.LANGUAGES,  # each by its own name, whatever the page is in
     }

@@ -38,6 +38,16 @@ from tests.conftest import Installation, start_installation
 from tests.questions import cohort_question
 from tests.staff.conftest import add_factor
 
+# One that nobody goes to: its buttons stand on the pages.
+HOSPITAL = {
+    "slug": "hospital",
+    "name": "Riverside Hospital",
+    "issuer": "https://sign-in.riverside.example",
+    "client_id": "gateway",
+    "client_secret": "a secret",
+    "acr": (),
+}
+
 
 @dataclass
 class Gallery:
@@ -61,6 +71,7 @@ def open_gallery() -> Iterator[Gallery]:
         LEDGER_URL=installation.ledger_url,
         KEYHOLDER_SOCKET=installation.keyholder_socket,
         REPLAY_SECONDS=None,
+        OIDC_PROVIDERS=[HOSPITAL],
         # A test's own database transaction hides what it writes from the server's threads.
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
     )

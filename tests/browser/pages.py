@@ -242,6 +242,7 @@ ACCOUNT = [
     Page("account_reset_password"),
     Page("mfa_index", "sharing"),
     Page("mfa_list_webauthn", "sharing"),
+    Page("providers", "sharing"),
 ]
 
 PAGES = [*PORTAL, *STAFF, *ACCOUNT]
