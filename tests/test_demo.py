@@ -131,17 +131,44 @@ def test_a_story_that_is_interrupted_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_second_demonstration_leaves_the_first_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    """It would begin by emptying the folder that the first one serves from."""
+    command = [sys.executable, "manage.py", "demo", "--port", "0"]
+    first = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert first.stderr is not None
+        assert any("Starting its processes" in line for line in first.stderr)
+        second = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, text=True, capture_output=True, check=False
+        )
+        assert second.returncode == 1
+        (line,) = second.stderr.splitlines()
+        assert f"A demonstration is served from {tmp_path / 'demo'} already" in line
+        assert (tmp_path / "demo" / "db.sqlite3").exists() or "DATABASE_URL" in environment
+        assert first.poll() is None
+        first.send_signal(signal.SIGTERM)
+        assert first.stderr.read().endswith("Stopped.\n")
+        assert first.wait() == 0
+    finally:
+        if first.poll() is None:
+            os.killpg(first.pid, signal.SIGKILL)
+            first.wait()
+    assert processes_of(str(tmp_path)) == []
+
+
 def signalled(folder: Path, number: signal.Signals) -> Callable[[], None]:
     """The process that tells the story, whose home is in `folder`, gets the signal."""
 
     def send() -> None:
-        mine = f"GATEWAY_HOME={folder}".encode()
+        mine = f"GATEWAY_HOME={folder}/"
         (demo,) = [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit()
-            and b"manage.py\0demo" in (entry / "cmdline").read_bytes()
-            and mine in (entry / "environ").read_bytes()
+            process
+            for process in processes()
+            if "manage.py demo" in " ".join(read(process, "cmdline"))
+            and any(each.startswith(mine) for each in read(process, "environ"))
         ]
         os.kill(demo, number)
 
@@ -150,13 +177,16 @@ def signalled(folder: Path, number: signal.Signals) -> Callable[[], None]:
 
 def processes_of(folder: str) -> list[int]:
     """Those whose command line names a path in `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue
-            if any(word.startswith(folder) for word in command):
-                found.append(int(entry.name))
-    return found
+    return [each for each in processes() if any(word.startswith(folder) for word in read(each, "cmdline"))]
+
+
+def processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def read(process: int, name: str) -> list[str]:
+    """What the system tells of a process, word by word; nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{process}/{name}").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
