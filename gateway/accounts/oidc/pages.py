@@ -53,6 +53,20 @@ def for_provider(view: Any) -> Any:
     return inner
 
 
+def after_showing_again(view: Any) -> Any:
+    """`view(request, provider)` for somebody who showed a moment ago who they are; else they do so first."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, provider: Provider) -> HttpResponse:
+        if not showed_again(request):
+            there = where_to_show(request, reverse("providers"))
+            return redirect(there or reverse("mfa_reauthenticate_webauthn"))  # a passkey is what is left
+        answer: HttpResponse = view(request, provider)
+        return answer
+
+    return inner
+
+
 # The way there
 
 
@@ -67,9 +81,8 @@ def start(request: HttpRequest, provider: Provider) -> HttpResponse:
 @login_required
 @for_provider
 @require_POST
+@after_showing_again
 def link(request: HttpRequest, provider: Provider) -> HttpResponse:
-    if not showed_again(request) and (there := where_to_show(request, reverse("providers"))):
-        return redirect(there)
     return _go(request, provider, LINK, reverse("providers"))
 
 
@@ -219,9 +232,8 @@ def index(request: HttpRequest) -> HttpResponse:
 @login_required
 @for_provider
 @require_POST
+@after_showing_again
 def unlink(request: HttpRequest, provider: Provider) -> HttpResponse:
-    if not showed_again(request) and (there := where_to_show(request, reverse("providers"))):
-        return redirect(there)
     try:
         identities.unlink(user=cast(User, request.user), provider=provider)
     except RefusedTransition as error:
