@@ -18,10 +18,14 @@ def record_sign_in(sender: type, user: User, request: HttpRequest | None = None,
     if user.is_staff:
         with transaction.atomic():
             record(kind="staff.signed_in", actor=Actor.staff(user.pk))
-    last = get_authentication_records(request, user)[-1:] if request is not None else []
-    for seen in last:
-        if "provider" in seen:
-            identities.record_sign_in(user, seen["provider"])
+    if request is not None and (slug := _provider(get_authentication_records(request, user))):
+        identities.record_sign_in(user, slug)
+
+
+def _provider(seen: list[dict[str, Any]]) -> str:
+    """By which provider a session began, if by one; our own second step may have come after it."""
+    first_steps = [step for step in seen if step["method"] != "mfa" or step.get("passwordless")]
+    return str(first_steps[-1].get("provider", "")) if first_steps else ""
 
 
 def username_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:

@@ -207,12 +207,18 @@ def test_an_account_that_is_closed_stays_closed(linked: Any, hospital: Running) 
 def test_our_own_second_step_is_asked_for_whatever_the_provider_saw(linked: Any, hospital: Running) -> None:
     from allauth.mfa.totp.internal import auth
 
-    auth.TOTP.activate(linked.user, auth.generate_totp_secret())
+    secret = auth.generate_totp_secret()
+    auth.TOTP.activate(linked.user, secret)
     hospital.twist(claims={"amr": ["pwd", "otp", "mfa"]})
     browser = Browser()
-    assert browser.sign_in(hospital, "alice-at-home")["Location"] == reverse("mfa_authenticate")
+    there = browser.sign_in(hospital, "alice-at-home", next="/choices")["Location"]
+    assert there.startswith(reverse("mfa_authenticate"))
     assert browser.who == ""
     assert not audited("identity.signed_in")
+    code = auth.format_hotp_value(auth.hotp_value(secret, next(auth.yield_hotp_counters_from_time())))
+    assert browser.post(there, {"code": code})["Location"] == "/choices"
+    assert browser.who == str(linked.user.pk)
+    assert len(audited("identity.signed_in")) == 1
 
 
 @pytest.mark.parametrize(
