@@ -248,7 +248,7 @@ AXES_LOCKOUT_CALLABLE = "gateway.accounts.sign_in.locked_out"
 AXES_VERBOSE = False
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-# Those who sign in at an identity provider of the hospital's instead (docs/adr/0017-identity-providers.md).
+# Those who sign in at an identity provider of the hospital's instead (docs/adr/0018-identity-providers.md).
 OIDC_PROVIDERS = identity_providers()
 AXES_SENSITIVE_PARAMETERS = ["login", "username", "email", "password"]
 
