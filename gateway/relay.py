@@ -1,8 +1,9 @@
 """The relay: the one process that carries intents to the ledger, and the ledger's events back.
 
-Rounds that know nothing of each other: for each channel the outbox and the events; the audit seal, chunks
-that a crash left unconfirmed, jobs that a worker lost, and letters to patients. Each does what is due and
-says how long it may rest; a round that fails is logged by its error code and tried again.
+Rounds that know nothing of each other: for each channel the outbox, the events, and emergencies that the
+other organisations have not seen; the audit seal, chunks that a crash left unconfirmed, jobs that a worker
+lost, and letters to patients. Each does what is due and says how long it may rest; a round that fails is
+logged by its error code and tried again.
 """
 
 import logging
@@ -84,6 +85,7 @@ class Relay:
     def run(self) -> None:
         rounds = [
             *((work, name, 0.05) for name in self.ledger_urls for work in (self._send, self._listen)),
+            *((self._complete_emergencies, name, 5.0) for name in self.ledger_urls),
             (self._seal, HOME, 1.0),
             (self._confirm, HOME, 5.0),
             (self._recover, HOME, 5.0),
@@ -140,6 +142,9 @@ class Relay:
         wait = 5.0 if channel.name in self._has_listened else 0.5
         outbox.follow(channel.ledger, listener=LISTENER, handlers=HANDLERS, wait=wait, channel=channel.name)
         self._has_listened.add(channel.name)
+
+    def _complete_emergencies(self, channel: Channel) -> None:
+        self.keyholder.complete_emergencies(channel=channel.name)
 
     def _seal(self, channel: Channel) -> None:
         sealing.seal()

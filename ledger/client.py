@@ -112,11 +112,13 @@ class Reading:
 class Trust(Protocol):
     """Whom we believe. Pinned at installation; needs no connection.
 
-    `identity` names the ledger that is meant, in words that stay the same as long as it is that one.
+    `identity` names the ledger that is meant, in words that stay the same as long as it is that one; `own` is
+    our organisation on it (MSP id).
     """
 
     needed: int
     identity: str
+    own: str
 
     def check(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> list[Reading]:
         """The verified readings of at least `needed` distinct organisations.
@@ -124,6 +126,13 @@ class Trust(Protocol):
         An answer that does not hold counts for nothing. Raises ProofError when fewer than `needed`
         hold. A fresh nonce is not a fresh state: the caller still refuses if *any* reading shows a
         revocation or a gap.
+        """
+        ...
+
+    def check_own(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> Reading:
+        """The verified reading of our own organisation, whoever else answered. Raises ProofError.
+
+        It is one witness: enough for what that organisation alone may write.
         """
         ...
 
@@ -145,6 +154,10 @@ class Ledger(Protocol):
 
     def read(self, keys: Sequence[str], *, nonce: bytes) -> Proof:
         """Signed answers over (keys, values, height, nonce), not yet verified. Raises LedgerError."""
+        ...
+
+    def read_own(self, keys: Sequence[str], *, nonce: bytes) -> Proof:
+        """As `read`, of our own organisation alone: nobody else's silence takes time. Raises LedgerError."""
         ...
 
     def evaluate(self, keys: Sequence[str]) -> list[bytes | None]:

@@ -67,6 +67,8 @@ def openings(folder: Path, *, channel: str = HOME) -> list[Opening]:
     """The keyholder's log of records and results on a channel, oldest first."""
     with closing(_read_only(folder / "keyholder.sqlite3")) as db:
         lines = [orjson.loads(line) for (line,) in db.execute("SELECT line FROM openings ORDER BY id")]
+    # A person's access rests on no consent and no door of a job.
+    lines = [one for one in lines if one["attempt"] is not None]
     return [
         Opening(
             at=one["at"],

@@ -147,6 +147,7 @@ class Rig:
 
     def start_keyholder(self) -> None:
         command = python("-m", "gateway.keyholder", str(self.home / "keyholder"), "--ledger", self.url)
+        command += ["--emergencies", "10"]
         command += [f"--channel={name}={url}" for name, url in self.urls.items() if name != HOME]
         self.processes.start(Spec("keyholder", command, listens_at(self.socket)))
 

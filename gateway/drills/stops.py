@@ -179,6 +179,8 @@ def _through_the_outbox(rig: Rig, report: Report, gone: list[str], *, do_stops_l
             )
             state = _tried(rig, reader)
             report.promise("while it is away: nothing is opened", state == "not opened", state)
+            if do_stops_land:
+                access = _break_the_glass(rig, report, reader)
         # A row that failed waits its turn for up to a minute.
         settled = relay(
             lambda: states("GrantConsent")["committed"] == 5 and states("RevokeConsent")["committed"] == 3, 90
@@ -191,12 +193,44 @@ def _through_the_outbox(rig: Rig, report: Report, gone: list[str], *, do_stops_l
     count = Counter(write.key for write in rig.writes())
     once = all(count[f"consent/{consent}"] == 1 for consent in grants)
     report.promise("each grant stands on the ledger once", once, f"{len(grants)} grants")
+    if do_stops_land:
+        _complete(rig, report, access)
     found = [rig.can_open(patient) for patient in stopping]
     report.promise("nothing is opened for who stopped", found == ["denied"] * 3, ", ".join(found))
     found = [rig.can_open(patient) for patient in (reader, granting[0])]
     report.promise("and others' records open again", found == ["done"] * 2, ", ".join(found))
     gateway.close()
     promise_history(rig, report)
+
+
+def _break_the_glass(rig: Rig, report: Report, patient: Patient) -> str:
+    """A clinician reads a patient's records in an emergency. The access's id."""
+    access, began = new_id(), time.monotonic()
+    answer = rig.keyholder.emergency_access(
+        access=access,
+        patient=patient.id,
+        details={"reason": "ETREAT", "words": "Found unconscious at home"},
+        expires=int(time.time()) + 3600,
+    )
+    sealed = {chunk: rig.blobs[chunk] for chunk in patient.chunks}
+    records = rig.keyholder.read_emergency(access=access, sealed=sealed)
+    report.promise(
+        "while it is away: a clinician reads what an emergency needs",
+        answer["state"] == "committed" and records.keys() == sealed.keys(),
+        f"{len(records)} chunks after {time.monotonic() - began:.1f} s",
+    )
+    return access
+
+
+def _complete(rig: Rig, report: Report, access: str) -> None:
+    completed = eventually(rig.keyholder.complete_emergencies)
+    own = rig.trust().own
+    stands = [write.key for write in rig.writes() if write.key == f"access/{access}/{own}"]
+    report.promise(
+        "once it is back it puts on the ledger that it saw the emergency",
+        completed["completed"] == 1 and len(stands) == 1,
+        dict(completed),
+    )
 
 
 def _intend(enqueue: Callable[..., Any], name: str, consent: str, through: str = "gateway") -> None:

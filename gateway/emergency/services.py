@@ -122,6 +122,14 @@ def is_open(emergency: Emergency) -> bool:
     )
 
 
+def is_completed(emergency: Emergency, keyholder: Keyholder | None = None) -> bool | None:
+    """Whether the other organisations said on the ledger that they saw it; None where nobody can say."""
+    try:
+        return _keyholder(keyholder).emergency_completed(access=emergency.pk)
+    except GatewayError:
+        return None
+
+
 def end(*, emergency: Emergency, by: User, keyholder: Keyholder | None = None) -> None:
     """Before the hour is over. The row says so even where the keyholder cannot be told. Harmless to repeat.
 

@@ -144,6 +144,13 @@ class Delivered(TypedDict):
     withheld: list[str]
 
 
+class Completed(TypedDict):
+    """How many emergencies were completed, and how many the ledger refused to."""
+
+    completed: int
+    refused: int
+
+
 class AccessTold(TypedDict):
     """`kind` is emergency or subject, `expires` seconds since 1970, `details` what the asker said."""
 
@@ -350,6 +357,17 @@ class Keyholder:
         """
         params = {"access": access, "patient": patient, "details": details, "expires": expires}
         return self._call("emergency_access", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def complete_emergencies(self, *, channel: str = HOME) -> Completed:
+        """Have the other organisations say on the ledger that they saw the emergencies that ours recorded.
+
+        Raises LedgerError where too few of them answer: ask again. Emergencies open all the same.
+        """
+        return self._call("complete_emergencies", {"channel": channel}, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def emergency_completed(self, *, access: str) -> bool:
+        """Whether the other organisations said on the ledger that they saw it."""
+        return bool(self._call("emergency_completed", {"access": access})["completed"])
 
     def end_emergency(self, *, access: str) -> None:
         """From when this returns nothing is opened by this emergency, whatever the ledger says."""

@@ -23,7 +23,9 @@ from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
 from ledger.channels import Channel, told
 from ledger.contract import canonical
+from ledger.contract.access import completed_key, recorded
 from ledger.contract.decision import decide
+from ledger.contract.organisations import emergency_key
 from ledger.contract.rules import CompiledRules
 from ledger.contract.state import Json
 from ledger.contract.version import source_digest
@@ -135,6 +137,7 @@ class Opener:
     ) -> None:
         self._store, self._signing, self._clock, self._monotonic = store, signing, clock, monotonic
         self._delta, self._lease, self._channel = delta, lease, channel.name
+        self._trust = channel.trust
         self.reader = Reader(store, channel, monotonic=monotonic)
         self._parts = Parts(store, self.reader, seconds=SHARED * delta, monotonic=monotonic)
         self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
@@ -230,15 +233,18 @@ class Opener:
         kept = self._store.access(ground.access)
         if kept is None or kept.kind != ground.kind:
             _refuse("access_unknown", "No such access was recorded.")
-        purpose = f"access/{ground.access}"
+        keys: tuple[str, ...] = (f"access/{ground.access}",)
+        if kept.kind == "emergency":  # its own organisation recorded it, and the rest may have seen it since
+            own = self._trust.own
+            keys += (emergency_key(own), completed_key(ground.access, own))
         return _Claim(
             ground=kept.kind,
             reference=ground.access,
             patient=kept.patient,
             subjects=(),
             consents=(),
-            keys=(purpose,),
-            purpose=purpose,
+            keys=keys,
+            purpose=access_purpose(kept.kind, ground.access),
         )
 
     def _release(self, job: str, attempt: int) -> KeptRelease:
@@ -258,6 +264,8 @@ class Opener:
     def _look(self, claim: _Claim) -> Look:
         if claim.shared is None:
             block = self._store.block(claim.purpose)
+            if claim.ground == "emergency":
+                return self.reader.look_alone(claim.keys, after=block)
             return self.reader.look(claim.keys, claim.all_consents, after=block)
         return self._parts.look(claim.shared, *claim.subjects)
 
@@ -315,7 +323,7 @@ class Opener:
 
     def _check_access(self, ground: PersonalRecords, look: Look, now: int) -> Look:
         kept = self._store.access(ground.access)
-        value, look = look.agreed(f"access/{ground.access}", code="access_missing")
+        value, look = _shown(ground, look)
         if kept is None or (value.get("kind"), value.get("digest")) != (kept.kind, kept.digest):
             _refuse("access_differs", "The ledger shows another access than was asked for here.")
         if value.get("expires") != kept.expires or now >= kept.expires:
@@ -468,6 +476,24 @@ def _read(chosen: Sequence[Header], sealed: Mapping[str, bytes], *, patient: str
         )
         left -= len(records[one.chunk])
     return records
+
+
+def access_purpose(kind: str, access: str) -> str:
+    """Of the transaction that records it. Emergencies that took as many as any transaction had `access/`."""
+    return f"{'emergency' if kind == 'emergency' else 'access'}/{access}"
+
+
+def _shown(ground: PersonalRecords, look: Look) -> tuple[Json, Look]:
+    """What the ledger shows of an access: an emergency in our own organisation's answer alone, be it recorded
+    or completed. Raises AccessDenied (`access_missing`)."""
+    key = f"access/{ground.access}"
+    if ground.kind == "emergency":
+        (own,) = look.witnesses
+        found = recorded(own.values[emergency_key(own.org)]).get(ground.access)
+        if found is not None:
+            return {**found, "kind": ground.kind}, look
+        key = completed_key(ground.access, own.org)
+    return look.agreed(key, code="access_missing")
 
 
 def _check_part(value: Json, claim: _Claim) -> None:

@@ -115,6 +115,10 @@ class Reader:
                 return found
         raise ProofError("The ledger changed while it was read. Try again.", code="ledger_moved")
 
+    def look_alone(self, keys: Sequence[str], *, after: int = -1) -> Look:
+        """Read `keys` from our own organisation, which is then the one witness. Raises as `look`."""
+        return self._read(tuple(keys), alone=True).above(after)
+
     def _keys_of(self, consent: str) -> list[str]:
         return keys_of(consent, self._orgs.get(consent, ()))
 
@@ -128,14 +132,19 @@ class Reader:
         self._orgs[consent] = tuple(sorted(named))
         return True
 
-    def _read(self, keys: tuple[str, ...]) -> Look:
+    def _read(self, keys: tuple[str, ...], *, alone: bool = False) -> Look:
         # What was known before we asked: an answer to somebody who asked later may overtake ours.
         known, trust = self._store.heights(self._channel.name), self._channel.trust
         nonce = os.urandom(NONCE_BYTES)
         began = self._monotonic()
-        proof = self._channel.ledger.read(keys, nonce=nonce)
-        readings = tuple(trust.check(proof, keys=keys, nonce=nonce))
-        if len({reading.org for reading in readings}) < max(1, trust.needed):
+        readings: tuple[Reading, ...]
+        if alone:
+            needed, proof = 1, self._channel.ledger.read_own(keys, nonce=nonce)
+            readings = (trust.check_own(proof, keys=keys, nonce=nonce),)
+        else:
+            needed, proof = max(1, trust.needed), self._channel.ledger.read(keys, nonce=nonce)
+            readings = tuple(trust.check(proof, keys=keys, nonce=nonce))
+        if len({reading.org for reading in readings}) < needed:
             raise ProofError("Too few organisations answered. Nothing is opened.")
         if any(reading.height < known.get(reading.org, 0) for reading in readings):
             raise AccessDenied(
@@ -144,7 +153,7 @@ class Reader:
             )
         # Written before anything rests on it, so that a ledger restored from a backup is seen.
         self._store.raise_heights({reading.org: reading.height for reading in readings}, self._channel.name)
-        return Look(keys, nonce, proof, readings, began, needed=max(1, trust.needed))
+        return Look(keys, nonce, proof, readings, began, needed=needed)
 
 
 @lru_cache(maxsize=MOST_PARSED)

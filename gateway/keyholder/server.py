@@ -38,6 +38,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "signed_consent",
             "evidence",
             "emergency_access",
+            "emergency_completed",
             "end_emergency",
             "emergency_index",
             "read_emergency",
@@ -46,7 +47,17 @@ ROLES: Mapping[str, frozenset[str]] = {
             "read_own_copy",
         }
     ),
-    "relay": frozenset({"grant", "grant_many", "stop", "confirm_chunks", "kept_openings", "access_told"}),
+    "relay": frozenset(
+        {
+            "grant",
+            "grant_many",
+            "stop",
+            "confirm_chunks",
+            "kept_openings",
+            "access_told",
+            "complete_emergencies",
+        }
+    ),
     "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
 }
 ONE_ACCOUNT = "process boundary not enforced: one account"
@@ -315,6 +326,12 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             expires=params.number("expires"),
         )
 
+    def complete_emergencies(params: Params) -> Json:
+        return service.complete_emergencies(channel=params.text("channel"))
+
+    def emergency_completed(params: Params) -> Json:
+        return {"completed": service.emergency_completed(access=params.id("access"))}
+
     def end_emergency(params: Params) -> Json:
         service.end_emergency(access=params.id("access"))
         return {}
@@ -363,6 +380,8 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "deliver": deliver,
         "open_output": open_output,
         "emergency_access": emergency_access,
+        "complete_emergencies": complete_emergencies,
+        "emergency_completed": emergency_completed,
         "end_emergency": end_emergency,
         "emergency_index": emergency_index,
         "read_emergency": read_emergency,

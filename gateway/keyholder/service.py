@@ -4,10 +4,12 @@ It alone submits transactions that carry openings. It opens nothing by itself: t
 """
 
 import hmac
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.copies import Copies
@@ -21,6 +23,7 @@ from gateway.keyholder.opening import (
     Opened,
     Opener,
     PersonalRecords,
+    access_purpose,
 )
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
@@ -32,6 +35,8 @@ from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, OutcomeUnknown, RefusedTransition, SendError
 from ledger.webauthn import Assertion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -343,7 +348,7 @@ class Service:
             raise RefusedTransition("This access was asked for before, otherwise.", code="access_differs")
         name = {"emergency": "EmergencyAccess", "subject": "SubjectAccess"}[kind]
         draft = Draft(name, {"access": access, "digest": digest, "expires": expires})
-        return self._submitted(f"access/{access}", draft, self._store.channel_of(patient))
+        return self._submitted(access_purpose(kind, access), draft, self._store.channel_of(patient))
 
     def evidence(self, *, tx_id: str) -> Json:
         """What shows a third party that a transaction stands on home, where the audit log's checkpoints are:
@@ -363,6 +368,28 @@ class Service:
             expires=expires,
             check=lambda: self._emergencies.check_may_begin(access, expires=expires),
         )
+
+    def complete_emergencies(self, *, channel: str = HOME) -> Json:
+        """Have the other organisations put on the ledger that they saw the emergencies that ours recorded.
+
+        `{"completed", "refused"}`: how many, and of how many they would not say so. An emergency opens
+        without it. Raises LedgerError where too few answer: ask again.
+        """
+        ledger, counts = self._channels[channel].ledger, {"completed": 0, "refused": 0}
+        for access in self._store.emergencies_to_complete(self._channels[channel].name):
+            draft = partial(Draft, "CompleteEmergency", {"access": access})
+            try:
+                submit(self._store, ledger, f"completed/{access}", draft)
+                counts["completed"] += 1
+            except Refused as error:
+                log.warning("an emergency is not completed: %s", error.code)
+                counts["refused"] += 1
+        return counts
+
+    def emergency_completed(self, *, access: str) -> bool:
+        """Whether the other organisations put on the ledger that they saw it."""
+        found = self._store.submission(f"completed/{access}")
+        return found is not None and found.state == "committed"
 
     def end_emergency(self, *, access: str) -> None:
         """Nothing more is opened by this emergency, whatever the ledger says. Harmless to repeat."""

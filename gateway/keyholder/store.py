@@ -481,6 +481,20 @@ class Store:
         row = self._one("SELECT COUNT(*) FROM accesses WHERE kind = ? AND expires > ?", kind, at)
         return int(row[0])
 
+    def emergencies_to_complete(self, channel: str) -> list[str]:
+        """Those that our organisation recorded and of which the rest did not say so yet, by their end."""
+        with self.transaction() as db:
+            rows = db.execute(
+                "SELECT access FROM accesses JOIN patients USING (patient)"
+                " WHERE kind = 'emergency' AND channel = ?"
+                " AND EXISTS (SELECT 1 FROM submissions WHERE purpose = 'emergency/' || access"
+                " AND state = 'committed')"
+                " AND NOT EXISTS (SELECT 1 FROM submissions WHERE purpose = 'completed/' || access"
+                " AND state = 'committed') ORDER BY expires, access",
+                (channel,),
+            ).fetchall()
+        return [access for (access,) in rows]
+
     # Channels
 
     def know_channel(self, name: str, identity: str) -> None:

@@ -103,6 +103,7 @@ def _show(request: HttpRequest, found: Emergency, form: OutcomeForm, status: int
         readings=AuditRow.objects.filter(
             subject=found.patient.pseudonym, kind="emergency.read", step_of=found.pk
         ).order_by("pk")[:MOST_READINGS],
+        completed=services.is_completed(found) if found.tx_id else None,
         late=found.reviewed_at is None and found.review_by < timezone.now(),
         can_review=found.reviewed_at is None
         and request.user.pk not in (found.opened_by_id, found.patient.user_id),

@@ -24,6 +24,7 @@ TRANSACTIONS: dict[str, tuple[Function, frozenset[str]]] = {
     "Release": (release.release, frozenset({"keyholder"})),
     "Deliver": (deliver.deliver, frozenset({"keyholder"})),
     "EmergencyAccess": (access.emergency_access, frozenset({"keyholder"})),
+    "CompleteEmergency": (access.complete_emergency, frozenset({"keyholder"})),
     "SubjectAccess": (access.subject_access, frozenset({"keyholder"})),
     "Checkpoint": (checkpoint.checkpoint, frozenset({"gateway", "admin"})),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ledger.contract.state import Json
 
-CONTRACT_VERSION = "1.0.0"
+CONTRACT_VERSION = "1.1.0"
 
 
 @cache

@@ -87,6 +87,11 @@ class Profile:
             raise ValueError("Every organisation of the Fabric connection profile needs roots and a peer.")
         return profile
 
+    @property
+    def own(self) -> str:
+        """The organisation of the identity `keyholder`; empty where the profile has none."""
+        return self._identities["keyholder"][0] if "keyholder" in self._identities else ""
+
     def identity(self, name: str) -> Identity:
         """Load one identity's certificate and key. Raises ValueError."""
         if name not in self._identities:

@@ -84,6 +84,7 @@ class FabricTrust:
 
     def __init__(self, profile: Profile, *, clock: Callable[[], float] = time.time) -> None:
         self.needed = profile.needed
+        self.own = profile.own
         self._channel = profile.channel
         self._chaincode = profile.chaincode
         self.identity = f"fabric {profile.channel} {profile.chaincode}"
@@ -101,22 +102,30 @@ class FabricTrust:
 
         An answer that does not hold counts for nothing, like that of a peer that is away.
         """
+        return self._check(proof, proof.answers, keys, nonce, needed=self.needed)
+
+    def check_own(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> Reading:
+        """Our own organisation's reading, whatever the others answered. Raises ProofError."""
+        own = [answer for answer in proof.answers if answer.org == self.own]
+        return self._check(proof, own, keys, nonce, needed=1)[0]
+
+    def _check(
+        self, proof: Proof, answers: Sequence[Answer], keys: Sequence[str], nonce: bytes, *, needed: int
+    ) -> list[Reading]:
         if proof.kind != KIND:
             raise ProofError("The proof is not one of a Fabric channel.")
         readings: dict[str, Reading] = {}
         broken: list[str] = []
-        for answer in proof.answers:
+        for answer in answers:
             try:
                 reading = self._reading(answer, list(keys), nonce)
             except Unproven as why:
                 broken.append(str(why))
                 continue
             readings.setdefault(reading.org, reading)
-        if len(readings) < self.needed:
+        if len(readings) < needed:
             because = f" ({'; '.join(sorted(set(broken)))})" if broken else ""
-            raise ProofError(
-                f"{len(readings)} organisations proved the state, {self.needed} are needed{because}."
-            )
+            raise ProofError(f"{len(readings)} organisations proved the state, {needed} are needed{because}.")
         return list(readings.values())
 
     def _reading(self, answer: Answer, keys: list[str], nonce: bytes) -> Reading:

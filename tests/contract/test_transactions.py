@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ledger.audit import merkle
 from ledger.contract import canonical
+from ledger.contract.access import MOST_OPEN
 from ledger.contract.errors import Refused
 from ledger.contract.in_force import in_force, keys_of, standing
 from ledger.contract.state import Endorsers
@@ -593,20 +594,114 @@ def test_only_what_the_last_attempt_was_released_is_delivered(world: World) -> N
 # EmergencyAccess, SubjectAccess, Checkpoint
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "longest"),
-    [("EmergencyAccess", "emergency", DAY), ("SubjectAccess", "subject", 30 * DAY)],
-)
-def test_an_access_is_recorded_once_with_its_end(world: World, name: str, kind: str, longest: int) -> None:
-    access, end = some_id(), START + longest
-    world.submit(name, access=access, digest="dd" * 32, expires=end)
-    assert world.value(f"access/{access}") == {"at": START, "digest": "dd" * 32, "expires": end, "kind": kind}
-    assert world.events[-1] == ("Accessed", {"access": access, "kind": kind})
+def emergency(world: World, *, access: str = "", seconds: int = 3600, **said: Any) -> str:
+    access = access or some_id()
+    args = {"access": access, "digest": "dd" * 32, "expires": world.now + seconds}
+    world.submit("EmergencyAccess", **args, **said)
+    return access
+
+
+def test_an_own_copy_is_recorded_once_with_its_end(world: World) -> None:
+    access, end = some_id(), START + 30 * DAY
+    world.submit("SubjectAccess", access=access, digest="dd" * 32, expires=end)
+    assert world.value(f"access/{access}") == {
+        "at": START,
+        "digest": "dd" * 32,
+        "expires": end,
+        "kind": "subject",
+    }
+    assert world.events[-1] == ("Accessed", {"access": access, "kind": "subject"})
     with refused("access_exists"):
-        world.submit(name, access=access, digest="dd" * 32, expires=end)
+        world.submit("SubjectAccess", access=access, digest="dd" * 32, expires=end)
+    with refused("access_exists"):
+        emergency(world, access=access)
     for wrong in (START, end + 1):
         with refused("access_expiry"):
-            world.submit(name, access=some_id(), digest="dd" * 32, expires=wrong)
+            world.submit("SubjectAccess", access=some_id(), digest="dd" * 32, expires=wrong)
+
+
+def test_an_emergency_is_recorded_under_its_organisations_own_key(world: World) -> None:
+    for org in (LAKESIDE, RIVERSIDE):
+        assert world.state[f"emergency/{org}"] == b'{"open":[]}'
+        assert world.policies[f"emergency/{org}"] == Endorsers(1, (org,))
+    before = dict(world.state)
+    access = emergency(world, seconds=DAY)
+    entry = {"access": access, "at": START, "digest": "dd" * 32, "expires": START + DAY}
+    assert world.value(f"emergency/{RIVERSIDE}") == {"open": [entry]}
+    # It writes nothing that takes another organisation.
+    changed = {key for key in world.state if world.state[key] != before.get(key)}
+    assert changed == {f"emergency/{RIVERSIDE}"}
+    assert world.events[-1] == ("Accessed", {"access": access, "kind": "emergency"})
+    for wrong in (0, DAY + 1):
+        with refused("access_expiry"):
+            emergency(world, seconds=wrong)
+
+
+def test_an_emergency_is_recorded_once(world: World) -> None:
+    access = emergency(world)
+    with refused("access_exists"):
+        emergency(world, access=access)
+    world.submit("CompleteEmergency", access=access)
+    emergency(world)
+    assert access not in str(world.value(f"emergency/{RIVERSIDE}"))
+    with refused("access_exists"):
+        emergency(world, access=access)
+
+
+def test_the_rest_complete_an_emergency_whenever_they_are_back(world: World) -> None:
+    access, end = emergency(world), START + 3600
+    world.now += 7 * DAY
+    world.submit("CompleteEmergency", access=access)
+    assert world.value(f"access/{access}/{RIVERSIDE}") == {
+        "at": world.now,
+        "digest": "dd" * 32,
+        "expires": end,
+        "kind": "emergency",
+    }
+    assert world.events[-1] == ("EmergencyCompleted", {"access": access})
+    with refused("access_exists"):
+        world.submit("CompleteEmergency", access=access)
+    with refused("access_unknown"):
+        world.submit("CompleteEmergency", access=some_id())
+
+
+def test_no_other_organisation_takes_an_emergencys_place(world: World) -> None:
+    """Its id is known once it is recorded: whoever uses it too keeps nothing of it from being completed."""
+    access = emergency(world)
+    with refused("access_unknown"):
+        world.submit("CompleteEmergency", access=access, as_org=LAKESIDE)
+    emergency(world, access=access, as_org=LAKESIDE)
+    world.submit("CompleteEmergency", access=access, as_org=LAKESIDE)
+    world.submit("SubjectAccess", access=access, digest="ee" * 32, expires=START + 60)
+    world.submit("CompleteEmergency", access=access)
+    assert world.value(f"access/{access}/{RIVERSIDE}")["digest"] == "dd" * 32
+
+
+def test_only_so_many_are_recorded_before_the_rest_saw_some(world: World) -> None:
+    opened = [emergency(world) for _ in range(MOST_OPEN)]
+    with refused("emergencies_not_completed"):
+        emergency(world)
+    emergency(world, as_org=LAKESIDE)
+    world.submit("CompleteEmergency", access=opened[7])
+    access = emergency(world)
+    found = [one["access"] for one in world.value(f"emergency/{RIVERSIDE}")["open"]]
+    assert found == [*opened[:7], *opened[8:], access]
+
+
+@pytest.mark.parametrize("value", [None, b"who knows", b'{"open":[{"access":"x"}]}', b'{"open":7}', b"[]"])
+def test_a_key_that_is_missing_or_garbled_keeps_nobody_from_an_emergency(
+    world: World, value: bytes | None
+) -> None:
+    """A ledger from before there were such keys has none: the first emergency makes it."""
+    key = f"emergency/{RIVERSIDE}"
+    del world.state[key], world.policies[key]
+    if value is not None:
+        world.state[key] = value
+    access = emergency(world)
+    assert [one["access"] for one in world.value(key)["open"]] == [access]
+    assert (key in world.policies) == (value is None)
+    with refused("not_an_organisation"):
+        emergency(world, as_org="StrangerMSP")
 
 
 LOG = "riverside/audit"

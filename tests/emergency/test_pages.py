@@ -15,6 +15,7 @@ from django.utils import timezone
 from consent.models import Patient
 from gateway.accounts.models import User
 from gateway.emergency.models import Emergency
+from gateway.keyholder.client import Keyholder
 from tests.emergency.conftest import WORDS, allergy, observation
 from tests.staff.conftest import add_factor
 
@@ -156,6 +157,19 @@ def test_a_second_person_reviews_it(
     for _ in range(2):
         assert danas.post(at("staff_emergency_judge", found), judged).status_code == 302
     assert "Emergency access (0)" in text(danas.get(reverse("staff_queue")))
+
+
+def test_the_reviewer_sees_whether_the_other_organisations_saw_it(
+    records: None, installation: Any, bobs: Client, danas: Client, alice: Any, settings: Any
+) -> None:
+    found = begin(bobs, alice)
+    page = at("staff_emergency_review", found)
+    assert "Not yet: the other organisations" in text(danas.get(page))
+    Keyholder(installation.keyholder_socket).complete_emergencies()
+    assert "Not yet: the other organisations" not in text(danas.get(page))
+    assert "Completed on the ledger" in text(danas.get(page))
+    settings.KEYHOLDER_SOCKET = "/nowhere.sock"
+    assert "Completed on the ledger" not in text(danas.get(page))
 
 
 def test_whoever_opened_it_does_not_review_it(records: None, bobs: Client, alice: Any, ward: Any) -> None:

@@ -12,9 +12,11 @@ from consent.models import News, random_id
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
+from gateway.relay import Relay
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
-from ledger.client import Event
+from ledger.channels import Channels
+from ledger.client import HOME, Event
 from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable, RefusedTransition
 from tests.emergency.conftest import WORDS, allergy
 
@@ -227,6 +229,19 @@ def test_a_row_that_was_put_there_before_hides_nothing(
     found = Emergency.objects.get()
     assert (found.patient, found.opened_by, found.outcome) == (alice, None, "")
     assert News.objects.filter(patient=alice, kind="emergency", about=access).count() == 1
+
+
+def test_the_relay_has_the_other_organisations_complete_it(
+    records: None, installation: Any, alice: Any, ward: Any
+) -> None:
+    found = begin(alice, ward)
+    urls = {HOME: installation.ledger_url}
+    channels = Channels.open(urls, identity="gateway")
+    Relay(urls, installation.keyholder_socket)._complete_emergencies(channels[HOME])
+    key = f"access/{found.pk}/{channels[HOME].trust.own}"
+    (value,) = channels.home.ledger.evaluate([key])
+    channels.close()
+    assert json.loads(value or b"")["expires"] == int(found.expires_at.timestamp())
 
 
 def test_another_organisations_emergency_is_passed_over(installation: Any) -> None:

@@ -20,7 +20,9 @@ class Channel:
 
     @property
     def trust(self) -> Trust:
-        return trust(self.made.url)
+        found = trust(self.made.url)
+        found.own = self.orgs[0]  # as whose identities this suite connects
+        return found
 
     def connect(self, identity: str) -> Ledger:
         return connect(self.made.url, identity=f"{identity}@{self.orgs[0]}")

@@ -6,6 +6,7 @@ endorsed by Riverside's own peer alone, and ordered.
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -116,6 +117,28 @@ def test_it_cannot_release_deliver_or_approve_alone(forger: Forger, given: Given
     job = new_id()
     for key in (f"release/{job}/1", f"deliver/{job}", f"model/{new_id()}", "organisations"):
         assert forger.forge(put(key, {"decision": "permit"})) == REFUSED
+
+
+def test_it_records_emergencies_of_its_own_alone_and_no_others(
+    keyholder: FabricLedger, forger: Forger
+) -> None:
+    access = new_id()
+    for org in (LAKESIDE, TRUST):
+        key = f"emergency/{org}"
+        assert forger.forge(put(key, {"open": []})) == REFUSED
+        assert forger.forge(delete(key)) == REFUSED
+        assert forger.forge({"key": key, "value": "", "orgs": [RIVERSIDE]}) == REFUSED
+    # Nobody alone says that the rest saw it.
+    assert forger.forge(put(f"access/{access}/{RIVERSIDE}", {"kind": "emergency"})) == REFUSED
+    assert forger.forge(put(f"access/{access}", {"kind": "subject"})) == REFUSED
+    args = {"access": access, "digest": new_id(), "expires": int(time.time()) + 3600}
+    assert submit(keyholder, "EmergencyAccess", args).is_valid
+    assert submit(keyholder, "CompleteEmergency", {"access": access}).is_valid
+    for write in (put(f"access/{access}/{RIVERSIDE}", {}), delete(f"access/{access}/{RIVERSIDE}")):
+        assert forger.forge(write) == REFUSED
+    # What it can do to its own list is lose what stood there.
+    assert forger.forge({"key": f"emergency/{RIVERSIDE}", "value": "who knows"}) == "VALID"
+    assert submit(keyholder, "EmergencyAccess", {**args, "access": new_id()}).is_valid
 
 
 def test_it_cannot_un_stop(network: Network, keyholder: FabricLedger, forger: Forger, given: Given) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.keyholder.log import check_log
 from ledger.client import HOME
+from ledger.embedded.blocks import ORG
 from ledger.errors import AccessDenied, EnvelopeError, RefusedTransition
 from tests.keyholder.house import House, new_id
 
@@ -51,9 +52,9 @@ def test_records_are_read_and_each_reading_is_logged(ward: House) -> None:
     }
     found = ward.service.read_emergency(access=access, sealed=blobs(ward, access))
     assert sorted(found.values()) == [b'{"code":2}\n', b'{"value":1}\n']
-    value = ward.on_ledger(f"access/{access}")
-    assert value["kind"] == "emergency"
-    assert alice not in str(value)
+    (recorded,) = ward.on_ledger(f"emergency/{ORG}")["open"]
+    assert recorded["access"] == access
+    assert alice not in str(recorded)
     (entry,) = check_log(ward.home / "keyholder", {HOME: ward.trust})
     assert (entry["ground"], len(entry["opened"])) == ("emergency", 2)
     assert ward.service.access_told(access=access)["details"] == DETAILS
@@ -137,6 +138,15 @@ def test_one_that_the_ledger_refuses_opens_nothing(ward: House) -> None:
     assert (answer["state"], answer["code"]) == ("refused", "access_exists")
     sealed = {one.chunk: ward.blobs[one.chunk] for one in ward.store.headers(alice)}
     assert refusal(lambda: ward.service.read_emergency(access=access, sealed=sealed)) == "access_differs"
+
+
+def test_one_that_was_completed_is_read_and_leaves_the_list(ward: House) -> None:
+    first = begin(ward, ward.patient())
+    assert ward.service.complete_emergencies() == {"completed": 1, "refused": 0}
+    assert ward.on_ledger(f"access/{first}/{ORG}")["kind"] == "emergency"
+    begin(ward, ward.patient())
+    assert [one["access"] for one in ward.on_ledger(f"emergency/{ORG}")["open"]] != [first]
+    assert len(ward.service.read_emergency(access=first, sealed=blobs(ward, first))) == 2
 
 
 def test_one_is_for_one_patient(ward: House) -> None:

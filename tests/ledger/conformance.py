@@ -18,6 +18,7 @@ import pytest
 from ledger.audit import merkle
 from ledger.client import Envelope, Event, Ledger, Outcome, Trust
 from ledger.contract import canonical
+from ledger.contract.access import recorded
 from ledger.contract.consents import AI_MODEL, commitment, compile_consent
 from ledger.contract.errors import Refused
 from ledger.errors import OutcomeUnknown, ProofError
@@ -313,7 +314,67 @@ class Conformance:
         # In one block of Fabric the first has set the keys' own policies, which the second was not judged by.
         assert outcomes in (["MVCC_READ_CONFLICT", "VALID"], ["ENDORSEMENT_POLICY_FAILURE", "VALID"])
 
+    # Emergencies
+
+    def test_an_emergency_is_recorded_by_one_and_completed_by_the_rest(
+        self, network: Network, keyholder: Ledger
+    ) -> None:
+        access, digest, own = new_id(), new_id(), network.trust.own
+        expires = int(time.time()) + 3600
+        args = {"access": access, "digest": digest, "expires": expires}
+        outcome = submit(keyholder, "EmergencyAccess", args)
+        event = event_of(keyholder, outcome)
+        assert (event.name, event.payload) == ("Accessed", {"access": access, "kind": "emergency"})
+        keys = [f"emergency/{own}", f"access/{access}/{own}"]
+        listed, completed = keyholder.evaluate(keys)
+        (entry,) = recorded(listed).values()
+        assert entry == {"access": access, "at": entry["at"], "digest": digest, "expires": expires}
+        assert completed is None
+        outcome = submit(keyholder, "CompleteEmergency", {"access": access})
+        assert event_of(keyholder, outcome).name == "EmergencyCompleted"
+        _, completed = keyholder.evaluate(keys)
+        value = canonical.load_canonical(completed or b"")
+        assert value == {"at": value["at"], "digest": digest, "expires": expires, "kind": "emergency"}
+        for name, again in (("EmergencyAccess", args), ("CompleteEmergency", {"access": access})):
+            with pytest.raises(Refused) as refusal:
+                keyholder.prepare(name, again)
+            assert refusal.value.code == "access_exists"
+        # The next one leaves out what was completed.
+        other = {**args, "access": new_id()}
+        assert submit(keyholder, "EmergencyAccess", other).is_valid
+        (listed,) = keyholder.evaluate(keys[:1])
+        assert list(recorded(listed)) == [other["access"]]
+        assert submit(keyholder, "CompleteEmergency", {"access": other["access"]}).is_valid
+
+    def test_two_emergencies_at_once_are_both_recorded(self, network: Network, keyholder: Ledger) -> None:
+        """They write one key: the later is told so and made again, as the keyholder does."""
+        accesses = [new_id() for _ in range(4)]
+
+        def record(access: str) -> None:
+            args = {"access": access, "digest": new_id(), "expires": int(time.time()) + 3600}
+            while not (outcome := submit(keyholder, "EmergencyAccess", args)).is_valid:
+                assert outcome.validity == "MVCC_READ_CONFLICT"
+
+        with ThreadPoolExecutor(len(accesses)) as pool:
+            list(pool.map(record, accesses))
+        (listed,) = keyholder.evaluate([f"emergency/{network.trust.own}"])
+        assert set(accesses) <= set(recorded(listed))
+
     # Reads
+
+    def test_a_read_of_our_own_organisation_is_one_witness(
+        self, network: Network, keyholder: Ledger, given: Given
+    ) -> None:
+        keys, nonce = [f"consent/{given.id}"], secrets.token_bytes(32)
+        proof = keyholder.read_own(keys, nonce=nonce)
+        assert [answer.org for answer in proof.answers] == [network.trust.own]
+        reading = network.trust.check_own(proof, keys=keys, nonce=nonce)
+        assert (reading.org, list(reading.values.values())) == (network.trust.own, keyholder.evaluate(keys))
+        with pytest.raises(ProofError):
+            network.trust.check_own(proof, keys=keys, nonce=secrets.token_bytes(32))
+        if network.trust.needed > 1:
+            with pytest.raises(ProofError):
+                network.trust.check(proof, keys=keys, nonce=nonce)
 
     def test_a_signed_read_holds_and_binds_its_nonce(
         self, network: Network, keyholder: Ledger, given: Given
