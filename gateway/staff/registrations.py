@@ -1,5 +1,6 @@
 """`/staff/models`: model versions that AI providers registered; two people approve each."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -77,9 +78,9 @@ def _show(
     code = registrations.code_of(found)
     context: dict[str, Any] = {
         "registration": found,
-        "card": sorted(found.card.items()),
+        "card": _in_lines(found.card),
         "code": code,
-        "ours": sorted(code.describe().items()) if code else [],
+        "ours": _in_lines(code.describe()) if code else [],
         "open": found.state in ModelRegistration.OPEN,
         "mine": found.first_by_id == request.user.pk,
         "why": [registrations.REASONS[code] for code in found.reasons],
@@ -87,6 +88,19 @@ def _show(
         "problem": problem,
     }
     return page(request, "staff/model.html", SECTION, status=status, **context)
+
+
+def _in_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A card's members by name, each as text: one line for each of a list or an object."""
+    return [(name, "\n".join(_lines(value))) for name, value in sorted(card.items())]
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{name}: {', '.join(_lines(each))}" for name, each in value.items()]
+    if isinstance(value, list):
+        return [", ".join(_lines(each)) for each in value]
+    return [str(value)]
 
 
 def _me(request: HttpRequest) -> User:
