@@ -521,6 +521,70 @@ class Deletion(models.Model):
         return "deletion"
 
 
+class Erasure(models.Model):
+    """A patient is to be erased: asked for, confirmed by two members of staff, done by the relay.
+
+    `patient` is gone once it is done; `key` is her id, which then names nobody, for the keyholder alone: a
+    store of it that comes back from a backup is to forget her again.
+    """
+
+    class State(models.TextChoices):
+        ASKED = "asked"
+        CONFIRMED = "confirmed"  # by one; the second is somebody else
+        DUE = "due"
+        DONE = "done"
+        REFUSED = "refused"
+
+    class Hold(models.TextChoices):
+        """Why it is refused (GDPR article 17(3), 45 CFR 164.316)."""
+
+        COURT = "court"  # a claim or an order: legal hold
+        RETENTION = "retention"  # a law says how long the records are kept
+        CARE = "care"  # they are needed for care that goes on
+
+    OPEN = (State.ASKED, State.CONFIRMED)
+
+    patient = models.ForeignKey(Patient, null=True, on_delete=models.SET_NULL, related_name="erasures")
+    key = models.CharField(max_length=64, editable=False)
+    state = models.CharField(max_length=9, choices=State, default=State.ASKED)
+    hold = models.CharField(max_length=9, choices=Hold, blank=True)
+    asked_at = models.DateTimeField(auto_now_add=True)
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    confirmed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    second_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    settled_at = models.DateTimeField(null=True)
+    # The KEK that backups of the keyholder's store from before need to open anything of hers.
+    kek = models.CharField(max_length=64, blank=True)
+    backups_closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["patient"],
+                condition=models.Q(state__in=["asked", "confirmed", "due"]),
+                name="one_erasure_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"erasure {self.state}"
+
+
+class ErasedConsent(models.Model):
+    """The id of a consent whose patient was erased: it stands on the ledger for ever, and names nobody."""
+
+    consent = models.CharField(max_length=64, primary_key=True)
+
+    def __str__(self) -> str:
+        return "erased consent"
+
+
 class Conflict(models.Model):
     """Two who may decide disagree. The most restrictive holds until a reviewer has looked at it."""
 

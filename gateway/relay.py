@@ -2,8 +2,8 @@
 
 Rounds that know nothing of each other: for each channel the outbox, the events, and emergencies that the
 other organisations have not seen; the audit seal, chunks that a crash left unconfirmed, jobs that a worker
-lost, and letters to patients. Each does what is due and says how long it may rest; a round that fails is
-logged by its error code and tried again.
+lost, letters to patients, reconciliation and erasures. Each does what is due and says how long it may rest;
+a round that fails is logged by its error code and tried again.
 """
 
 import logging
@@ -21,18 +21,27 @@ from gateway.accounts import letters, webhooks
 from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
+from gateway.compliance import erasure
 from gateway.compliance import services as compliance
+from gateway.compliance.reconcile import Reconciler, hold, settle_others
 from gateway.emergency import services as emergencies
 from gateway.keyholder.client import Keyholder
 from gateway.records import ingest, own_copies
 from ledger import outbox
 from ledger.audit import sealing
+from ledger.audit.incidents import is_held
+from ledger.audit.log import Actor
 from ledger.channels import Channel, Channels
 from ledger.client import HOME, Event
 from ledger.errors import GatewayError
 from ledger.models import LedgerTransaction
 
 log = logging.getLogger(__name__)
+
+ERASE_SECONDS = 10.0
+RECONCILE_SECONDS = 60.0
+WHOLE_LOOK_SECONDS = 3600.0
+RECONCILER = Actor.system("reconciler")
 
 
 def record_accessed(event: Event) -> None:
@@ -78,6 +87,9 @@ class Relay:
         self.keyholder = Keyholder(keyholder_socket)
         self._stopped = threading.Event()
         self._has_listened: set[str] = set()
+        self._reconciler: Reconciler | None = None
+        self._looked_whole = time.monotonic()
+        self._erased_again: float | None = None
 
     def stop(self) -> None:
         self._stopped.set()
@@ -92,6 +104,8 @@ class Relay:
             (self._send_letters, HOME, 5.0),
             (self._send_webhooks, HOME, 1.0),
             (self._ask_cohorts, HOME, 1.0),
+            (self._reconcile, HOME, RECONCILE_SECONDS),
+            (self._erase, HOME, ERASE_SECONDS),
         ]
         threads = [threading.Thread(target=self._repeat, args=one) for one in rounds]
         for thread in threads:
@@ -161,6 +175,30 @@ class Relay:
         compliance.drop_old()
         consents.expire_requests()
         representatives.tell_birthdays()
+
+    def _reconcile(self, channel: Channel) -> None:
+        """A short look each time; a whole one once an hour, and while an incident holds releases."""
+        if self._reconciler is None:
+            channels = Channels.open(self.ledger_urls, identity="gateway")
+            self._reconciler = Reconciler(channels, self.keyholder)
+        began = time.monotonic()
+        whole = is_held() or began - self._looked_whole >= WHOLE_LOOK_SECONDS
+        findings = self._reconciler.look(whole=whole).findings
+        hold(findings, by=RECONCILER)
+        if whole:
+            settle_others(findings, by=RECONCILER)
+            self._looked_whole = began
+        # Its looks take a tenth of the time, however long the log is.
+        self._stopped.wait(max(0.0, 9 * (time.monotonic() - began) - RECONCILE_SECONDS))
+
+    def _erase(self, channel: Channel) -> None:
+        """Erasures that are due; when the relay starts and once an hour, also those that a backup undid."""
+        now = time.monotonic()
+        if self._erased_again is None or now - self._erased_again >= WHOLE_LOOK_SECONDS:
+            erasure.repeat(self.keyholder)
+            self._erased_again = now
+        erasure.carry_out(self.keyholder)
+        erasure.close_backups(self.keyholder)
 
     def _send_letters(self, channel: Channel) -> None:
         letters.send_letters()

@@ -35,6 +35,8 @@ ACTS: dict[str, frozenset[str]] = {
     "review_emergencies": frozenset({"compliance"}),
     "see_exports": frozenset({"compliance", "auditor"}),
     "make_exports": frozenset({"compliance"}),
+    "see_erasures": frozenset({"compliance", "auditor"}),
+    "decide_erasures": frozenset({"compliance"}),
     "see_dashboard": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
 }
 STAFF_ROLES = tuple(sorted(frozenset().union(*ACTS.values())))

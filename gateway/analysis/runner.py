@@ -23,6 +23,7 @@ from gateway.analysis.replayed import require_replayed
 from gateway.analysis.services import request_of
 from gateway.keyholder.client import Delivered, Keyholder, Part, Released
 from gateway.records.models import Chunk
+from ledger.audit.incidents import require_none_holds
 from ledger.audit.log import record
 from ledger.channels import told
 from ledger.contract.errors import Refused
@@ -108,6 +109,7 @@ class _Run:
             self.deliver(leg.attempts.order_by("-number")[:1].get())
             return
         require_replayed(leg.channel)
+        require_none_holds()
         attempt = jobs.begin_attempt(self.claim, leg)
         with JobChild() as child:
             live = leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE)

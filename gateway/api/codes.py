@@ -132,6 +132,9 @@ CODES: dict[str, Code] = {
     "registered_already": Code(
         409, "That version is registered already", "GET /api/v1/models/<digest> says how it stands."
     ),
+    "releases_held": Code(
+        503, "The hospital looks into something first", "Wait: the job goes on once that is settled."
+    ),
     "resource_type": Code(400, "Not a type of FHIR R4", AN_EXPORT),
     "scope": Code(
         400,

@@ -358,6 +358,37 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
+def database(home: Path) -> Iterator[None]:
+    """A new, migrated SQLite database in place of the configured one, for this thread."""
+    from django.core.management import call_command
+
+    with connected(home):
+        call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
+        yield
+
+
+@contextmanager
+def connected(home: Path) -> Iterator[None]:
+    """That database for another thread."""
+    from django.db import connections
+    from django.db.utils import ConnectionHandler
+
+    options = {
+        "timeout": PATIENCE,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode = WAL",
+    }
+    new = {"ENGINE": "django.db.backends.sqlite3", "NAME": home / "db.sqlite3", "OPTIONS": options}
+    before = connections["default"]
+    connections["default"] = ConnectionHandler({"default": new})["default"]
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        connections["default"] = before
+
+
+@contextmanager
 def embedded(*, channels: Sequence[str] = (), **_: object) -> Iterator[EmbeddedRig]:
     """Its own ledger for each channel; what else a Fabric network is made with means nothing here."""
     with folder() as home, EmbeddedRig(home, channels) as rig:

@@ -3,17 +3,15 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from gateway.drills.catalogue import EMBEDDED, FABRIC, Drill
 from gateway.drills.chaos import promise_history
 from gateway.drills.history import Acknowledged
 from gateway.drills.report import Report
-from gateway.drills.rig import Patient, Rig, eventually, fhir_consent, new_id, until
+from gateway.drills.rig import Patient, Rig, database, eventually, fhir_consent, new_id, until
 from gateway.drills.worker import PART, Child, Job, new_job
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, GatewayError
@@ -154,7 +152,7 @@ def _through_the_outbox(rig: Rig, report: Report, gone: list[str], *, do_stops_l
     def states(name: str) -> Counter[str]:
         return Counter(str(row.state) for row in LedgerTransaction.objects.filter(name=name))
 
-    with _database(rig.home):
+    with database(rig.home):
         with rig.gone(*gone):
             with transaction.atomic():
                 for consent in grants:
@@ -246,24 +244,6 @@ def _tried(rig: Rig, patient: Patient) -> str:
     except AccessDenied as error:
         return error.code
     return str(rig.notes[-1]["state"])
-
-
-@contextmanager
-def _database(home: Path) -> Iterator[None]:
-    """A new, migrated SQLite database in place of the configured one, for this thread."""
-    from django.core.management import call_command
-    from django.db import connections
-    from django.db.utils import ConnectionHandler
-
-    new = {"ENGINE": "django.db.backends.sqlite3", "NAME": home / "db.sqlite3"}
-    before = connections["default"]
-    connections["default"] = ConnectionHandler({"default": new})["default"]
-    try:
-        call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
-        yield
-    finally:
-        connections["default"].close()
-        connections["default"] = before
 
 
 DRILLS = [

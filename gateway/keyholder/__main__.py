@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.keyholder.kek import FileKEK
+from gateway.keyholder.rotation import rewrap_all
 from gateway.keyholder.server import ONE_ACCOUNT, harden, roles_of, start
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Store
@@ -32,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another channel than home; repeat it (LEDGER_CHANNELS)",
     )
     parser.add_argument("--kek", type=Path, help="file of the KEK (default: FOLDER/kek)")
+    parser.add_argument(
+        "--old-kek",
+        type=Path,
+        default=environment("KEYHOLDER_OLD_KEK"),
+        metavar="FILE",
+        help="the KEK before this one, as long as keys are wrapped by it: they are rewrapped meanwhile "
+        "(KEYHOLDER_OLD_KEK)",
+    )
     parser.add_argument("--socket", type=Path, help="where to listen (default: FOLDER/keyholder.sock)")
     parser.add_argument(
         "--group",
@@ -85,7 +94,8 @@ def run(folder: Path, urls: Mapping[str, str], options: argparse.Namespace) -> i
         signal.signal(number, lambda *_: stop.set())
     try:
         roles = roles_of(options.allow)
-        store = Store(folder, FileKEK(options.kek or folder / "kek"))
+        old = FileKEK(Path(options.old_kek)) if options.old_kek else None
+        store = Store(folder, FileKEK(options.kek or folder / "kek"), old=old)
         if options.accept_clock:
             store.put_latest(int(time.time()))
         channels = Channels.open(urls, identity="keyholder")
@@ -104,15 +114,26 @@ def run(folder: Path, urls: Mapping[str, str], options: argparse.Namespace) -> i
             group=options.group,
         )
     except GatewayError as error:
-        print(f"keyholder: {error.message} ({error.code})", file=sys.stderr)
+        _say(f"{error.message} ({error.code})")
         return 1
     if os.geteuid() in roles or not roles:
-        print(f"keyholder: {ONE_ACCOUNT}", file=sys.stderr, flush=True)
+        _say(ONE_ACCOUNT)
+    rewrapping = threading.Thread(
+        target=rewrap_all, args=(store, stop), kwargs={"lease": options.lease, "said": _say}
+    )
+    if old is not None:
+        rewrapping.start()
     stop.wait()
+    if old is not None:
+        rewrapping.join()
     server.close()
     channels.close()
     store.close()
     return 0
+
+
+def _say(text: str) -> None:
+    print(f"keyholder: {text}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

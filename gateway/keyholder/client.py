@@ -64,6 +64,33 @@ class KeptOpening(TypedDict):
     stopped: bool
 
 
+class Erased(TypedDict):
+    """When (seconds since 1970), and the id of the KEK that backups of before need to hold her key."""
+
+    at: int
+    kek: str
+
+
+class LogEntry(TypedDict):
+    """One opening: its number, when, on which ground and attempt of which job or access, on which channel."""
+
+    id: int
+    at: int
+    ground: str
+    reference: str
+    attempt: int | None
+    tx_id: str
+    channel: str
+
+
+class LogPage(TypedDict):
+    """`bad`: the first row that does not hold, null where all of the page do. `last`: the log's last row."""
+
+    bad: int | None
+    entries: list[LogEntry]
+    last: int
+
+
 class Signers(TypedDict):
     """Passkeys by credential id (hex): those known, those that sign now; and until when none may (0: now)."""
 
@@ -163,7 +190,8 @@ class AccessTold(TypedDict):
 class Status(TypedDict):
     """`boundary` says in words whether the system keeps the keyholder apart from its callers.
 
-    `channels` has, for each, the height that every organisation has shown.
+    `channels` has, for each, the height that every organisation has shown. `under_old_keks` counts patients
+    whose keys still need another KEK than `kek`.
     """
 
     channels: dict[str, dict[str, int]]
@@ -172,6 +200,7 @@ class Status(TypedDict):
     consents: int
     openings: int
     kek: str
+    under_old_keks: int
     boundary: str
     enforced: bool
 
@@ -287,6 +316,24 @@ class Keyholder:
         found: dict[str, KeptOpening] = self._call("kept_openings", {"consents": asked}, LEDGER_SECONDS)[
             "consents"
         ]
+        return found
+
+    def erase(self, *, patient: str) -> Erased:
+        """Destroy the patient's keys, and so every record, opening and detail that was sealed under them.
+
+        There is no way back. Harmless to repeat. Raises RefusedTransition (`erasures_exceeded`).
+        """
+        found: Erased = self._call("erase", {"patient": patient})  # type: ignore[assignment]
+        return found
+
+    def erased(self, *, patients: Sequence[str]) -> list[str]:
+        """Those of these patients whose keys were destroyed: a database of before may still know them."""
+        found: list[str] = self._call("erased", {"patients": list(patients)})["patients"]
+        return found
+
+    def log_page(self, *, after: int, limit: int = 1000) -> LogPage:
+        """Rows of the log of openings after the row `after`, for reconciliation. Nothing is opened."""
+        found: LogPage = self._call("log_page", {"after": after, "limit": limit})  # type: ignore[assignment]
         return found
 
     # Jobs

@@ -4,7 +4,9 @@ SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE patients (
     patient TEXT PRIMARY KEY, wrapped_key BLOB NOT NULL, index_key BLOB NOT NULL,
-    channel TEXT NOT NULL DEFAULT 'home') STRICT;
+    channel TEXT NOT NULL DEFAULT 'home', kek TEXT NOT NULL DEFAULT '') STRICT;
+-- Whose keys were destroyed (SHA-256 of the id), when, and the KEK that backups of before need to hold them.
+CREATE TABLE erasures (patient TEXT PRIMARY KEY, at INTEGER NOT NULL, kek TEXT NOT NULL) STRICT;
 -- Which ledger each channel's name meant when it was first seen here (`Trust.identity`).
 CREATE TABLE channels (name TEXT PRIMARY KEY, identity TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE chunks (
@@ -52,7 +54,7 @@ CREATE TABLE opened (
     reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
     PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
 """
-FORMAT = b"5"
+FORMAT = b"6"
 # From an older format to the next one, by these statements.
 UPGRADES = {
     b"2": (
@@ -77,5 +79,11 @@ UPGRADES = {
         " PRIMARY KEY (channel, org)) STRICT;"
         "INSERT INTO heights SELECT 'home', org, height FROM heights_at_home;"
         "DROP TABLE heights_at_home",
+    ),
+    b"5": (
+        b"6",
+        "ALTER TABLE patients ADD COLUMN kek TEXT NOT NULL DEFAULT '';"
+        "UPDATE patients SET kek = (SELECT CAST(value AS TEXT) FROM meta WHERE name = 'kek_id');"
+        "CREATE TABLE erasures (patient TEXT PRIMARY KEY, at INTEGER NOT NULL, kek TEXT NOT NULL) STRICT",
     ),
 }

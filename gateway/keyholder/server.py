@@ -54,6 +54,9 @@ ROLES: Mapping[str, frozenset[str]] = {
             "stop",
             "confirm_chunks",
             "kept_openings",
+            "log_page",
+            "erase",
+            "erased",
             "access_told",
             "complete_emergencies",
         }
@@ -273,6 +276,15 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         asked = {row.id("consent"): row.id("commitment") for row in params.each("consents")}
         return {"consents": service.kept_openings(commitments=asked)}
 
+    def erase(params: Params) -> Json:
+        return service.erase(patient=params.id("patient"))
+
+    def erased(params: Params) -> Json:
+        return {"patients": service.erased(patients=params.ids("patients"))}
+
+    def log_page(params: Params) -> Json:
+        return service.log_page(after=params.number("after"), limit=params.number("limit", least=1))
+
     def output_key(params: Params) -> Json:
         return {"key": service.output_key().hex()}
 
@@ -372,6 +384,9 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "grant_many": grant_many,
         "stop": stop,
         "kept_openings": kept_openings,
+        "erase": erase,
+        "erased": erased,
+        "log_page": log_page,
         "evidence": lambda params: service.evidence(tx_id=params.id("tx_id")),
         "output_key": output_key,
         "height": height,

@@ -15,6 +15,7 @@ from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.copies import Copies
 from gateway.keyholder.doors import Doors, openings_json
 from gateway.keyholder.emergencies import Emergencies
+from gateway.keyholder.erasure import erase, erased
 from gateway.keyholder.opening import (
     DELTA_SECONDS,
     LEASE_SECONDS,
@@ -25,6 +26,7 @@ from gateway.keyholder.opening import (
     PersonalRecords,
     access_purpose,
 )
+from gateway.keyholder.pages import log_page
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
@@ -273,6 +275,17 @@ class Service:
             return "missing"
         return "fits" if hmac.compare_digest(committed(kept), commitment) else "differs"
 
+    def erase(self, *, patient: str) -> Json:
+        """Destroy the patient's keys and all that is sealed under them; see erasure.py."""
+        return erase(self._store, patient=patient, clock=self._clock)
+
+    def erased(self, *, patients: Sequence[str]) -> list[str]:
+        return erased(self._store, patients)
+
+    def log_page(self, *, after: int, limit: int) -> Json:
+        """Rows of the log of openings, for reconciliation; see pages.py."""
+        return log_page(self._store, after=after, limit=limit)
+
     def signed_consent(self, *, consent: str, patient: str) -> Json:
         """What shows a third party that the patient signed what is on the ledger, without what it says.
 
@@ -445,6 +458,7 @@ class Service:
             **self._store.counts(),
             "channels": {name: self._store.heights(name) for name in self._channels},
             "kek": self._store.kek.id,
+            "under_old_keks": self._store.under_old_keks(),
         }
 
     def height(self, *, channel: str = HOME) -> int:

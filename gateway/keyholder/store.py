@@ -97,8 +97,10 @@ class Access:
 class Store:
     """One store, held by one process. Raises EnvelopeError (`wrong_kek`) before anything is written."""
 
-    def __init__(self, folder: Path, kek: KEK) -> None:
+    def __init__(self, folder: Path, kek: KEK, *, old: KEK | None = None) -> None:
+        """`old`: the KEK before this one, as long as keys of patients need it; see rotation.py."""
         self.kek = kek
+        self._keks = {one.id: one for one in (old, kek) if one is not None}
         self._guard = threading.RLock()
         self._lock = self._hold(folder)
         path = folder / "keyholder.sqlite3"
@@ -159,14 +161,45 @@ class Store:
 
     def _check_kek(self) -> None:
         try:
-            if self._meta("kek_id").decode() != self.kek.id:
-                raise EnvelopeError("another KEK")
-            self.kek.unwrap(self._meta("output_key"))
+            kept = self.kek_named(self._meta("kek_id").decode())
+            output_key = kept.unwrap(self._meta("output_key"))
         except EnvelopeError:
             raise EnvelopeError(
                 "This KEK does not belong to this store. Give the one that it was made with.",
                 code="wrong_kek",
             ) from None
+        needed = {kek for (kek,) in self._all("SELECT DISTINCT kek FROM patients")}
+        if needed - self._keks.keys():
+            raise EnvelopeError(
+                "Patients' keys still need the KEK of before. Give it with --old-kek until none does.",
+                code="old_kek_needed",
+            )
+        if kept.id != self.kek.id:
+            self._take_kek(output_key)
+
+    def _take_kek(self, output_key: bytes) -> None:
+        """From now on this store's KEK is the new one; patients' keys follow (rotation.py)."""
+        with self.transaction() as db:
+            db.executemany(
+                "UPDATE meta SET value = ? WHERE name = ?",
+                [(self.kek.wrap(output_key), "output_key"), (self.kek.id.encode(), "kek_id")],
+            )
+
+    def kek_named(self, id: str) -> KEK:
+        """Raises EnvelopeError (`wrong_kek`): it was not given."""
+        try:
+            return self._keks[id]
+        except KeyError:
+            raise EnvelopeError("This needs a KEK that was not given.", code="wrong_kek") from None
+
+    def under_old_keks(self) -> int:
+        """How many patients' keys need another KEK than the current one."""
+        return int(self._one("SELECT COUNT(*) FROM patients WHERE kek != ?", self.kek.id)[0])
+
+    def truncate_journal(self) -> None:
+        """What was overwritten in the store is gone from its journal too."""
+        with self._guard:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _create(self) -> None:
         private = X25519PrivateKey.generate().private_bytes_raw()
@@ -233,9 +266,9 @@ class Store:
         sealed_index = seal(key, new_key(), _index_aad(patient))
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO patients (patient, wrapped_key, index_key, channel) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                (patient, self.kek.wrap(key), sealed_index, channel),
+                "INSERT INTO patients (patient, wrapped_key, index_key, channel, kek)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (patient, self.kek.wrap(key), sealed_index, channel, self.kek.id),
             )
         if self.channel_of(patient) != channel:
             raise RefusedTransition("This patient is on another channel.", code="channel_differs")
@@ -252,10 +285,10 @@ class Store:
 
     def patient_key(self, patient: str) -> bytes:
         """Raises RefusedTransition (`patient_unknown`), EnvelopeError."""
-        row = self._one("SELECT wrapped_key FROM patients WHERE patient = ?", patient)
+        row = self._one("SELECT wrapped_key, kek FROM patients WHERE patient = ?", patient)
         if row is None:
             raise _unknown_patient()
-        return self.kek.unwrap(row[0])
+        return self.kek_named(row[1]).unwrap(row[0])
 
     def index_key(self, patient: str) -> bytes:
         key = self.patient_key(patient)

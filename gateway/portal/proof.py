@@ -18,7 +18,7 @@ from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.portal import uses
 from gateway.portal.visitor import for_patient
-from ledger.audit.incidents import PROOF_DIFFERS, open_incident
+from ledger.audit.incidents import PROOF_DIFFERS, open_incident, row
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
 from ledger.audit.proof import MAX_BYTES, Verdict, judge_file, judge_rows, leaves_of
@@ -65,7 +65,7 @@ def _judge(steps: list[AuditRow]) -> tuple[Verdict, bytes | None]:
     except GatewayError:
         return Verdict.UNKNOWN, None
     if verdict == Verdict.DIFFERS:
-        open_incident(code=PROOF_DIFFERS, leaf=min(step.leaf or 0 for step in steps), by=WEB)
+        open_incident(code=PROOF_DIFFERS, place=row(min(step.leaf or 0 for step in steps)), by=WEB)
     return verdict, kept
 
 
@@ -93,7 +93,7 @@ def check(request: HttpRequest) -> HttpResponse:
     except GatewayError:
         return _checked(request, "unreachable", status=503)
     if verdict == Verdict.DIFFERS:
-        open_incident(code=PROOF_DIFFERS, leaf=min(leaves_of(data)), by=WEB)
+        open_incident(code=PROOF_DIFFERS, place=row(min(leaves_of(data))), by=WEB)
     return _checked(request, verdict, [_in_words(line) for line in lines])
 
 

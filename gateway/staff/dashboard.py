@@ -17,12 +17,14 @@ INCIDENTS = 20  # the latest
 @for_staff("see_dashboard")
 def dashboard(request: HttpRequest) -> HttpResponse:
     waiting, oldest = figures.unsettled()
+    incidents = Incident.objects.filter(settled_at=None).order_by("-opened_at", "-pk")
     half, most = figures.review_age()
     return page(
         request,
         "staff/dashboard.html",
         SECTION,
-        incidents=Incident.objects.order_by("-opened_at", "-pk")[:INCIDENTS],
+        incidents=incidents[:INCIDENTS],
+        held=incidents.filter(holds=True).exists(),
         figures=[make() for make in figures.FIGURES.values()],
         waiting=waiting,
         oldest=oldest,

@@ -47,6 +47,7 @@ MENU: list[Entry] = [
     Entry("staff_requesters", _("AI providers"), "see_requesters"),
     Entry("staff_exports", _("Exports"), "see_exports"),
     Entry("staff_models", _("AI models"), "see_requesters"),
+    Entry("staff_erasures", _("Erasures"), "see_erasures"),
     Entry("staff_dashboard", _("Dashboard"), "see_dashboard"),
 ]
 

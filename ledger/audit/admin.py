@@ -27,4 +27,4 @@ class AuditBatchAdmin(ReadOnlyAdmin):
 
 @admin.register(Incident)
 class IncidentAdmin(ReadOnlyAdmin):
-    list_display = ("code", "leaf", "opened_at")
+    list_display = ("code", "place", "holds", "opened_at", "settled_at")

@@ -127,6 +127,10 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "result.rejected": {**_JOB, "output": ID},
     "result.withdrawn": {**_JOB, "output": ID},
     "patient.invited": _PATIENT,
+    "erasure.asked": _PATIENT,
+    "erasure.confirmed": _PATIENT,  # by one of two; `code`: first or second
+    "erasure.refused": _PATIENT,  # `code`: why her records are kept
+    "erasure.done": _PATIENT,  # without a subject: there is nobody any more
     "patient.proofed": _PATIENT,
     "patient.linked": _PATIENT,
     "passkey.enrolled": _PATIENT,  # it signs choices from now on
@@ -158,7 +162,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "identity.linked": _IDENTITY,  # from then on this person signs in at a provider
     "identity.unlinked": _IDENTITY,
     "identity.signed_in": _IDENTITY,
-    "incident.opened": {"code": CODE, "leaf": COUNT},
+    "incident.opened": {"code": CODE, "incident": COUNT, "leaf": COUNT},  # `leaf`: before there were places
+    "incident.settled": {"code": CODE, "incident": COUNT},
     "export.asked": _EXPORT,
     "export.made": {**_EXPORT, "manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
     "export.read": {**_EXPORT, "digest": ID},  # handed out, as a file of this digest
@@ -256,10 +261,15 @@ def record(
             "time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
-    # The acts upon one question and its answers are found together.
+    return AuditRow.objects.create(
+        line=line, kind=kind, subject=subject, step_of=step_of(kind, details), recorded_at=at
+    )
+
+
+def step_of(kind: str, details: Mapping[str, Any]) -> str:
+    """What a row is one step of. The acts upon one question and its answers are found together."""
     about = details.get("request") if kind.startswith(OF_A_QUESTION) else None
-    step_of = details.get("subject_id") or details.get("access") or about or ""
-    return AuditRow.objects.create(line=line, kind=kind, subject=subject, step_of=step_of, recorded_at=at)
+    return str(details.get("subject_id") or details.get("access") or about or "")
 
 
 def _check(kind: str, actor: Actor, subject: str, details: Mapping[str, Any]) -> None:

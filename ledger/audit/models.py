@@ -74,14 +74,24 @@ class AuditNode(models.Model):
 
 
 class Incident(models.Model):
-    """What must not be: the log's row at `leaf` is not what the ledger sealed. Opened once, by itself."""
+    """What must not be: one place of one store is not what the others say. Opened by itself, once while it is
+    so; whoever finds that it is so no more settles it.
+    """
 
     code = models.CharField(max_length=40)
-    leaf = models.PositiveBigIntegerField()
+    # Which row: "row 17" of the log, "consent <id>", "opening 5" of the keyholder's log, …
+    place = models.CharField(max_length=120)
+    # While it is open nothing is released.
+    holds = models.BooleanField(default=False)
     opened_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["code", "leaf"], name="one_incident")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["code", "place"], condition=models.Q(settled_at=None), name="one_open_incident"
+            )
+        ]
 
     def __str__(self) -> str:
-        return f"{self.code} at {self.leaf}"
+        return f"{self.code} at {self.place}"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ledger import verify
 from ledger.audit import merkle
+from ledger.audit.log import step_of
 from ledger.audit.models import AuditBatch, AuditRow
 from ledger.audit.tree import SealedTree, TreeDamaged
 from ledger.client import public_keys
@@ -75,7 +76,7 @@ def judge_rows(rows: Sequence[AuditRow], evidence: Evidence, ledger_url: str) ->
     verdict = verify.verify_rows(proof, trust_of(ledger_url)).verdict
     if verdict == "cannot tell":
         return Verdict.UNKNOWN, None
-    holds = verdict == "verified" and all(map(_agrees, rows))
+    holds = verdict == "verified" and all(map(agrees, rows))
     return (Verdict.SEALED if holds else Verdict.DIFFERS), proof
 
 
@@ -120,13 +121,13 @@ def trust_of(ledger_url: str) -> verify.Trust:
     return verify.Trust(roots=roots, needed=len(members) // 2 + 1)
 
 
-def _agrees(row: AuditRow) -> bool:
+def agrees(row: AuditRow) -> bool:
+    """Whether the columns, which pages and look-ups read, say what the row's line says."""
     try:
         line = verify.parse_canonical(bytes(row.line), "row")
-        details = line["details"]
-        step_of = details.get("subject_id") or details.get("access") or ""
+        about = step_of(line["kind"], line["details"])
         told = f"{row.recorded_at:%Y-%m-%dT%H:%M:%SZ}"
-        said = (line["kind"], line["subject"], step_of, line["time"])
+        said = (line["kind"], line["subject"], about, line["time"])
     except (verify.Tampered, verify.CannotTell, KeyError, TypeError, AttributeError):
         return False
     return said == (row.kind, row.subject, row.step_of, told)

@@ -121,6 +121,6 @@ def test_rows_in_another_order_or_twice_do_not_verify(proof: bytes, url: str) ->
 
 def test_an_incident_is_opened_once(db: None) -> None:
     for _ in range(2):
-        open_incident(code=PROOF_DIFFERS, leaf=4, by=Actor.system("web"))
+        open_incident(code=PROOF_DIFFERS, place="row 4", by=Actor.system("web"))
     assert Incident.objects.count() == 1
     assert AuditRow.objects.filter(kind="incident.opened").count() == 1

@@ -110,7 +110,9 @@ def _fill(url: str, installation: Installation) -> Gallery:
         officer=staff["compliance"],
         nudge=nudge,
     )
-    people = states.make(stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1))
+    people = states.make(
+        stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1), spoil=True
+    )
     _propose_cohorts(stage)
     _register_a_version(stage)
     sealing.seal()

@@ -20,7 +20,7 @@ from gateway.analysis.models import Job, JobSubject, Leg
 from gateway.emergency.models import Emergency
 from gateway.staff import figures
 from gateway.staff.plots import NOTHING, WIDEST, Plot, Series, nice
-from ledger.audit.incidents import PROOF_DIFFERS, open_incident
+from ledger.audit.incidents import PROOF_DIFFERS, open_incident, settle_incident
 from ledger.audit.log import Actor
 from ledger.models import LedgerTransaction
 from tests.questions import ask
@@ -232,9 +232,16 @@ def test_what_is_too_little_is_not_drawn_either(member: Member, helix: Any, alic
 def test_what_does_not_match_the_ledger_stands_on_top(member: Member) -> None:
     dana = member("compliance")
     assert "does not match the ledger" not in dana.get(reverse("staff_dashboard")).content.decode()
-    open_incident(code=PROOF_DIFFERS, leaf=41, by=Actor.system("web"))
+    found = open_incident(code=PROOF_DIFFERS, place="row 41", by=Actor.system("web"))
     page = dana.get(reverse("staff_dashboard")).content.decode()
-    assert "Entry 41, found on" in page
+    assert "proof_differs, found on" in page
+    assert "row 41" in page
+    assert "nothing is released" not in page
+    settle_incident(incident=found, by=Actor.system("web"))
+    open_incident(code="state_differs", place="consent x", by=Actor.system("web"), holds=True)
+    page = dana.get(reverse("staff_dashboard")).content.decode()
+    assert "row 41" not in page
+    assert "nothing is released" in page
 
 
 def test_a_month_without_a_try_has_no_rate(model: Any) -> None:

@@ -33,15 +33,19 @@ SEED = 41
 BY = Actor.system("demo")
 
 
-def make(stage: Stage, folder: Path, *, password: str | None, reference_date: date) -> list[Person]:
+def make(
+    stage: Stage, folder: Path, *, password: str | None, reference_date: date, spoil: bool = False
+) -> list[Person]:
     """Bring the whole catalogue to life, in its order: records sealed, accounts made, states reached.
 
-    Synthetic records are written to `folder`. Everyone signs in with `password`; None: nobody does.
+    Synthetic records are written to `folder`. Everyone signs in with `password`; None: nobody does. `spoil`:
+    also the states that reconciliation finds.
     """
-    names = [each.name for each in STATES.values()]
+    entries = {key: each for key, each in STATES.items() if spoil or not each.spoils}
+    names = [each.name for each in entries.values()]
     records = patients.write(folder, count=len(names), reference_date=reference_date, names=names, seed=SEED)
     ingest.ingest([folder])
-    for (key, entry), record in zip(STATES.items(), records, strict=True):
+    for (key, entry), record in zip(entries.items(), records, strict=True):
         patient = Patient.objects.get(record_id=record)
         person = Person(key, entry.what, patient)
         if entry.has_account:

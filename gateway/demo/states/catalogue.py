@@ -40,22 +40,26 @@ Act = Callable[["Stage", Person], Person]
 
 @dataclass(frozen=True)
 class State:
-    """One entry of the catalogue: who is in it, what there is to see, and how she gets there."""
+    """One entry of the catalogue: who is in it, what there is to see, and how she gets there.
+
+    One that `spoils` edits a store behind everybody's back: reconciliation would find it and hold releases.
+    """
 
     name: str
     what: str
     act: Act
     has_account: bool = True
+    spoils: bool = False
 
 
 STATES: dict[str, State] = {}
 
 
-def state(name: str, what: str, *, has_account: bool = True) -> Callable[[Act], Act]:
+def state(name: str, what: str, *, has_account: bool = True, spoils: bool = False) -> Callable[[Act], Act]:
     """Enter `act` into the catalogue; it is called like its function, and its person `name`."""
 
     def enter(act: Act) -> Act:
-        STATES[act.__name__] = State(name, what, act, has_account)
+        STATES[act.__name__] = State(name, what, act, has_account, spoils)
         return act
 
     return enter

@@ -105,7 +105,7 @@ def own_copy(stage: Stage, person: Person) -> Person:
     return replace(person, copy=copy)
 
 
-@state("Pru", "somebody changed our log after it was sealed: her proof does not match")
+@state("Pru", "somebody changed our log after it was sealed: her proof does not match", spoils=True)
 def proof_differs(stage: Stage, person: Person) -> Person:
     person = used(stage, person)
     # What pages show of the use, moved to another day. What was sealed stands, and says otherwise.
