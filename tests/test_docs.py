@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 
-WITH_TESTS = ("threats.md", "compliance.md")
+WITH_TESTS = ("threats.md", "compliance.md", "validation.md")
 NAMED = sorted(
     {
         found

@@ -117,7 +117,7 @@ class Intake:
     ) -> tuple[Record | None, list[Refused]]:
         try:
             parsed = read(raw)
-            if faults := validate(parsed.body):
+            if faults := validate(parsed.body, people.bundle):
                 return None, faults
             owner = people.owner(parsed)
         except Refused as fault:

@@ -1,15 +1,15 @@
 """Is this a FHIR R4 resource, and whose? Binds each resource to exactly one person, or to none by its type.
 
-Structure is checked by fhir.resources' R4B models (R4's own 4.0.1 types among them); whom it concerns
-by FHIR R4's patient compartment. No Django, no database.
+`structure.py` holds it against FHIR R4's definitions; whom it concerns is told by FHIR R4's patient
+compartment. No Django, no database.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from gateway.records.strict_json import Parsed, Refused
+from gateway.records.structure import faults_of, path_text
 
 # FHIR R4, CompartmentDefinition/patient: the one element that says whose a resource is.
 COMPARTMENT = {
@@ -46,68 +46,26 @@ SHARED = frozenset(
 FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")  # FHIR R4, datatype id
 _PATIENT = re.compile(r"Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _SAYS_PATIENT = re.compile(r"(?:^|/)Patient(?:[/?]|$)")
-_ELEMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
-_SHOWN_ERRORS = 5
-
-# The kinds of fault that the models tell apart → what a person can act on.
-_FAULTS = {
-    "missing": "is required",
-    "extra_forbidden": "is no element of this type in FHIR R4",
-    "value_error": "does not have the form that FHIR R4 asks for",
-}
 
 
-def validate(resource: Mapping[str, Any]) -> list[Refused]:
-    """What is wrong with the structure of `resource`; empty when it is FHIR R4. At most five faults."""
+def validate(resource: Mapping[str, Any], addresses: Mapping[str, str] | None = None) -> list[Refused]:
+    """What is wrong with `resource`, element by element; empty when it is FHIR R4 as `structure` has it.
+
+    `addresses` maps each fullUrl of the same Bundle to `Type/id`.
+    """
     kind = resource.get("resourceType")
     if not isinstance(kind, str) or not (kind == "Patient" or kind in COMPARTMENT or kind in SHARED):
         return [Refused("type_not_taken", "is of a type that is not taken in", element="resourceType")]
     if not isinstance(resource.get("id"), str) or not FHIR_ID.fullmatch(resource["id"]):
         return [Refused("id_missing", "needs an id of FHIR's form", element=f"{kind}.id")]
-    try:
-        _validator(kind)(resource)
-    except (ValueError, AssertionError, RecursionError, TypeError) as error:
-        return _faults(kind, error)
-    return []
-
-
-@cache
-def _validator(kind: str) -> Callable[[Any], Any]:
-    from fhir.resources.R4B import get_fhir_model_class
-
-    return get_fhir_model_class(kind).model_validate
-
-
-def _faults(kind: str, error: Exception) -> list[Refused]:
-    listed = getattr(error, "errors", None)
-    faults = listed(include_url=False, include_context=False, include_input=False) if listed else []
-    found = [
-        Refused(
-            "not_fhir",
-            _FAULTS.get(str(fault["type"]).rpartition(".")[2], "has a value of the wrong type"),
-            element=_path(kind, fault["loc"]),
-        )
-        for fault in faults[:_SHOWN_ERRORS]
-    ]
-    return found or [Refused("not_fhir", "is not valid FHIR R4", element=kind)]
-
-
-def _path(kind: str, steps: Any) -> str:
-    """A FHIR path. A name that FHIR could not have is not repeated: it may say anything."""
-    path = kind
-    for step in steps:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step != kind:
-            path += f".{step}" if _ELEMENT.fullmatch(str(step)) else ".?"
-    return path
+    return faults_of(resource, addresses or {})
 
 
 class People:
     """Who is meant by a reference. `bundle` maps each fullUrl of the same Bundle to `Type/id`."""
 
     def __init__(self, bundle: Mapping[str, str] | None = None) -> None:
-        self._bundle = bundle or {}
+        self.bundle = bundle or {}
 
     def owner(self, parsed: Parsed) -> str | None:
         """The id of the one Patient that a valid resource is about; None for a type of no patient.
@@ -149,7 +107,7 @@ class People:
 
     def _patient(self, reference: str) -> str | None:
         """The id of the Patient, "" for one that cannot be told, None for what is no Patient."""
-        meant = self._bundle.get(reference, reference)
+        meant = self.bundle.get(reference, reference)
         if "Patient" not in meant and not meant.startswith("urn:"):
             return None
         if (match := _PATIENT.fullmatch(meant)) is not None:
@@ -169,7 +127,7 @@ def _paths(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
         steps, node = stack.pop()
         if isinstance(node, dict):
             if isinstance(node.get("reference"), str):
-                yield _path(body["resourceType"], (*steps, "reference")), node["reference"]
+                yield path_text(body["resourceType"], [*steps, "reference"]), node["reference"]
             stack += [((*steps, name), child) for name, child in node.items()]
         elif isinstance(node, list):
             stack += [((*steps, index), child) for index, child in enumerate(node)]

@@ -331,7 +331,7 @@ def test_the_command_tells_what_was_refused_and_exits_1(write: Write, tmp_path: 
     assert {name: answer["refused"][1][name] for name in ("line", "element", "code")} == {
         "line": 3,
         "element": "Observation.colour",
-        "code": "not_fhir",
+        "code": "unknown_element",
     }
 
 

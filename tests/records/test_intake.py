@@ -273,11 +273,11 @@ def test_a_resource_too_large_in_a_bundle_is_refused(write: Write) -> None:
         ({"resourceType": "Bundle"}, "type_not_taken", "resourceType"),
         ({"id": None}, "id_missing", "Observation.id"),
         ({"id": "a/b"}, "id_missing", "Observation.id"),
-        ({"status": None}, "not_fhir", "Observation.status"),
-        ({"colour": "red"}, "not_fhir", "Observation.colour"),
-        ({"Alice Example's secret": "red"}, "not_fhir", "Observation.?"),
-        ({"code": {"coding": [{"system": 5}]}}, "not_fhir", "Observation.code.coding[0].system"),
-        ({"effectiveDateTime": "yesterday"}, "not_fhir", "Observation.effectiveDateTime"),
+        ({"status": None}, "required", "Observation.status"),
+        ({"colour": "red"}, "unknown_element", "Observation.colour"),
+        ({"Alice Example's secret": "red"}, "unknown_element", "Observation.?"),
+        ({"code": {"coding": [{"system": 5}]}}, "wrong_type", "Observation.code.coding[0].system"),
+        ({"effectiveDateTime": "yesterday"}, "wrong_form", "Observation.effectiveDateTime"),
         ({"subject": None}, "patient_unclear", "Observation.subject"),
         ({"subject": {"display": "Alice"}}, "patient_unclear", "Observation.subject"),
         ({"subject": {"reference": "Group/1"}}, "patient_unclear", "Observation.subject"),
@@ -355,7 +355,7 @@ def test_an_organisation_names_no_patient(write: Write) -> None:
 
 def test_a_refusal_reads_as_a_sentence(write: Write) -> None:
     path = write("o.ndjson", observation(status=None))
-    assert str(refused(path)) == f"{path}:1: Observation.status is required [not_fhir]"
+    assert str(refused(path)) == f"{path}:1: Observation.status is required [required]"
     with Source(path) as source:
         found = refusal(source, Refused("compressed", "is compressed"), None)
     assert str(found) == f"{path}: this is compressed [compressed]"
