@@ -20,9 +20,11 @@ from django.utils import timezone
 from consent.channels import channel_for
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
-from gateway.records.intake import Intake, Record, Refusal, refusal
+from gateway.records import quarantine
+from gateway.records.intake import Intake, Record, Refusal, Spoiled, refusal
 from gateway.records.label_rules import ORDER
-from gateway.records.models import Chunk, IngestedFile, ResourceVersion
+from gateway.records.models import Chunk, IngestedFile, Quarantined, ResourceVersion
+from gateway.records.quarantine import Aside
 from gateway.records.sealing import CUSTODIAN, SealedChunk, Spool, digests, seal
 from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Source
 from gateway.records.strict_json import Refused
@@ -36,6 +38,8 @@ ACTOR = Actor.system("command")
 # Plaintext held at once while one file is read; past it, what is there is sealed and set aside.
 MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REFUSALS = 1000
+# Faulty resources of one file that a lenient run sets aside; past it, the file is refused: it is not R4.
+MAX_ASIDE = 10_000
 _BATCH = 500
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 
@@ -54,6 +58,7 @@ class FileReport:
 
     by_type   resources read, by type (of a file that was not refused)
     sealed    resources sealed now; the others were here in the same version
+    aside     faulty resources that a lenient run set aside; `refused` says what is wrong with them
     """
 
     path: str
@@ -64,14 +69,17 @@ class FileReport:
     chunks: int = 0
     patients: int = 0
     confirmed: bool = True
+    aside: int = 0
     refused: list[Refusal] = field(default_factory=list)
     refusals: int = 0
 
-    def refuse(self, found: Refusal) -> None:
+    def refuse(self, *found: Refusal) -> None:
         self.state = "refused"
-        self.refusals += 1
-        if len(self.refused) < MAX_REFUSALS:
-            self.refused.append(found)
+        self.tell(*found)
+
+    def tell(self, *found: Refusal) -> None:
+        self.refusals += len(found)
+        self.refused += found[: max(0, MAX_REFUSALS - len(self.refused))]
 
 
 @dataclass
@@ -106,19 +114,23 @@ def ingest(
     *,
     dry_run: bool = False,
     create_patients: bool = True,
+    lenient: bool = False,
     keyholder: Keyholder | None = None,
     progress: Callable[[int], object] = lambda _: None,
     report: Report | None = None,
 ) -> Report:
     """Take in FHIR R4 from files and folders: Bundles (`.json`) and Bulk Data NDJSON (`.ndjson`, `.jsonl`).
 
-    A file with one fault is refused whole, and the others still go in. `dry_run` checks only and writes
-    nothing. `create_patients` makes a Patient row (without an account) of a Patient resource whose person
-    is unknown; otherwise that is a fault. `progress` is told bytes done. `report` is filled as files are
-    done, so that it holds what was kept when a GatewayError ends the run: KeyholderUnavailable, IngestError.
+    A file with one fault is refused whole, and the others still go in. `lenient`: a faulty resource is set
+    aside, sealed, and the rest of its file goes in; what cannot be cut into resources is refused as ever.
+    `dry_run` checks only and writes nothing. `create_patients` makes a Patient row (without an account) of a
+    Patient resource whose person is unknown; otherwise that is a fault. `progress` is told bytes done.
+    `report` is filled as files are done, so that it holds what was kept when a GatewayError ends the run:
+    KeyholderUnavailable, IngestError.
     """
     report = Report() if report is None else report
-    run = _Run(dry_run, create_patients, keyholder or Keyholder(settings.KEYHOLDER_SOCKET), progress)
+    keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
+    run = Run(keyholder, dry_run=dry_run, create=create_patients, lenient=lenient, progress=progress)
     for path in in_order(paths):
         done = FileReport(str(path))
         report.files.append(done)
@@ -178,13 +190,20 @@ def _confirm(keyholder: Keyholder, chunks: Sequence[str]) -> int:
     return len(chunks)
 
 
-class _Run:
+class Run:
     """One call of `ingest`: what its files share."""
 
     def __init__(
-        self, dry_run: bool, create: bool, keyholder: Keyholder, progress: Callable[[int], object]
+        self,
+        keyholder: Keyholder,
+        *,
+        dry_run: bool = False,
+        create: bool = True,
+        lenient: bool = False,
+        progress: Callable[[int], object] = lambda _: None,
     ) -> None:
-        self.dry_run, self.create, self.keyholder, self.progress = dry_run, create, keyholder, progress
+        self.keyholder, self.progress = keyholder, progress
+        self.dry_run, self.create, self.lenient = dry_run, create, lenient
         self.intake = Intake()
         # record id → patient id and channel, as far as they were looked up
         self.patients: dict[str, tuple[str, str]] = {}
@@ -195,23 +214,30 @@ class _Run:
         except Refused as fault:
             report.refuse(Refusal(str(path), None, None, fault.element, fault.code, fault.message))
             return
-        with source, Spool() as spool:
+        with source:
             digest = "" if self.dry_run else source.digest()
             if digest and IngestedFile.objects.filter(pk=digest).exists():
                 report.state = "repeated"
                 self.progress(source.size)
                 return
+            self.take_source(source, report, digest, lambda chunks: _note_file(digest, report, chunks))
+
+    def take_source(
+        self, source: Source, report: FileReport, digest: str, noted: Callable[[int], object]
+    ) -> None:
+        """Read, seal and keep. `noted` is called in the transaction that keeps, with the number of chunks."""
+        with Spool() as spool:
             held = _File(self, source, spool, report)
             try:
                 held.read()
-                if report.refusals:
+                if report.state == "refused":
                     return
                 if self.dry_run:
                     self.patients.update(dict.fromkeys(held.new, ("", HOME)))
                     report.state = "checked"
                     return
                 held.seal()
-                held.keep(digest)
+                held.keep(digest, noted)
             except IntegrityError:
                 raise IngestError(
                     "The same records were taken in by someone else meanwhile; nothing of this file "
@@ -247,7 +273,7 @@ class _Run:
 class _File:
     """One file on its way in."""
 
-    def __init__(self, run: _Run, source: Source, spool: Spool, report: FileReport) -> None:
+    def __init__(self, run: Run, source: Source, spool: Spool, report: FileReport) -> None:
         self.run, self.source, self.spool, self.report = run, source, spool, report
         self.new: dict[str, Patient] = {}  # by record id
         self.held: dict[str | None, list[Record]] = defaultdict(list)
@@ -255,28 +281,46 @@ class _File:
         self.seen: set[str] = set()
         self.places: dict[str, Place] = {}  # where each owner was named first
         self.enrolled: dict[str, bytes] = {}
+        self.aside: list[Aside] = []
+        self.aside_size = 0
 
     def read(self) -> None:
         """Read to the end. With the first refusal nothing is held any more, but all faults are told."""
         done = 0
         for found in self.run.intake.records(self.source):
-            if isinstance(found, Refusal):
-                self.report.refuse(found)
-                self.held.clear()
+            if isinstance(found, Spoiled):
+                self._spoiled(found)
                 continue
             self.run.progress(max(found.place.offset + found.place.length - done, 0))
             done = max(done, found.place.offset + found.place.length)
             self._count(found)
-            if self.run.dry_run or self.report.refusals:
+            if self.run.dry_run or self.report.state == "refused":
                 continue
             self.held[found.owner].append(found)
             self.size += len(found.raw)
             if self.size > MAX_HELD_BYTES:
                 self._check_owners()
-                if not self.report.refusals:
+                if self.report.state != "refused":
                     self.seal()
         self._check_owners()
         self.run.progress(max(self.source.size - done, 0))
+
+    def _spoiled(self, found: Spoiled) -> None:
+        """Set it aside where that is wanted and can be, or refuse the file."""
+        if not self.run.lenient or found.raw is None or found.place is None:
+            self.report.refuse(*found.refusals)
+        elif self.report.aside == MAX_ASIDE or self.aside_size > MAX_HELD_BYTES:
+            said = f"has more faulty resources than are set aside ({MAX_ASIDE:,}): it is refused whole"
+            self.report.refuse(refusal(self.source, Refused("too_many_faults", said), None))
+        else:
+            self.report.tell(*found.refusals)
+            self.report.aside += 1
+            if not self.run.dry_run and self.report.state != "refused":
+                self.aside.append(Aside(found.raw, found.place, found.refusals, self.run.intake.addresses))
+                self.aside_size += len(found.raw)
+        if self.report.state == "refused":
+            self.held.clear()
+            self.aside.clear()
 
     def _count(self, found: Record) -> None:
         self.report.by_type[found.kind] += 1
@@ -299,11 +343,20 @@ class _File:
         """Every person is known, or is made known by a Patient resource of this file."""
         self.run.find(self.places)
         for owner, place in self.places.items():
-            if owner not in self.run.patients and owner not in self.new:
-                fault = Refused(
-                    "unknown_patient", "is of a patient who is not known here; take in the Patient first"
-                )
+            if owner in self.run.patients or owner in self.new:
+                continue
+            fault = Refused(
+                "unknown_patient", "is of a patient who is not known here; take in the Patient first"
+            )
+            if not self.run.lenient:
                 self.report.refuse(refusal(self.source, fault, place))
+                continue
+            for one in self.held.pop(owner, []):
+                found = refusal(self.source, fault, one.place)
+                self._spoiled(Spoiled((found,), one.place, one.raw))
+                self.report.by_type[one.kind] -= 1
+            if self.run.dry_run:
+                self.report.tell(refusal(self.source, fault, place))
         self.places = {owner: place for owner, place in self.places.items() if owner not in self.run.patients}
 
     def seal(self) -> None:
@@ -348,20 +401,15 @@ class _File:
                 found.append((one, digest))
         return found
 
-    def keep(self, digest: str) -> None:
-        """One transaction for patients, chunks, file and audit row; then the keyholder is told."""
+    def keep(self, digest: str, noted: Callable[[int], object]) -> None:
+        """One transaction for patients, chunks, what was set aside, and what notes it; then the keyholder
+        is told."""
+        aside = quarantine.sealed(self.run.keyholder, digest, self.aside)
         with transaction.atomic():
             Patient.objects.bulk_create(self.new.values(), batch_size=_BATCH)
             chunks = [self._keep_chunk(chunk, blob) for chunk, blob in self.spool]
-            IngestedFile.objects.create(digest=digest, resources=self.report.by_type.total())
-            record(
-                kind="records.ingested",
-                actor=ACTOR,
-                file=digest,
-                resources=self.report.sealed,
-                chunks=len(chunks),
-                refused=0,
-            )
+            Quarantined.objects.bulk_create(aside, batch_size=_BATCH)
+            noted(len(chunks))
         self.run.patients.update(
             (record_id, (patient.pk, patient.channel)) for record_id, patient in self.new.items()
         )
@@ -379,6 +427,18 @@ class _File:
             (ResourceVersion(digest=one, chunk_id=chunk.id) for one in chunk.digests), batch_size=_BATCH
         )
         return chunk.id
+
+
+def _note_file(digest: str, report: FileReport, chunks: int) -> None:
+    IngestedFile.objects.create(digest=digest, resources=report.by_type.total())
+    record(
+        kind="records.ingested",
+        actor=ACTOR,
+        file=digest,
+        resources=report.sealed,
+        chunks=chunks,
+        refused=report.aside,
+    )
 
 
 def _batches(values: Iterable[str]) -> Iterator[list[str]]:

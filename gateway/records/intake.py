@@ -4,7 +4,7 @@ No Django, no database, no keyholder: this is all that a dry run does.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
@@ -65,35 +65,48 @@ class Record(NamedTuple):
     person: Person | None = None
 
 
+class Spoiled(NamedTuple):
+    """What cannot be taken in: `refusals` say why. `raw` is the resource's bytes, None where it is no one
+    resource that is at fault: the file cannot be read on, or a line is too long to be held."""
+
+    refusals: tuple[Refusal, ...]
+    place: Place | None = None
+    raw: bytes | None = None
+
+
 @dataclass
 class Intake:
-    """Reads files one after the other; labels of one file are known to those that follow."""
+    """Reads files one after the other; labels of one file are known to those that follow.
+
+    addresses  fullUrl → `Type/id` in the file that is being read
+    """
 
     known: Known = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
-    def records(self, source: Source) -> Iterator[Record | Refusal]:
-        """Everything in the file. It is all the caller's to take or to leave: one Refusal spoils the file."""
+    def records(self, source: Source) -> Iterator[Record | Spoiled]:
+        """Everything in the file. It is all the caller's to take or to leave."""
+        self.addresses = source.addresses
         return self._lines(source) if source.is_ndjson else self._bundle(source)
 
-    def _lines(self, source: Source) -> Iterator[Record | Refusal]:
-        people = People()
+    def _lines(self, source: Source) -> Iterator[Record | Spoiled]:
+        people = People(self.addresses)
         for place, raw in source.lines():
             if raw is None:
-                size = MAX_RESOURCE_BYTES // 2**20
-                yield refusal(source, Refused("line_too_long", f"is a line of more than {size} MB"), place)
+                said = f"is a line of more than {MAX_RESOURCE_BYTES // 2**20} MB"
+                yield Spoiled((refusal(source, Refused("line_too_long", said), place),))
                 continue
             record, faults = self._record(raw, place, people, self.known)
-            yield from (refusal(source, fault, place, raw) for fault in faults)
-            if record is not None:
-                yield record
+            yield record or _spoiled(source, faults, place, raw)
 
-    def _bundle(self, source: Source) -> Iterator[Record | Refusal]:
+    def _bundle(self, source: Source) -> Iterator[Record | Spoiled]:
         try:
             entries = list(source.entries())
-            people = People(_addresses(entries))
+            self.addresses = _addresses(entries)
         except BundleFault as fault:
-            yield refusal(source, fault, fault.place)
+            yield Spoiled((refusal(source, fault, fault.place),))
             return
+        people = People(self.addresses)
         patients = [entry.id for entry in entries if entry.kind == "Patient"]
         whose = patients[0] if patients else None
         known: Known = {}
@@ -108,9 +121,7 @@ class Intake:
                     record = None
                     said = "is of another patient than this Bundle; a Bundle holds the records of one"
                     faults = [Refused("another_patient", said, element=entry.kind)]
-            yield from (refusal(source, fault, place, raw) for fault in faults)
-            if record is not None:
-                yield record
+            yield record or _spoiled(source, faults, place, raw)
 
     def _record(
         self, raw: bytes, place: Place, people: People, known: Known
@@ -132,6 +143,10 @@ class Intake:
         name = f"{kind}/{identifier}/{version}/".encode() + hashlib.sha256(raw).digest()
         person = _person(parsed) if kind == "Patient" else None
         return Record(raw, kind, owner, codes, name, place, person), []
+
+
+def _spoiled(source: Source, faults: list[Refused], place: Place, raw: bytes) -> Spoiled:
+    return Spoiled(tuple(refusal(source, fault, place, raw) for fault in faults), place, raw)
 
 
 def refusal(source: Source, fault: Refused, place: Place | None, raw: bytes = b"") -> Refusal:

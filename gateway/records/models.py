@@ -33,6 +33,29 @@ class Chunk(models.Model):
         return f"chunk of {len(self.blob)} bytes"
 
 
+class Quarantined(models.Model):
+    """One resource that a lenient ingest could not take in, sealed until it is mended, released or dropped.
+
+    `faults` say what is wrong by element, code and sentence; they never hold a value of the resource.
+    """
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    file = models.CharField(max_length=64)  # the digest of the file that it stood in
+    line = models.PositiveBigIntegerField()
+    entry = models.CharField(max_length=40, blank=True)  # its element in a Bundle
+    kind = models.CharField(max_length=40, blank=True)  # where it is a type that is taken in
+    faults = models.JSONField()
+    blob = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "quarantined"
+        indexes = [models.Index(fields=["created_at", "id"], name="quarantine_in_order")]
+
+    def __str__(self) -> str:
+        return f"quarantined {self.kind or 'resource'}"
+
+
 class OwnCopy(models.Model):
     """A copy of her own records that a patient asked for. Its id is the access's on the ledger.
 

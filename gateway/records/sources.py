@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -41,7 +42,12 @@ class BundleEntry(NamedTuple):
 
 
 class Source:
-    """One open file. `digest()` reads all of it; the iterators read what is open, so it cannot be swapped."""
+    """One open file. `digest()` reads all of it; the iterators read what is open, so it cannot be swapped.
+
+    `addresses` are fullUrls that hold beyond the file: none, but for what came out of a Bundle.
+    """
+
+    addresses: Mapping[str, str] = {}
 
     def __init__(self, path: Path) -> None:
         """Raises Refused for what is no plain file of FHIR JSON."""
@@ -104,6 +110,20 @@ class Source:
         """
         self.file.seek(0)
         yield from _Bundle(_Text(self.file)).entries()
+
+
+class OneResource(Source):
+    """A single resource in memory, read as a file of one line. `addresses` are its Bundle's."""
+
+    is_ndjson = True
+
+    def __init__(self, raw: bytes, addresses: Mapping[str, str]) -> None:
+        self.path, self.size, self.addresses = Path("-"), len(raw), addresses
+        self.file = BytesIO(raw)
+
+    def lines(self) -> Iterator[tuple[Place, bytes | None]]:
+        raw = self.file.read()
+        yield Place(1, 0, len(raw)), raw if len(raw) <= MAX_RESOURCE_BYTES else None
 
 
 class BundleFault(Refused):

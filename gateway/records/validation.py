@@ -44,6 +44,7 @@ SHARED = frozenset(
 )  # fmt: skip
 
 FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")  # FHIR R4, datatype id
+_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 _PATIENT = re.compile(r"Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _SAYS_PATIENT = re.compile(r"(?:^|/)Patient(?:[/?]|$)")
 
@@ -59,6 +60,13 @@ def validate(resource: Mapping[str, Any], addresses: Mapping[str, str] | None = 
     if not isinstance(resource.get("id"), str) or not FHIR_ID.fullmatch(resource["id"]):
         return [Refused("id_missing", "needs an id of FHIR's form", element=f"{kind}.id")]
     return faults_of(resource, addresses or {})
+
+
+def kind_taken(raw: bytes) -> str:
+    """The type that faulty bytes say they are of, where it is one that is taken in; else ""."""
+    found = _TYPE.search(raw)
+    kind = found[1].decode() if found else ""
+    return kind if kind == "Patient" or kind in COMPARTMENT or kind in SHARED else ""
 
 
 class People:

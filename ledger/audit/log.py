@@ -153,6 +153,10 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "client.secret_renewed": {"requester": UUID, "client": CLIENT},  # before clients had keys
     "client.keys_changed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
+    # One resource that a lenient ingest set aside: looked at, taken in after all, or thrown away.
+    "quarantine.read": {"quarantined": ID},
+    "quarantine.released": {"quarantined": ID, "code": CODE, "resources": COUNT, "chunks": COUNT},
+    "quarantine.dropped": {"quarantined": ID, "code": CODE},
     "access.emergency": _ACCESS,
     "access.subject": _ACCESS,  # code: asked, committed, opened
     "emergency.read": _ACCESS,

@@ -1,7 +1,7 @@
 """`manage.py ingest PATH…`: take in FHIR R4 records from files and folders, each file whole or not at all.
 
 Standard output has the counts and what was refused (or, with --json, one JSON object); progress goes to
-standard error. The exit status is 1 if anything was refused or failed.
+standard error. The exit status is 1 if a file was refused or something failed.
 """
 
 import json
@@ -26,6 +26,11 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="check only; write nothing, need nothing")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
         parser.add_argument(
+            "--lenient",
+            action="store_true",
+            help="set faulty resources aside, sealed, and take in the rest of their file; see `quarantine`",
+        )
+        parser.add_argument(
             "--no-create-patients",
             action="store_true",
             help="refuse a Patient whose person is not known here, instead of making a row for them",
@@ -43,6 +48,7 @@ class Command(BaseCommand):
                     paths,
                     dry_run=options["dry_run"],
                     create_patients=not options["no_create_patients"],
+                    lenient=options["lenient"],
                     progress=bar.update,
                     report=report,
                 )
@@ -55,7 +61,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(answer))
         else:
             self._tell(answer, report)
-        if report.refusals or failure is not None:
+        if answer["files"]["refused"] or failure is not None:
             sys.exit(1)
 
     def _tell(self, answer: dict[str, Any], report: Report) -> None:
@@ -77,9 +83,12 @@ class Command(BaseCommand):
             self.stdout.write(f"{files['repeated']:>9,}  files that were taken in before")
         if answer["unconfirmed"]:
             self.stdout.write(f"{answer['unconfirmed']:>9,}  files kept; the relay will make them selectable")
-        for found in report.refused:
-            self.stdout.write(f"refused: {found}")
-        if report.refusals:
+        for one in report.files:
+            for found in one.refused:
+                self.stdout.write(f"{'refused' if one.state == 'refused' else 'set aside'}: {found}")
+        if answer["aside"]:
+            self.stdout.write(f"{answer['aside']:>9,}  set aside: see `manage.py quarantine list`")
+        if files["refused"]:
             self.stdout.write(f"{report.refusals:,} refused, {files['refused']} files not taken in")
         if answer["error"]:
             self.stdout.write(f"stopped: {answer['error']['message']} [{answer['error']['code']}]")
@@ -96,6 +105,7 @@ def _answer(report: Report, *, dry_run: bool, failure: GatewayError | None) -> d
         "sealed": report.sealed,
         "chunks": sum(one.chunks for one in done),
         "patients": sum(one.patients for one in done),
+        "aside": sum(one.aside for one in done),
         "withheld": sum(one.withheld for one in done),
         "unconfirmed": sum(not one.confirmed for one in done),
         "files": {
