@@ -1,5 +1,5 @@
-"""A score as FHIR R4: RiskAssessment (a probability) or Observation (a measure), Provenance and, where
-there is no number, an OperationOutcome.
+"""A score as FHIR R4: RiskAssessment (a probability) or Observation (a measure), Provenance; DetectedIssue
+where it is past a threshold, and where there is no number, an OperationOutcome.
 
 The result leaves to an AI client, so it names no record: the person is the job's subject, and a
 resource is a pseudonym that the hospital can compute again and two jobs do not share.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from gateway.analysis.catalogue.model import Features, Model, Score
+from gateway.analysis.catalogue.model import Alert, Features, Model, Score
 from gateway.analysis.catalogue.units import UCUM
 
 Fhir = dict[str, Any]
@@ -58,10 +58,11 @@ def result_bundle(
         for reference in found.sources
     ]
     result = _risk_assessment if model.measure is None else _observation
-    resources = [
-        result(model, score, used, subject, index_date),
-        _provenance(model, used, release=f"release/{job}/{attempt}", subject=subject, now=now),
-    ]
+    made = [result(model, score, used, subject, index_date)]
+    if (alert := model.alert(score)) is not None:
+        made.append(_detected_issue(model, alert, subject, made[0]["resourceType"], now))
+    provenance = _provenance(used, model=model, made=made, release=f"release/{job}/{attempt}", now=now)
+    resources = [made[0], provenance, *made[1:]]
     if score.value is None:
         resources.append(_outcome(score))
     entries = [
@@ -112,6 +113,35 @@ def _observation(model: Model, score: Score, used: list[Fhir], subject: str, ind
     return {**observation, "derivedFrom": used} if used else observation
 
 
+def _detected_issue(model: Model, alert: Alert, subject: str, about: str, now: datetime) -> Fhir:
+    """That the result is past a published threshold: for a person to look at, never an order."""
+    return {
+        "resourceType": "DetectedIssue",
+        "id": subject,
+        "meta": {"security": [AI_ASSERTED]},
+        "status": "final",
+        "code": {"text": model.card["title"]},
+        "severity": alert.severity,
+        "patient": _person(subject),
+        "identifiedDateTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "author": _device(model),
+        "implicated": [{"reference": f"{about}/{subject}"}],
+        "detail": f"{alert.says} ({alert.source})",
+    }
+
+
+def _person(subject: str) -> Fhir:
+    return {"type": "Patient", "identifier": {"system": f"{SYSTEM}:subject", "value": subject}}
+
+
+def _device(model: Model) -> Fhir:
+    return {
+        "type": "Device",
+        "identifier": {"system": f"{SYSTEM}:model", "value": model.digest()},
+        "display": f"{model.name} {model.version}",
+    }
+
+
 def _by_model(model: Model, subject: str) -> Fhir:
     """What a result says of itself, whichever resource it is: made by this model, about this subject."""
     return {
@@ -122,17 +152,17 @@ def _by_model(model: Model, subject: str) -> Fhir:
             "coding": [{"system": f"{SYSTEM}:model", "code": model.digest(), "version": model.version}],
             "text": model.card["title"],
         },
-        "subject": {"type": "Patient", "identifier": {"system": f"{SYSTEM}:subject", "value": subject}},
+        "subject": _person(subject),
     }
 
 
-def _provenance(model: Model, used: list[Fhir], *, release: str, subject: str, now: datetime) -> Fhir:
-    about = "RiskAssessment" if model.measure is None else "Observation"
+def _provenance(used: list[Fhir], *, model: Model, made: list[Fhir], release: str, now: datetime) -> Fhir:
+    subject = made[0]["id"]
     provenance: Fhir = {
         "resourceType": "Provenance",
         "id": hashlib.sha256(f"provenance {subject}".encode()).hexdigest(),
         "meta": {"security": [AI_ASSERTED]},
-        "target": [{"reference": f"{about}/{subject}"}],
+        "target": [{"reference": f"{each['resourceType']}/{each['id']}"} for each in made],
         "recorded": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         # The release under which the records were opened: a key of the ledger.
         "policy": [f"{SYSTEM}:{release}"],
@@ -146,11 +176,7 @@ def _provenance(model: Model, used: list[Fhir], *, release: str, subject: str, n
                         }
                     ]
                 },
-                "who": {
-                    "type": "Device",
-                    "identifier": {"system": f"{SYSTEM}:model", "value": model.digest()},
-                    "display": f"{model.name} {model.version}",
-                },
+                "who": _device(model),
             }
         ],
     }

@@ -53,6 +53,7 @@ class Record(NamedTuple):
 
     owner   id of the Patient resource; None for a resource of no patient
     labels  the contract's labels, sorted; UNLABELLED alone where the rules cannot tell
+    basis   why, as `labels.Labels.basis`; empty where UNLABELLED
     person  of a Patient resource
     """
 
@@ -62,6 +63,7 @@ class Record(NamedTuple):
     labels: tuple[str, ...]
     name: bytes
     place: Place
+    basis: tuple[str, ...] = ()
     person: Person | None = None
 
 
@@ -142,7 +144,8 @@ class Intake:
         version = (body.get("meta") or {}).get("versionId", "")
         name = f"{kind}/{identifier}/{version}/".encode() + hashlib.sha256(raw).digest()
         person = _person(parsed) if kind == "Patient" else None
-        return Record(raw, kind, owner, codes, name, place, person), []
+        basis = () if labels is None else labels.basis
+        return Record(raw, kind, owner, codes, name, place, basis, person), []
 
 
 def _spoiled(source: Source, faults: list[Refused], place: Place, raw: bytes) -> Spoiled:

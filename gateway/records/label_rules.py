@@ -188,6 +188,16 @@ class Statement:
     must: tuple[str, ...] = ()
     by_type: bool = False
 
+    def __str__(self) -> str:
+        if self.by_type:
+            return "says nothing clinical: N"
+        parts = (
+            ("needs a known code in", self.needs, " or "),
+            ("must follow", self.must, ", "),
+            ("follows", self.follows, ", "),
+        )
+        return "; ".join(f"{says} {between.join(names)}" for says, names, between in parts if names)
+
 
 _BY_TYPE = Statement(by_type=True)
 _CODE = Statement(needs=("code",))

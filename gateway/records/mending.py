@@ -27,8 +27,9 @@ class NotInQuarantine(RefusedTransition):
 
 def read(id: str, *, keyholder: Keyholder) -> bytes:
     """The resource as it came. Written down before it is shown. Raises NotInQuarantine, GatewayError."""
-    found = quarantine.opened(keyholder, _find(id))
-    record(kind="quarantine.read", actor=ACTOR, quarantined=id)
+    row = _find(id)
+    found = quarantine.opened(keyholder, row)
+    record(kind="quarantine.read", actor=ACTOR, quarantined=row.id)
     return found.file.read()
 
 
@@ -59,8 +60,9 @@ def drop(id: str, *, reason: str) -> None:
     if reason not in REASONS:
         raise InvalidInput(f"A reason is one of {', '.join(REASONS)}.", code="unknown_reason")
     with transaction.atomic():
-        _remove(_find(id))
-        record(kind="quarantine.dropped", actor=ACTOR, quarantined=id, code=reason)
+        row = _find(id)
+        _remove(row)
+        record(kind="quarantine.dropped", actor=ACTOR, quarantined=row.id, code=reason)
 
 
 def _take(row: Quarantined, source: OneResource, code: str, keyholder: Keyholder) -> FileReport:

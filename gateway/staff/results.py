@@ -189,17 +189,22 @@ def _show(request: HttpRequest, found: JobSubject, problem: str = "", status: in
 def read(bundle: dict[str, Any]) -> dict[str, Any]:
     """A result's Bundle (gateway/analysis/fhir.py) in a page's words; what is missing in it is empty."""
     by_type = {entry["resource"]["resourceType"]: entry["resource"] for entry in bundle.get("entry", [])}
-    assessment = by_type.get("RiskAssessment", {})
+    measure = by_type.get("Observation", {})
+    assessment = by_type.get("RiskAssessment", measure)
     provenance = by_type.get("Provenance", {})
     prediction = (assessment.get("prediction") or [{}])[0]
+    quantity = measure.get("valueQuantity", {})
     used: dict[str, int] = {}
-    for one in assessment.get("basis", []):
+    for one in assessment.get("basis", measure.get("derivedFrom", [])):
         used[one.get("type", "")] = used.get(one.get("type", ""), 0) + 1
     return {
-        "outcome": prediction.get("outcome", {}).get("text", ""),
+        "outcome": prediction.get("outcome", measure.get("code", {})).get("text", ""),
         "percent": prediction.get("probabilityDecimal"),
-        "why_none": prediction.get("rationale", ""),
-        "day": assessment.get("occurrenceDateTime", ""),
+        "value": quantity.get("value"),
+        "unit": quantity.get("unit", ""),
+        "why_none": prediction.get("rationale", measure.get("dataAbsentReason", {}).get("text", "")),
+        "alert": by_type.get("DetectedIssue", {}).get("detail", ""),
+        "day": assessment.get("occurrenceDateTime", assessment.get("effectiveDateTime", "")),
         "labels": [label.get("code", "") for label in assessment.get("meta", {}).get("security", [])],
         "recorded": provenance.get("recorded", ""),
         "policy": [one.removeprefix(f"{SYSTEM}:") for one in provenance.get("policy", [])],

@@ -1,6 +1,6 @@
 """The models beside PCE: worked examples of their papers, every edge, and what records give."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,11 +11,12 @@ from gateway.analysis.catalogue import MODELS, find
 from gateway.analysis.catalogue.evidence import LOINC, SNOMED
 from gateway.analysis.catalogue.model import Model, Score
 from gateway.analysis.fhir import result_bundle
+from gateway.records.structure import faults_of
 from tests.analysis.bodies import condition, held, measured, order, patient, smoking
 
 DAY = date(2026, 6, 1)
-FRAMINGHAM, CKD_EPI, CHADS, NEWS2 = (
-    find(name) for name in ("framingham", "ckd-epi", "cha2ds2-vasc", "news2")
+PCE, FRAMINGHAM, CKD_EPI, CHADS, NEWS2 = (
+    find(name) for name in ("pce", "framingham", "ckd-epi", "cha2ds2-vasc", "news2")
 )
 
 
@@ -289,8 +290,6 @@ def test_news2_needs_to_know_of_oxygen_and_confusion() -> None:
 
 @pytest.mark.parametrize("record", [vital_signs(), []], ids=["a number", "none"])
 def test_a_measure_leaves_as_a_valid_observation(record: list[dict[str, Any]]) -> None:
-    from datetime import UTC, datetime
-
     evidence = held(NEWS2, patient(), *record)
     found = NEWS2.features(evidence, index_date=DAY)
     bundle = result_bundle(
@@ -313,3 +312,41 @@ def test_a_measure_leaves_as_a_valid_observation(record: list[dict[str, Any]]) -
     else:
         assert "valueQuantity" not in observation
         assert "pulse.missing" in observation["dataAbsentReason"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "severity"),
+    [
+        (PCE, "19.99", None),
+        (PCE, "20", "moderate"),
+        (NEWS2, "4", None),
+        (NEWS2, "5", "moderate"),
+        (NEWS2, "7", "high"),
+        (CKD_EPI, "30", None),
+        (CKD_EPI, "29.9", "moderate"),
+        (CKD_EPI, "14.9", "high"),
+        (CKD_EPI, None, None),
+    ],
+)
+def test_a_result_past_its_threshold_is_an_issue(
+    model: Model, value: str | None, severity: str | None
+) -> None:
+    alert = model.alert(Score(None if value is None else Decimal(value), model.unit))
+    assert (alert.severity if alert else None) == severity
+
+
+def test_an_issue_leaves_as_a_detected_issue_and_all_of_the_result_is_valid() -> None:
+    """By the rules that records are taken in by (docs/validation.md)."""
+    evidence = held(NEWS2, patient(), *vital_signs())
+    found = NEWS2.features(evidence, index_date=DAY)
+    subject = "bb" * 32
+    bundle = result_bundle(
+        model=NEWS2, found=found, score=NEWS2.assess(found), digests=evidence.digests(), job="aa" * 32,
+        attempt=1, subject=subject, index_date=DAY, now=datetime(2026, 6, 1, tzinfo=UTC),
+    )  # fmt: skip
+    made = {entry["resource"]["resourceType"]: entry["resource"] for entry in bundle["entry"]}
+    issue = made["DetectedIssue"]
+    assert (issue["severity"], issue["status"]) == ("high", "final")
+    assert issue["implicated"] == [{"reference": f"Observation/{subject}"}]
+    assert {"reference": f"DetectedIssue/{subject}"} in made["Provenance"]["target"]
+    assert [fault for each in made.values() for fault in faults_of(each, {})] == []

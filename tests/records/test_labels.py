@@ -1,11 +1,27 @@
 """Labels by rule: sensitive codes, the source's own word, and what the rules cannot tell."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
-from gateway.records.label_rules import ACT_CODE, CONFIDENTIALITY, CVX, ICD_10, LOINC, RXNORM, SNOMED
+from gateway.records.label_rules import (
+    ACT_CODE,
+    CONFIDENTIALITY,
+    COVERED,
+    CVX,
+    ICD_10,
+    LOINC,
+    RULES,
+    RXNORM,
+    SNOMED,
+    STATEMENTS,
+    VERSION,
+)
 from gateway.records.labels import Labels, label
+from ledger.contract.labels import KNOWN
 
 
 def concept(system: str, code: str) -> dict[str, Any]:
@@ -128,3 +144,42 @@ def test_a_contained_medication_is_followed() -> None:
     assert codes(request("1819")) == ["ETH", "OPIOIDUD", "R"]
     assert codes(request("314076")) == ["N"]
     assert codes({**request("314076"), "contained": []}) is None
+
+
+def test_each_rule_names_its_basis_and_a_covered_terminology() -> None:
+    names = [rule.name for rule in RULES]
+    assert len(set(names)) == len(names)
+    for rule in RULES:
+        assert rule.system in COVERED
+        assert rule.basis
+        assert rule.codes.split()
+        assert set(rule.sensitivity) <= KNOWN
+    wanted = {"ETH", "ETHUD", "OPIOIDUD", "PSY", "SDV", "HIV", "SEX", "GDIS"}
+    assert wanted <= {label for rule in RULES for label in rule.sensitivity}
+
+
+def test_the_document_lists_every_rule_and_type() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "labels.md").read_text()
+    for rule in RULES:
+        assert f"| `{rule.name}` | {' '.join(rule.sensitivity)} | {len(rule.codes.split())} |" in text
+    for kind, statement in STATEMENTS.items():
+        assert f"| {kind} | {statement} |" in text
+    assert f"Rules {VERSION}" in text
+
+
+def test_the_command_says_what_labels_a_file_gets_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.ndjson"
+    subject = {"subject": {"reference": "Patient/p"}}
+    lines = [condition(ICD_10, "F32.9", **subject), condition("http://hospital.example", "7", **subject)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    call_command("labels", str(path))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{path}:1 Condition: PSY R (psychiatry-icd; rules {VERSION})"
+    assert said[1] == f"{path}:2 Condition: unlabelled (the rules cannot tell: withheld; rules {VERSION})"
+    call_command("labels", str(path), "--json")
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (first["labels"], first["basis"], first["rules"]) == (["PSY", "R"], ["psychiatry-icd"], VERSION)
+    call_command("labels", "--json")
+    assert json.loads(capsys.readouterr().out)["types"]["Organization"] == "says nothing clinical: N"

@@ -209,3 +209,25 @@ def test_a_providers_page_counts_its_results(
     member("clinician").post(at(subject, "staff_decide_result"), {"state": "accepted"})
     assert "<dt>Waiting</dt><dd>0</dd>" in text(rita.get(url))
     assert "<dt>Accepted</dt><dd>1</dd>" in text(rita.get(url))
+
+
+def test_a_measure_past_its_threshold_reads_as_one() -> None:
+    said = read(
+        {
+            "entry": [
+                {
+                    "resource": {
+                        "resourceType": "Observation",
+                        "code": {"text": "NEWS2"},
+                        "effectiveDateTime": "2026-06-01",
+                        "valueQuantity": {"value": 8, "unit": "{score}"},
+                        "derivedFrom": [{"type": "Observation"}],
+                    }
+                },
+                {"resource": {"resourceType": "DetectedIssue", "detail": "7 points or more (RCP 2017)"}},
+            ]
+        }
+    )
+    assert (said["outcome"], said["value"], said["unit"]) == ("NEWS2", 8, "{score}")
+    assert (said["alert"], said["day"]) == ("7 points or more (RCP 2017)", "2026-06-01")
+    assert said["used"] == [("Observation", 1)]

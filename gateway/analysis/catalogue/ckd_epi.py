@@ -13,7 +13,7 @@ from typing import Any
 from gateway.analysis.catalogue import findings
 from gateway.analysis.catalogue.codes import CREATININE
 from gateway.analysis.catalogue.evidence import LOINC, Evidence
-from gateway.analysis.catalogue.model import Feature, Features, Input, Model
+from gateway.analysis.catalogue.model import Alert, Feature, Features, Input, Model
 
 KAPPA = {"female": 0.7, "male": 0.9}
 ALPHA = {"female": -0.241, "male": -0.302}
@@ -33,6 +33,10 @@ class CKDEPI2021(Model):
         Input("sex", "administrative sex", kind="code", choices=("female", "male")),
         Input("creatinine", "creatinine in serum, plasma or blood, standardised", unit="mg/dL", low=Decimal("0.1"), high=Decimal(25)),
     )  # fmt: skip
+    alerts = (
+        Alert(Decimal(15), "high", "Below 15: kidney failure (G5).", "KDIGO 2012", below=True),
+        Alert(Decimal(30), "moderate", "Below 30: severely decreased (G4).", "KDIGO 2012", below=True),
+    )
     card = {
         "title": "Estimated glomerular filtration rate (CKD-EPI creatinine, 2021)",
         "provider": "Published equation; implemented by the Consent Gateway",

@@ -14,10 +14,13 @@ from gateway.analysis.catalogue.codes import (
     BLACK,
     DIABETES,
     DIABETES_ICD10,
+    HDL_CHOLESTEROL,
     RACE_SYSTEM,
     SMOKES_NOT,
     SMOKES_NOW,
     SMOKING_STATUS,
+    SYSTOLIC,
+    TOTAL_CHOLESTEROL,
     US_CORE_RACE,
     WHITE,
 )
@@ -225,6 +228,37 @@ def _lowers_blood_pressure(medication: Body | None) -> bool | None:
             if code in ANTIHYPERTENSIVES or any(each in name for each in ANTIHYPERTENSIVES.values()):
                 return True
     return False if told else None
+
+
+def cardiovascular(evidence: Evidence, day: date) -> dict[str, Feature]:
+    """What the equations of cardiovascular risk ask for, besides the person."""
+    measures = (
+        ("total_cholesterol", TOTAL_CHOLESTEROL, "mg/dL", CHOLESTEROL_MOLAR_MASS),
+        ("hdl_cholesterol", HDL_CHOLESTEROL, "mg/dL", CHOLESTEROL_MOLAR_MASS),
+        ("systolic_bp", SYSTOLIC, "mm[Hg]", None),
+    )
+    return {
+        **{
+            name: measured(evidence, name, codes, day, unit=unit, molar_mass=molar_mass)
+            for name, codes, unit, molar_mass in measures
+        },
+        "bp_treated": bp_treated(evidence, day),
+        "diabetes": diabetes(evidence, day),
+        "smoker": smoker(evidence, day),
+    }
+
+
+# How a model that uses `cardiovascular` says on its card where those inputs come from.
+CARDIOVASCULAR_RECORDS = {
+    "cholesterol": "LOINC 2093-3 and 2085-9, final, amended or corrected, latest up to the index date; "
+    "mmol/L by 386.65 g/mol",
+    "systolic_bp": "LOINC 8480-6, alone or as a component; other units by UCUM",
+    "smoking": "LOINC 72166-2 answered in SNOMED CT or LOINC; a former smoker is not a smoker",
+    "diabetes": "Condition, SNOMED CT or ICD-10 E10, E11, confirmed and not resolved",
+    "bp_treated": "active MedicationRequest by RxNorm ingredient code, ATC class, or ingredient in the name "
+    "of an RxNorm coding",
+    "sex": "Patient.gender, as a stand-in for sex at birth",
+}
 
 
 def all_sources(features: Sequence[Feature]) -> tuple[str, ...]:

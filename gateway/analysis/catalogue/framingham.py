@@ -18,16 +18,13 @@ from gateway.analysis.catalogue.codes import (
     ASCVD,
     ASCVD_ICD10,
     HAEMORRHAGIC_STROKE_ICD10,
-    HDL_CHOLESTEROL,
     HEART_FAILURE,
     HEART_FAILURE_ICD10,
     STROKE,
     STROKE_ICD10,
-    SYSTOLIC,
-    TOTAL_CHOLESTEROL,
 )
 from gateway.analysis.catalogue.evidence import Evidence
-from gateway.analysis.catalogue.model import Features, Input, Model
+from gateway.analysis.catalogue.model import Alert, Features, Input, Model
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,9 @@ class FraminghamGeneralCVD(Model):
         Input("diabetes", "has diabetes mellitus", kind="flag"),
         Input("smoker", "smokes now", kind="flag"),
     )  # fmt: skip
+    alerts = (
+        Alert(Decimal(20), "moderate", "A 10-year risk of 20 % or more is high.", "D'Agostino 2008, p. 749"),
+    )
     card = {
         "title": "10-year risk of a first cardiovascular event (Framingham general CVD, 2008)",
         "provider": "Published equation; implemented by the Consent Gateway",
@@ -75,14 +75,7 @@ class FraminghamGeneralCVD(Model):
         "outcome": "coronary death, myocardial infarction, coronary insufficiency, angina, stroke, transient ischaemic attack, peripheral artery disease or heart failure, within 10 years",
         "intended_use": "Decision support for a clinician who discusses prevention with an adult of 30 to 74 years without cardiovascular disease.",
         "tested_error": "Both worked examples of the paper are met within 0.1 percentage point; values are rounded to 0.01.",
-        "records": {
-            "cholesterol": "LOINC 2093-3 and 2085-9, final, amended or corrected, latest up to the index date; mmol/L by 386.65 g/mol",
-            "systolic_bp": "LOINC 8480-6, alone or as a component; other units by UCUM",
-            "smoking": "LOINC 72166-2 answered in SNOMED CT or LOINC; a former smoker is not a smoker",
-            "diabetes": "Condition, SNOMED CT or ICD-10 E10, E11, confirmed and not resolved",
-            "bp_treated": "active MedicationRequest by RxNorm ingredient code, ATC class, or ingredient in the name of an RxNorm coding",
-            "sex": "Patient.gender, as a stand-in for sex at birth",
-        },
+        "records": findings.CARDIOVASCULAR_RECORDS,
         "limits": [
             "Not for people with cardiovascular disease; those whose records show it are excluded, others cannot be recognised.",
             "Derived from one town in the United States whose people were nearly all white; elsewhere it may over- or underestimate.",
@@ -105,7 +98,6 @@ class FraminghamGeneralCVD(Model):
 
     def features(self, evidence: Evidence, *, index_date: date) -> Features:
         person = findings.person(evidence, index_date)
-        molar_mass = findings.CHOLESTEROL_MOLAR_MASS
         history = (
             (ASCVD, ASCVD_ICD10),
             (STROKE, STROKE_ICD10 + HAEMORRHAGIC_STROKE_ICD10),
@@ -113,20 +105,7 @@ class FraminghamGeneralCVD(Model):
         )
         found = [evidence.diagnoses(codes, icd10, until=index_date, ever=True) for codes, icd10 in history]
         cvd = tuple(dict.fromkeys(each.reference for conditions in found for each in conditions))
+        inputs = {"age": person.age, "sex": person.sex, **findings.cardiovascular(evidence, index_date)}
         return Features(
-            inputs={
-                "age": person.age,
-                "sex": person.sex,
-                "total_cholesterol": findings.measured(
-                    evidence, "total_cholesterol", TOTAL_CHOLESTEROL, index_date, unit="mg/dL", molar_mass=molar_mass
-                ),
-                "hdl_cholesterol": findings.measured(
-                    evidence, "hdl_cholesterol", HDL_CHOLESTEROL, index_date, unit="mg/dL", molar_mass=molar_mass
-                ),
-                "systolic_bp": findings.measured(evidence, "systolic_bp", SYSTOLIC, index_date, unit="mm[Hg]"),
-                "bp_treated": findings.bp_treated(evidence, index_date),
-                "diabetes": findings.diabetes(evidence, index_date),
-                "smoker": findings.smoker(evidence, index_date),
-            },
-            exclusions={**person.excluded, **({"excluded.cvd": cvd} if cvd else {})},
-        )  # fmt: skip
+            inputs=inputs, exclusions={**person.excluded, **({"excluded.cvd": cvd} if cvd else {})}
+        )

@@ -101,6 +101,33 @@ class Features:
         return tuple(sorted(set(given)))
 
 
+@dataclass(frozen=True)
+class Alert:
+    """A result that a clinician should look at soon: one at `at` or above; with `below`, one below `at`.
+
+    severity  FHIR DetectedIssue.severity: high, moderate or low
+    source    where the threshold is published
+    """
+
+    at: Decimal
+    severity: str
+    says: str
+    source: str
+    below: bool = False
+
+    def is_raised(self, value: Decimal) -> bool:
+        return value < self.at if self.below else value >= self.at
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "at": str(self.at),
+            "severity": self.severity,
+            "side": "below" if self.below else "at_or_above",
+            "says": self.says,
+            "source": self.source,
+        }
+
+
 class Model(ABC):
     """One version of one model. `card` holds strings, lists and objects, among them `title` and `outcome`.
 
@@ -117,6 +144,8 @@ class Model(ABC):
     measure: tuple[str, str] | None = None
     # Other models' modules of the catalogue that it computes with: part of its digest too.
     rests_on: tuple[str, ...] = ()
+    # Results to look at soon, the gravest first.
+    alerts: tuple[Alert, ...] = ()
 
     @abstractmethod
     def compute(self, values: Mapping[str, Any]) -> Decimal:
@@ -159,10 +188,18 @@ class Model(ABC):
                 reasons |= {reason} if reason else set()
         return Score(None, self.unit, tuple(sorted(reasons)))
 
+    def alert(self, score: Score) -> Alert | None:
+        """The gravest alert that the score raises."""
+        return next(
+            (one for one in self.alerts if score.value is not None and one.is_raised(score.value)), None
+        )
+
     def describe(self) -> dict[str, Any]:
         """The whole card, canonical: what is registered and shown."""
+        alerts = {"alerts": [each.describe() for each in self.alerts]} if self.alerts else {}
         return {
             **self.card,
+            **alerts,
             "inputs": [each.describe() for each in self.inputs],
             "name": self.name,
             "reads": sorted(self.reads),

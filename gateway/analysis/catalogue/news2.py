@@ -25,7 +25,7 @@ from gateway.analysis.catalogue.codes import (
     TEMPERATURE,
 )
 from gateway.analysis.catalogue.evidence import LOINC, Evidence, Resource, codings, observed_at
-from gateway.analysis.catalogue.model import Feature, Features, Input, Model
+from gateway.analysis.catalogue.model import Alert, Feature, Features, Input, Model
 
 ROOM_AIR = Decimal(21)  # percent of oxygen
 TOGETHER = timedelta(hours=1)
@@ -66,6 +66,10 @@ class NEWS2(Model):
         Input("alert", "awake and not newly confused", kind="flag"),
         Input("temperature", "body temperature", unit="Cel", low=Decimal(20), high=Decimal(45)),
     )  # fmt: skip
+    alerts = (
+        Alert(Decimal(7), "high", "7 points or more: emergency assessment.", "RCP 2017, NEWS2"),
+        Alert(Decimal(5), "moderate", "5 points or more: urgent assessment.", "RCP 2017, NEWS2"),
+    )
     card = {
         "title": "National Early Warning Score 2 (2017)",
         "provider": "Published score; implemented by the Consent Gateway",

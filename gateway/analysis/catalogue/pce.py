@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.analysis.catalogue import findings
-from gateway.analysis.catalogue.codes import ASCVD, ASCVD_ICD10, HDL_CHOLESTEROL, SYSTOLIC, TOTAL_CHOLESTEROL
+from gateway.analysis.catalogue.codes import ASCVD, ASCVD_ICD10
 from gateway.analysis.catalogue.evidence import Evidence
-from gateway.analysis.catalogue.model import Feature, Features, Input, Model
+from gateway.analysis.catalogue.model import Alert, Feature, Features, Input, Model
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,7 @@ CARD = {
     "intended_use": "Decision support for a clinician who discusses prevention with an adult of 40 to 79 years without ASCVD.",
     "tested_error": "The four worked examples of the paper are met within 0.1 percentage point (the paper rounds the sum of terms); values are rounded to 0.01.",
     "records": {
-        "cholesterol": "LOINC 2093-3 and 2085-9, final, amended or corrected, latest up to the index date; mmol/L by 386.65 g/mol",
-        "systolic_bp": "LOINC 8480-6, alone or as a component; other units by UCUM",
-        "smoking": "LOINC 72166-2 answered in SNOMED CT or LOINC; a former smoker is not a smoker",
-        "diabetes": "Condition, SNOMED CT or ICD-10 E10, E11, confirmed and not resolved",
-        "bp_treated": "active MedicationRequest by RxNorm ingredient code, ATC class, or ingredient in the name of an RxNorm coding",
-        "sex": "Patient.gender, as a stand-in for sex at birth",
+        **findings.CARDIOVASCULAR_RECORDS,
         "race": "US Core race; White and African American together is ambiguous and gives no number",
     },
     "limits": [
@@ -115,6 +110,14 @@ class PooledCohortEquations(Model):
     reads = frozenset({"Patient", "Observation", "Condition", "MedicationRequest", "Medication"})
     inputs = INPUTS
     card = CARD
+    alerts = (
+        Alert(
+            Decimal(20),
+            "moderate",
+            "A 10-year risk of 20 % or more is high.",
+            "Arnett 2019, doi:10.1161/CIR.0000000000000678",
+        ),
+    )
 
     def compute(self, values: Mapping[str, Any]) -> Decimal:
         """1 - S0 ** exp(sum of terms - mean), Table A."""
@@ -139,24 +142,9 @@ class PooledCohortEquations(Model):
     def features(self, evidence: Evidence, *, index_date: date) -> Features:
         person = findings.person(evidence, index_date)
         race = findings.race(person.resource) if person.resource else Feature(None, reason="race.missing")
-        measured = {
-            name: findings.measured(evidence, name, codes, index_date, unit=unit, molar_mass=molar_mass)
-            for name, codes, unit, molar_mass in (
-                ("total_cholesterol", TOTAL_CHOLESTEROL, "mg/dL", findings.CHOLESTEROL_MOLAR_MASS),
-                ("hdl_cholesterol", HDL_CHOLESTEROL, "mg/dL", findings.CHOLESTEROL_MOLAR_MASS),
-                ("systolic_bp", SYSTOLIC, "mm[Hg]", None),
-            )
-        }
+        common = findings.cardiovascular(evidence, index_date)
         return Features(
-            inputs={
-                "age": person.age,
-                "sex": person.sex,
-                "race": race,
-                **measured,
-                "bp_treated": findings.bp_treated(evidence, index_date),
-                "diabetes": findings.diabetes(evidence, index_date),
-                "smoker": findings.smoker(evidence, index_date),
-            },
+            inputs={"age": person.age, "sex": person.sex, "race": race, **common},
             exclusions={
                 **person.excluded,
                 **findings.excluding(evidence, "excluded.ascvd", ASCVD, ASCVD_ICD10, index_date),

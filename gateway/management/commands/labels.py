@@ -1,0 +1,80 @@
+"""`manage.py labels [PATH…]`: the rules that label records by sensitivity, or what they say of files.
+
+Standard output has one line for each resource: where it stands, its labels, and the rules that put them on.
+Needs no database and writes nothing. The exit status is 1 if a resource could not be taken in.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from gateway.records.ingest import in_order
+from gateway.records.intake import Intake, Spoiled
+from gateway.records.label_rules import RULES, STATEMENTS, VERSION
+from gateway.records.sources import Source
+from gateway.records.strict_json import Refused
+
+
+class Command(BaseCommand):
+    help = "Show the rules that label records, or the labels of the resources in files with their basis."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+        parser.add_argument("--json", action="store_true", help="JSON: one object, or one a line for files")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["paths"]:
+            self._rules(options["json"])
+            return
+        intake = Intake()  # one for all: labels of one file are known to those that follow
+        good = [self._file(intake, path, options["json"]) for path in in_order(options["paths"])]
+        if not all(good):
+            sys.exit(1)
+
+    def _rules(self, as_json: bool) -> None:
+        if as_json:
+            rules = [{**vars(rule), "codes": rule.codes.split()} for rule in RULES]
+            types = {kind: str(STATEMENTS[kind]) for kind in sorted(STATEMENTS)}
+            self.stdout.write(json.dumps({"version": VERSION, "rules": rules, "types": types}, indent=2))
+            return
+        self.stdout.write(f"Rules {VERSION}")
+        for rule in RULES:
+            put_on = " ".join(rule.sensitivity)
+            self.stdout.write(f"{rule.name:22} {put_on:14} {rule.basis}: {rule.system}")
+            self.stdout.write(f"{'':22} {rule.codes}")
+        self.stdout.write("Types; any other is withheld")
+        for kind in sorted(STATEMENTS):
+            self.stdout.write(f"{kind:28} {STATEMENTS[kind]}")
+
+    def _file(self, intake: Intake, path: Path, as_json: bool) -> bool:
+        """Whether all of the file could be taken in."""
+        good = True
+        try:
+            with Source(path) as source:
+                for found in intake.records(source):
+                    if isinstance(found, Spoiled):
+                        good = False
+                        for refusal in found.refusals:
+                            self.stderr.write(f"refused: {refusal}")
+                        continue
+                    told = {
+                        "file": str(path),
+                        "line": found.place.line,
+                        "entry": found.place.entry,
+                        "type": found.kind,
+                        "labels": found.labels,
+                        "basis": found.basis,
+                        "rules": VERSION,
+                    }
+                    where = f"{path}:{found.place.line} {found.kind}"
+                    why = ", ".join(found.basis) or "the rules cannot tell: withheld"
+                    said = f"{where}: {' '.join(found.labels)} ({why}; rules {VERSION})"
+                    self.stdout.write(json.dumps(told) if as_json else said)
+        except Refused as fault:
+            self.stderr.write(f"refused: {path}: {fault.message} [{fault.code}]")
+            return False
+        return good
