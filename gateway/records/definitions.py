@@ -245,7 +245,7 @@ def definition(kind: str) -> Definition:
     choices: dict[str, list[str]] = {}
     for python_name, found in model.model_fields.items():
         name = found.alias or python_name
-        told = found.json_schema_extra or {}
+        told: dict[str, Any] = found.json_schema_extra if isinstance(found.json_schema_extra, dict) else {}
         if name == "fhir_comments":  # of DSTU2
             continue
         element = _element(kind, name, found.annotation, told)

@@ -27,6 +27,7 @@ from gateway.records.models import Chunk, IngestedFile, Quarantined, ResourceVer
 from gateway.records.quarantine import Aside
 from gateway.records.sealing import CUSTODIAN, SealedChunk, Spool, digests, seal
 from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Source
+from gateway.records.spill import Spill
 from gateway.records.strict_json import Refused
 from ledger.audit.log import Actor, record
 from ledger.client import HOME
@@ -40,6 +41,7 @@ MAX_HELD_BYTES = 64 * 1024 * 1024
 MAX_REFUSALS = 1000
 # Faulty resources of one file that a lenient run sets aside; past it, the file is refused: it is not R4.
 MAX_ASIDE = 10_000
+MAX_PATIENTS = 50_000  # looked-up persons that are remembered
 _BATCH = 500
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
 
@@ -258,7 +260,9 @@ class Run:
                 ) from None
 
     def find(self, record_ids: Iterable[str]) -> None:
-        """Look up which of these persons are known."""
+        """Look up which of these persons are known. Whom it asked about before may be forgotten."""
+        if len(self.patients) > MAX_PATIENTS and not self.dry_run:
+            self.patients.clear()
         wanted = [one for one in record_ids if one not in self.patients]
         for batch in _batches(wanted):
             try:
@@ -278,7 +282,7 @@ class _File:
         self.new: dict[str, Patient] = {}  # by record id
         self.held: dict[str | None, list[Record]] = defaultdict(list)
         self.size = 0
-        self.seen: set[str] = set()
+        self.seen = Spill()  # digests of this file's versions
         self.places: dict[str, Place] = {}  # where each owner was named first
         self.enrolled: dict[str, bytes] = {}
         self.aside: list[Aside] = []
@@ -397,7 +401,7 @@ class _File:
         found = []
         for one, digest in zip(records, names, strict=True):
             if digest not in here and digest not in self.seen:
-                self.seen.add(digest)
+                self.seen[digest] = 1
                 found.append((one, digest))
         return found
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from gateway.records.label_rules import FOLLOWED, ORDER
 from gateway.records.labels import UNLABELLED, Labels, label
 from gateway.records.sources import BundleEntry, BundleFault, Place, Source
+from gateway.records.spill import Spill
 from gateway.records.strict_json import MAX_RESOURCE_BYTES, Parsed, Refused, read
 from gateway.records.validation import People, validate
 
-Known = dict[str, Labels | None]
 _PLAIN = ("N",)
 
 
@@ -76,6 +76,26 @@ class Spoiled(NamedTuple):
     raw: bytes | None = None
 
 
+class Known:
+    """The labels of resources by `Type/id`, of however many: each distinct set is kept once, and a number
+    for each resource, on disk past a bound."""
+
+    def __init__(self) -> None:
+        self._numbers = Spill()
+        self._by_labels: dict[Labels | None, int] = {}
+        self._labels: list[Labels | None] = []
+
+    def get(self, name: str) -> Labels | None:
+        number = self._numbers.get(name)
+        return None if number is None else self._labels[number]
+
+    def __setitem__(self, name: str, labels: Labels | None) -> None:
+        if labels not in self._by_labels:
+            self._by_labels[labels] = len(self._labels)
+            self._labels.append(labels)
+        self._numbers[name] = self._by_labels[labels]
+
+
 @dataclass
 class Intake:
     """Reads files one after the other; labels of one file are known to those that follow.
@@ -83,7 +103,7 @@ class Intake:
     addresses  fullUrl → `Type/id` in the file that is being read
     """
 
-    known: Known = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
     addresses: Mapping[str, str] = field(default_factory=dict)
 
     def records(self, source: Source) -> Iterator[Record | Spoiled]:
@@ -111,7 +131,7 @@ class Intake:
         people = People(self.addresses)
         patients = [entry.id for entry in entries if entry.kind == "Patient"]
         whose = patients[0] if patients else None
-        known: Known = {}
+        known: dict[str, Labels | None] = {}
         for entry in sorted(entries, key=lambda one: ORDER.get(one.kind, 1)):
             place = entry.place
             raw = source.at(place)
@@ -126,7 +146,7 @@ class Intake:
             yield record or _spoiled(source, faults, place, raw)
 
     def _record(
-        self, raw: bytes, place: Place, people: People, known: Known
+        self, raw: bytes, place: Place, people: People, known: Known | dict[str, Labels | None]
     ) -> tuple[Record | None, list[Refused]]:
         try:
             parsed = read(raw)

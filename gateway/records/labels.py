@@ -6,7 +6,7 @@ In doubt there is no label, and what has no label is sealed under `UNLABELLED`, 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.records.label_rules import (
     ACT_CODE,
@@ -59,9 +59,15 @@ class Labels:
         return tuple(sorted((self.confidentiality, *self.sensitivity)))
 
 
+class Lookup(Protocol):
+    """Labels by `Type/id` or `urn:uuid:…`; None where they are not known, or there are none."""
+
+    def get(self, name: str, /) -> Labels | None: ...
+
+
 def label(
     resource: Resource,
-    known: Mapping[str, Labels | None] | None = None,
+    known: Lookup | None = None,
     codings: Iterable[Mapping[str, Any]] | None = None,
 ) -> Labels | None:
     """The labels of `resource`, or None where the rules cannot tell: it is then withheld.
@@ -136,9 +142,7 @@ def _take_source(resource: Resource, found: _Found) -> bool:
     return True
 
 
-def _followed(
-    resource: Resource, paths: tuple[str, ...], known: Mapping[str, Labels | None]
-) -> tuple[list[Labels], bool]:
+def _followed(resource: Resource, paths: tuple[str, ...], known: Lookup) -> tuple[list[Labels], bool]:
     """The labels of what `resource` refers to at `paths`, and whether any of it is not known."""
     if not paths:
         return [], False
@@ -150,7 +154,7 @@ def _followed(
     return [one for one in labels if one is not None], None in labels
 
 
-def _contained(resource: Resource, reference: str, known: Mapping[str, Labels | None]) -> Labels | None:
+def _contained(resource: Resource, reference: str, known: Lookup) -> Labels | None:
     found = [one for one in _listed(resource.get("contained")) if one.get("id") == reference[1:]]
     # FHIR forbids a contained resource to contain another (dom-2): this goes one level down, no further.
     return label({**found[0], "contained": []}, known) if len(found) == 1 else None

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from gateway import bench
-from gateway.bench import fabric, fabric_stops
+from gateway.bench import fabric, fabric_stops, ingest_memory
 
 
 class Toy(bench.Row):
@@ -136,3 +136,12 @@ def test_fabrics_figures_stand_beside_the_peer_and_the_limit() -> None:
     (row,) = report.as_json()["rows"]
     assert (row["peer"], row["times_peer"]) == (None, None)
     assert "| grant | 1 | 4 /s |" in report.table()
+
+
+def test_the_export_that_memory_is_measured_with_is_taken_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_memory, "SIZES", (400, 800))
+    measured = ingest_memory.REPORT.run(1, "here", lambda: None).as_json()
+    assert [one["resources"] for one in measured["sizes"]] == [400, 800]
+    assert all(one["peak_kib"] > 0 for one in measured["sizes"])
