@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.bench import Measured
 
-SIZES = (10_000, 100_000, 1_000_000)
+SIZES = (10_000, 50_000, 200_000)
 PER_PATIENT = 200
 _SCRIPT = """
 import json, resource, sys, time
