@@ -9,6 +9,7 @@ import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -228,8 +229,8 @@ class Run:
         self, source: Source, report: FileReport, digest: str, noted: Callable[[int], object]
     ) -> None:
         """Read, seal and keep. `noted` is called in the transaction that keeps, with the number of chunks."""
-        with Spool() as spool:
-            held = _File(self, source, spool, report)
+        with Spool() as spool, closing(Spill()) as seen:
+            held = _File(self, source, spool, seen, report)
             try:
                 held.read()
                 if report.state == "refused":
@@ -277,12 +278,12 @@ class Run:
 class _File:
     """One file on its way in."""
 
-    def __init__(self, run: Run, source: Source, spool: Spool, report: FileReport) -> None:
+    def __init__(self, run: Run, source: Source, spool: Spool, seen: Spill, report: FileReport) -> None:
         self.run, self.source, self.spool, self.report = run, source, spool, report
+        self.seen = seen  # digests of this file's versions
         self.new: dict[str, Patient] = {}  # by record id
         self.held: dict[str | None, list[Record]] = defaultdict(list)
         self.size = 0
-        self.seen = Spill()  # digests of this file's versions
         self.places: dict[str, Place] = {}  # where each owner was named first
         self.enrolled: dict[str, bytes] = {}
         self.aside: list[Aside] = []
@@ -406,8 +407,7 @@ class _File:
         return found
 
     def keep(self, digest: str, noted: Callable[[int], object]) -> None:
-        """One transaction for patients, chunks, what was set aside, and what notes it; then the keyholder
-        is told."""
+        """One transaction for patients, chunks, what was set aside and its note; then the keyholder is told."""
         aside = quarantine.sealed(self.run.keyholder, digest, self.aside)
         with transaction.atomic():
             Patient.objects.bulk_create(self.new.values(), batch_size=_BATCH)
