@@ -407,7 +407,7 @@ class _File:
         return found
 
     def keep(self, digest: str, noted: Callable[[int], object]) -> None:
-        """One transaction for patients, chunks, what was set aside and its note; then the keyholder is told."""
+        """One transaction for patients, chunks and what was set aside; then the keyholder is told."""
         aside = quarantine.sealed(self.run.keyholder, digest, self.aside)
         with transaction.atomic():
             Patient.objects.bulk_create(self.new.values(), batch_size=_BATCH)
