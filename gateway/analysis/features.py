@@ -8,6 +8,7 @@ No Django, no database: the job child and `manage.py features` use it. docs/feat
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -54,39 +55,39 @@ class Row(NamedTuple):
     digest: str
 
 
-class _Coding(msgspec.Struct, gc=False):
+class _Coding(msgspec.Struct, frozen=True, gc=False):
     system: str | None = None
     code: str | None = None
 
 
-class _Concept(msgspec.Struct, gc=False):
+class _Concept(msgspec.Struct, frozen=True, gc=False):
     coding: tuple[_Coding, ...] = ()
 
 
-class _Quantity(msgspec.Struct, gc=False):
+class _Quantity(msgspec.Struct, frozen=True, gc=False):
     value: float | None = None
     comparator: str | None = None
     system: str | None = None
     code: str | None = None
 
 
-class _Period(msgspec.Struct, gc=False):
+class _Period(msgspec.Struct, frozen=True, gc=False):
     start: str | None = None
     end: str | None = None
 
 
-class _Meta(msgspec.Struct, gc=False, rename="camel"):
+class _Meta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     version_id: str = ""
     last_updated: str = ""
 
 
-class _Part(msgspec.Struct, gc=False, rename="camel"):
+class _Part(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     code: _Concept = _Concept()
     value_quantity: _Quantity | None = None
     value_codeable_concept: _Concept | None = None
 
 
-class _Resource(_Part, gc=False, rename="camel"):
+class _Resource(_Part, frozen=True, gc=False, rename="camel"):
     resource_type: str = ""
     id: str = ""
     meta: _Meta = _Meta()
@@ -103,6 +104,8 @@ class _Resource(_Part, gc=False, rename="camel"):
     component: tuple[_Part, ...] = ()
 
 
+# Results of one visit share their time.
+_moment = lru_cache(maxsize=4096)(times.span)
 _decode = msgspec.json.Decoder(_Resource).decode
 _NO_CODE = (_Coding(),)
 
@@ -246,5 +249,6 @@ def _span(found: _Resource) -> tuple[int | None, int | None]:
         first = last = found.recorded_date
     if not first or not last:
         return None, None
-    begins, ends = times.span(first), times.span(last)
+    begins = _moment(first)
+    ends = begins if last == first else _moment(last)
     return (begins[0], ends[1]) if begins and ends else (None, None)

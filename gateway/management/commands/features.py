@@ -29,7 +29,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="SYSTEM|CODE=UNIT",
-            help="convert a result to this UCUM unit: http://loinc.org|2093-3=mmol/L",
+            help="convert a result to this UCUM unit: http://loinc.org|2093-3=g/L",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
