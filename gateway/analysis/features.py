@@ -108,6 +108,9 @@ class _Resource(_Part, frozen=True, gc=False, rename="camel"):
 _moment = lru_cache(maxsize=4096)(times.span)
 _decode = msgspec.json.Decoder(_Resource).decode
 _NO_CODE = (_Coding(),)
+# coding, value, unit, comparator, coded answer, problem
+_Statement = tuple[_Coding, float | None, str | None, str | None, _Coding, str | None]
+_NOTHING = (None, None, None, _NO_CODE[0])
 
 
 class Table:
@@ -161,29 +164,39 @@ class Table:
         version = found.meta.version_id
         stamp = (found.meta.last_updated, int(version) if version.isascii() and version.isdigit() else 0)
         known = self._rows.get((subject, source))
-        if known is None or stamp >= known[0]:
-            said = _Said(subject, kind, *_span(found), source, digest)
-            self._rows[subject, source] = (stamp, list(self._read(found, said)))
-
-    def _read(self, found: _Resource, said: "_Said") -> Iterator[Row]:
-        if said.kind == "medication":
-            concept = found.medication_codeable_concept
-            problem = None if concept is not None else "by_reference"
-            yield from (said.row(one, found.status, problem=problem) for one in _codings(concept))
-        elif said.kind == "condition":
+        if known is not None and stamp < known[0]:
+            return
+        start, end = _span(found)
+        status = found.status
+        if kind == "observation":
+            said = self._results(found)
+        elif kind == "condition":
             status = next((one.code for one in found.clinical_status.coding), None)
-            yield from (said.row(one, status) for one in _codings(found.code))
+            said = [(one, *_NOTHING, None) for one in found.code.coding or _NO_CODE]
         else:
-            for part in (found, *found.component):
-                answer = _codings(part.value_codeable_concept)[0]
-                # A panel has a value in its components alone; its own code still says that it was taken.
-                for one in _codings(part.code):
-                    value, unit, problem = self._quantity(part.value_quantity, one)
-                    comparator = part.value_quantity.comparator if part.value_quantity else None
-                    yield said.row(
-                        one, found.status,
-                        value=value, unit=unit, comparator=comparator, answer=answer, problem=problem,
-                    )  # fmt: skip
+            concept = found.medication_codeable_concept
+            problem = "by_reference" if concept is None else None
+            said = [(one, *_NOTHING, problem) for one in _codings(concept)]
+        rows = [
+            Row(
+                subject, kind, coding.system, coding.code, start, end, value, unit, comparator, answer.system,
+                answer.code, status, problem, source, digest,
+            )
+            for coding, value, unit, comparator, answer, problem in said
+        ]  # fmt: skip
+        self._rows[subject, source] = (stamp, rows)
+
+    def _results(self, found: _Resource) -> list[_Statement]:
+        """Of the observation and its components. A panel has values in its components alone; its own code
+        still says that it was taken."""
+        said: list[_Statement] = []
+        for part in (found, *found.component) if found.component else (found,):
+            answer = _codings(part.value_codeable_concept)[0]
+            comparator = part.value_quantity.comparator if part.value_quantity else None
+            for one in part.code.coding or _NO_CODE:
+                value, unit, problem = self._quantity(part.value_quantity, one)
+                said.append((one, value, unit, comparator, answer, problem))
+        return said
 
     def _quantity(
         self, quantity: _Quantity | None, coding: _Coding
@@ -200,33 +213,6 @@ class Table:
         except UnknownUnit:
             return None, wanted, "unknown_unit"
         return float(value), wanted, None
-
-
-class _Said(NamedTuple):
-    """What all rows of one resource share."""
-
-    subject: str
-    kind: str
-    start: int | None
-    end: int | None
-    source: str
-    digest: str
-
-    def row(
-        self,
-        coding: _Coding,
-        status: str | None,
-        *,
-        value: float | None = None,
-        unit: str | None = None,
-        comparator: str | None = None,
-        answer: _Coding = _NO_CODE[0],
-        problem: str | None = None,
-    ) -> Row:
-        return Row(
-            self.subject, self.kind, coding.system, coding.code, self.start, self.end, value, unit,
-            comparator, answer.system, answer.code, status, problem, self.source, self.digest,
-        )  # fmt: skip
 
 
 def of_chunks(chunks: Iterable[bytes], subject: str, units: Units | None = None) -> Table:
