@@ -77,16 +77,22 @@ class _Walk:
                 self._element(node, element, value, (path, name))
             elif not (at_top and name == "resourceType"):
                 self._fault((path, name), ("unknown_element", "is no element of this type in FHIR R4"))
-        if not at_top and not node.keys() - {"id"}:  # ele-1
+        if not at_top and (not node or (len(node) == 1 and "id" in node)):  # ele-1
             self._fault(path, EMPTY)
-        for group in of.required:
-            if not any(name in node for name in group):
-                wanted = group[0] if group[-1][0] == "_" else f"{of.elements[group[0]].choice}[x]"
-                self._fault((path, wanted), ("required", "is required"))
+        self._required(node, of, path)
         if self._found == found_before:
             for rule in invariants.of(of.kind):
                 if not rule.holds(node):
                     self._fault(path, (rule.key, rule.says))
+
+    def _required(self, node: Mapping[str, Any], of: Definition, path: Path) -> None:
+        for group in of.required:
+            for name in group:
+                if name in node:
+                    break
+            else:
+                wanted = group[0] if group[-1][0] == "_" else f"{of.elements[group[0]].choice}[x]"
+                self._fault((path, wanted), ("required", "is required"))
 
     def _element(self, node: Mapping[str, Any], element: Element, value: Any, path: Path) -> None:
         if element.name[0] == "_":
