@@ -281,7 +281,7 @@ def test_a_resource_too_large_in_a_bundle_is_refused(write: Write) -> None:
         ({"subject": None}, "patient_unclear", "Observation.subject"),
         ({"subject": {"display": "Alice"}}, "patient_unclear", "Observation.subject"),
         ({"subject": {"reference": "Group/1"}}, "patient_unclear", "Observation.subject"),
-        ({"subject": {"reference": "#p"}}, "patient_unclear", "Observation.subject"),
+        ({"subject": {"reference": "#p"}}, "ref-1", "Observation.subject"),
         ({"subject": {"reference": "Patient?identifier=1"}}, "patient_unclear", "Observation.subject"),
         ({"subject": {"reference": "https://other.example/Patient/alice-1"}}, "patient_unclear",
          "Observation.subject"),
@@ -348,7 +348,7 @@ def test_an_organisation_names_no_patient(write: Write) -> None:
         "resourceType": "Organization",
         "id": "r",
         "name": "x",
-        "partOf": {"reference": "Patient/bob-1"},
+        "extension": [{"url": "http://x.example/head", "valueReference": {"reference": "Patient/bob-1"}}],
     }
     assert refused(write("o.ndjson", shared)).code == "another_patient"
 
