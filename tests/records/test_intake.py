@@ -355,7 +355,8 @@ def test_an_organisation_names_no_patient(write: Write) -> None:
 
 def test_a_refusal_reads_as_a_sentence(write: Write) -> None:
     path = write("o.ndjson", observation(status=None))
-    assert str(refused(path)) == f"{path}:1: Observation.status is required [required]"
+    said = "Observation.status is empty; leave it out, or give it a value [empty]"
+    assert str(refused(path)) == f"{path}:1: {said}"
     with Source(path) as source:
         found = refusal(source, Refused("compressed", "is compressed"), None)
     assert str(found) == f"{path}: this is compressed [compressed]"
