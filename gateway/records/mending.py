@@ -29,7 +29,8 @@ def read(id: str, *, keyholder: Keyholder) -> bytes:
     """The resource as it came. Written down before it is shown. Raises NotInQuarantine, GatewayError."""
     row = _find(id)
     found = quarantine.opened(keyholder, row)
-    record(kind="quarantine.read", actor=ACTOR, quarantined=row.id)
+    with transaction.atomic():
+        record(kind="quarantine.read", actor=ACTOR, quarantined=row.id)
     return found.file.read()
 
 
