@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from consent import cohorts, scans
 from consent.models import Consent, Patient, Requester, random_id
+from gateway.accounts import clients
 from gateway.accounts.models import User, Webhook, WebhookCall
 from gateway.accounts.roles import ACTS, ROLES, STAFF_ROLES, make_groups
 from gateway.adminsite import SEARCHED
@@ -35,6 +36,7 @@ from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
 from tests.api.conftest import application, token_for
 from tests.questions import ask, ask_unread, cohort_question, in_force
+from tests.signing import key_set, new_key
 from tests.staff.conftest import add_factor
 
 __all__ = ["application", "token_for"]  # fixtures
@@ -299,6 +301,11 @@ def _group(requester: Requester, cast: Cast) -> Values:
     return {"group": f"{purpose}-HMB"}
 
 
+def _client(cast: Cast) -> Values:
+    made = clients.register(requester=cast.helix, by=Actor.staff(1), jwks=key_set(new_key()))
+    return {"id": cast.helix.pk, "client": made.pk}
+
+
 def _answer(cast: Cast) -> Values:
     """With a scan."""
     made = _choice(cast, cast.alice)
@@ -356,6 +363,7 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
     "any question": (lambda cast: {"id": ask_unread(cast.helix, cast.alice).pk}, None),
     "any answer": (_answer, None),
     "any patient": (lambda cast: {"id": cast.alice.pk}, None),
+    "any client": (_client, None),
     "any provider": (lambda cast: {"id": cast.helix.pk, "digest": cast.model.digest}, None),
 }
 

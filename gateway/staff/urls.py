@@ -5,6 +5,7 @@ from django.urls import path
 import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.staff import (
     answers,
+    clients,
     cohorts,
     conflicts,
     dashboard,
@@ -63,6 +64,8 @@ urlpatterns = [
     path("models/<hex64:id>", registrations.registration, name="staff_model"),
     path("models/<hex64:id>/approve", registrations.approve, name="staff_approve_model"),
     path("models/<hex64:id>/refuse", registrations.refuse, name="staff_refuse_model"),
+    path("requesters/<uuid:id>/clients/new", clients.new, name="staff_new_client"),
+    path("requesters/<uuid:id>/clients/<int:client>/keys", clients.keys, name="staff_client_keys"),
     path("consents", answers.index, name="staff_answers"),
     path("consents/new", recording.new, name="staff_new_answer"),
     path("consents/new/<slug:step>", recording.new, name="staff_new_answer_step"),

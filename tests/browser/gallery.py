@@ -17,6 +17,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from consent import cohorts
 from consent.models import Patient, Requester
+from gateway.accounts import clients
 from gateway.accounts.models import User
 from gateway.accounts.roles import STAFF_ROLES, make_groups
 from gateway.analysis import registrations
@@ -36,6 +37,7 @@ from ledger.channels import Channels
 from ledger.client import HOME
 from tests.conftest import Installation, start_installation
 from tests.questions import cohort_question
+from tests.signing import key_set, new_key
 from tests.staff.conftest import add_factor
 
 # One that nobody goes to: its buttons stand on the pages.
@@ -99,6 +101,7 @@ def _fill(url: str, installation: Installation) -> Gallery:
         outbox.follow(home.ledger, listener=LISTENER, handlers=HANDLERS, wait=0.0)
 
     helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
+    clients.register(requester=helix, by=Actor.system("demo"), jwks=key_set(new_key()))
     digest = analysis.register_model(model=find("pce"), provider=helix, by=Actor.system("demo")).digest
     while AIModel.objects.get(pk=digest).state != AIModel.State.APPROVED:
         nudge()

@@ -1,19 +1,23 @@
 """/staff/requesters and /staff/patients: what the services did, and what was refused."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
 from consent import referrals, services
 from consent.models import Patient, Requester
+from gateway.accounts.models import AIClient
 from gateway.analysis.models import AIModel
 from ledger.audit.models import AuditRow
 from ledger.models import LedgerTransaction
+from tests.signing import key_set, new_key
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +50,56 @@ def test_suspending_a_provider_suspends_its_models_on_the_ledger(
     amal.post(reverse("staff_resume_requester", args=[helix.pk]))
     helix.refresh_from_db()
     assert helix.suspended_at is None
+
+
+def test_a_client_comes_with_its_public_keys_and_gets_others(member: Member, helix: Any) -> None:
+    amal, url = member("administrator"), reverse("staff_new_client", args=[helix.pk])
+    first, second = (key_file(key_set(new_key(kid))) for kid in ("one", "two"))
+    amal.post(url, {"jwks": first})
+    client = AIClient.objects.get()
+    assert (client.requester, client.jwks["keys"][0]["kid"]) == (helix, "one")
+    page = amal.get(reverse("staff_requester", args=[helix.pk])).content.decode()
+    assert client.application.client_id in page
+    keys = reverse("staff_client_keys", args=[helix.pk, client.pk])
+    assert keys in page
+    amal.post(keys, {"jwks": second})
+    client.refresh_from_db()
+    assert client.jwks["keys"][0]["kid"] == "two"
+    amal.post(keys, {"jwks_url": "https://helix.example/keys.json"})
+    client.refresh_from_db()
+    assert (client.jwks, client.jwks_url) == (None, "https://helix.example/keys.json")
+    kinds = AuditRow.objects.filter(kind__startswith="client.").order_by("pk").values_list("kind", flat=True)
+    assert list(kinds) == ["client.registered", "client.keys_changed", "client.keys_changed"]
+    assert keys not in member("reviewer").get(reverse("staff_requester", args=[helix.pk])).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "Give a key set, or the address of one"),
+        ({"jwks_url": "http://helix.example/keys.json"}, "https://"),
+        ({"jwks": b"no json"}, "no key set"),
+        ({"jwks": b'{"keys": []}'}, "1 to 20 keys"),
+        ({"jwks": b" " * 70_000}, "no key set"),
+        ({"jwks": "private"}, "private"),
+        ({"jwks": "both", "jwks_url": "https://helix.example/keys.json"}, "Give a key set"),
+    ],
+)
+def test_keys_that_are_none_are_refused(member: Member, helix: Any, fields: Any, problem: str) -> None:
+    key = new_key()
+    files = {"private": {"keys": [dict(key.as_dict(private=True))]}, "both": key_set(key)}
+    if (named := fields.get("jwks")) in files:
+        fields = {**fields, "jwks": key_file(files[named])}
+    elif named is not None:
+        fields = {"jwks": SimpleUploadedFile("keys.json", named)}
+    answer = member("administrator").post(reverse("staff_new_client", args=[helix.pk]), fields)
+    assert answer.status_code == 400
+    assert problem in answer.content.decode()
+    assert not AIClient.objects.exists()
+
+
+def key_file(keys: Any) -> SimpleUploadedFile:
+    return SimpleUploadedFile("keys.json", json.dumps(keys).encode())
 
 
 def test_a_test_is_recorded_by_a_reviewer_only(member: Member, helix: Any, model: AIModel) -> None:
