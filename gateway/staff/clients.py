@@ -1,4 +1,4 @@
-"""`/staff/requesters/<id>/clients`: the programs of an AI provider and the public keys that they sign in with."""
+"""`/staff/requesters/<id>/clients`: the programs of an AI provider, and the public keys they sign in with."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 1024
 
 
 class KeysForm(forms.Form):
-    """Where the keys are: at an address of the provider, or in a file from it. Checked as the service does."""
+    """Where the keys are: at an address of the provider, or in a file of its. The service checks them."""
 
     jwks_url = forms.CharField(
         required=False,
