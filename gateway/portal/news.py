@@ -95,8 +95,10 @@ class SettingsForm(forms.Form):
 def settings_page(request: HttpRequest) -> HttpResponse:
     user = cast(User, request.user)
     form = SettingsForm(request.POST or None, initial=_chosen(user))
+    if not Patient.objects.filter(user=user).exists():
+        del form.fields["notices"]  # nobody else is written to
     if request.method == "POST" and form.is_valid():
-        preferences.save(user=user, **form.cleaned_data)
+        preferences.save(user=user, **{"notices": user.notices, **form.cleaned_data})
         with translation.override(user.language):
             messages.success(request, _("We saved your settings."))
         answer = redirect("settings")

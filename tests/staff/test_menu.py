@@ -45,6 +45,15 @@ def test_a_member_of_staff_who_is_a_patient_has_a_patients_menu_there(member: Ca
     assert "AI results" in menu_of(bob, reverse("staff_patients"))
 
 
+def test_who_is_written_to_says_how_often_and_nobody_else(member: Callable[..., Client]) -> None:
+    bob, url = member("clinician"), reverse("settings")
+    assert "When do we write to you?" not in bob.get(url).content.decode()
+    assert bob.post(url, {"language": "es"}).status_code == 302
+    assert get_user(bob).language == "es"
+    Patient.objects.create(name="Bob", user=get_user(bob))
+    assert "notices" in bob.get(url).content.decode()
+
+
 def test_an_address_that_is_not_there_keeps_the_menu_too(
     member: Callable[..., Client],
 ) -> None:
