@@ -90,7 +90,9 @@ def _draw(plot: Plot, width: int) -> SafeString:
     )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
-        f' aria-labelledby="{key}-t {key}-d" font-size="{TEXT}" width="{width}" height="{height}">',
+        # Numbers grow to the right whatever the page's own direction.
+        f' aria-labelledby="{key}-t {key}-d" font-size="{TEXT}" width="{width}" height="{height}"'
+        ' direction="ltr">',
         f'<title id="{key}-t">{escape(plot.title)}</title>',
         f'<desc id="{key}-d">{escape(plot.description)}</desc>',
         f"<defs>{''.join(_pattern(key, number) for number in range(len(plot.series)))}</defs>",
@@ -165,8 +167,8 @@ def _axis(plot: Plot, width: int, top: int, ceiling: float) -> Iterator[str]:
 
 
 def _short(value: float) -> str:
-    if value >= 1000:
-        return f"{value / 1000:g}k"
+    if value >= 10_000:
+        return f"{value / 1000:.4g}k"
     return f"{value:g}"
 
 
@@ -177,8 +179,9 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
     bar = min(WIDEST, slot * 0.8 / len(plot.series))
     margin = (slot - bar * len(plot.series)) / 2
     # Labels that would run into each other are left out, the last one never; the table has all of them.
-    widest = max(map(_text_width, plot.labels)) + 8
-    every = max(1, -int(-widest // slot))
+    widest = max(map(_text_width, plot.labels))
+    pushed = max(0, (widest - slot) / 2)  # the last one, so that it ends where the plot does
+    every = max(1, -int(-(widest + pushed + 8) // slot))
     for place, label in enumerate(plot.labels):
         x = LEFT + slot * place
         for number, one in enumerate(plot.series):

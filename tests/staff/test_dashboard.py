@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -196,6 +197,17 @@ def test_a_plot_of_nothing() -> None:
     assert ET.fromstring(Plot("p", "T", "D", [], []).narrow) is not None
     assert drawn(0, None, NOTHING).is_empty
     assert not drawn(0, 1).is_empty
+
+
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_labels_do_not_run_into_each_other_and_the_last_is_there(width: str) -> None:
+    months = [f"Month {number:02}" for number in range(12)]
+    svg = ET.fromstring(getattr(Plot("p", "T", "D", months, [Series("S", [1] * 12)]), width))
+    shown = [each for each in svg.iterfind("{*}text") if str(each.text).startswith("Month")]
+    middles = [float(str(each.get("x"))) for each in shown]
+    assert shown[-1].text == months[-1]
+    assert min(after - before for before, after in pairwise(middles)) > 8 * 14 * 0.6
+    assert middles[-1] + 8 * 14 * 0.3 <= float(str(svg.get("width")))
 
 
 def test_a_bar_that_stands_alone_is_no_wider_than_another() -> None:
