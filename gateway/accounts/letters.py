@@ -34,12 +34,8 @@ LONGEST_PAUSE = timedelta(hours=1)
 AT_ONCE = 100  # letters in one round
 
 Mail, Kind = News.Mail, News.Kind
-ALWAYS = (
-    Kind.EMERGENCY,
-    Kind.PASSKEYS,
-    Kind.COPY,
-    Kind.ACTS_FOR,
-)  # told at once, whatever a person wants else
+# Told at once, whatever a person wants else.
+ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS, Kind.COPY, Kind.ACTS_FOR)
 
 
 def send_letters(*, now: datetime | None = None) -> int:
