@@ -182,24 +182,23 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
     widest = max(map(_text_width, plot.labels))
     pushed = max(0, (widest - slot) / 2)  # the last one, so that it ends where the plot does
     every = max(1, -int(-(widest + pushed + 8) // slot))
-    for place, label in enumerate(plot.labels):
-        x = LEFT + slot * place
-        for number, one in enumerate(plot.series):
-            value = one.values[place]
-            at = x + margin + bar * number
+    base = top + HEIGHT
+    for number, one in enumerate(plot.series):
+        bars = []
+        for place, value in enumerate(one.values):
+            at = LEFT + slot * place + margin + bar * number
             if value is None:
-                yield f'<circle cx="{at + bar / 2:.1f}" cy="{top + HEIGHT - 7}" r="3" fill="#0b0c0c"/>'
+                yield f'<circle cx="{at + bar / 2:.1f}" cy="{base - 7}" r="3" fill="#0b0c0c"/>'
             elif tall := HEIGHT * _size(value) / ceiling:
-                yield (
-                    f'<rect x="{at:.1f}" y="{top + HEIGHT - tall:.1f}" width="{bar:.1f}" height="{tall:.1f}"'
-                    f' fill="url(#{key}-p{number})" stroke="{INKS[number % len(INKS)]}"/>'
-                )
-        if (len(plot.labels) - 1 - place) % every == 0:
-            middle = min(x + slot / 2, width - _text_width(label) / 2)
-            yield (
-                f'<text x="{middle:.1f}" y="{top + HEIGHT + 20}" text-anchor="middle" fill="#0b0c0c">'
-                f"{escape(label)}</text>"
-            )
+                bars.append(f"M{at:.1f} {base}v-{tall:.1f}h{bar:.1f}v{tall:.1f}z")
+        # One path for all bars of a series: a page of plots stays light.
+        if bars:
+            ink = INKS[number % len(INKS)]
+            yield f'<path d="{"".join(bars)}" fill="url(#{key}-p{number})" stroke="{ink}"/>'
+    for place in range((len(plot.labels) - 1) % every, len(plot.labels), every):
+        label = plot.labels[place]
+        middle = min(LEFT + slot * (place + 0.5), width - _text_width(label) / 2)
+        yield f'<text x="{middle:.1f}" y="{base + 20}" text-anchor="middle">{escape(label)}</text>'
 
 
 def _lying(plot: Plot, key: str, width: int, most: float) -> Iterator[str]:

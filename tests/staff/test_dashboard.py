@@ -181,9 +181,10 @@ def test_a_drawing_is_well_formed_named_and_told_apart_by_pattern(width: str) ->
 
 def test_no_bar_is_higher_than_the_axis_and_none_stands_for_a_hidden_number() -> None:
     svg = ET.fromstring(drawn(7, None, 100).wide)
-    heights = [float(str(each.get("height"))) for each in svg.iterfind("{*}rect")][2:]
+    heights = [tall for _wide, tall in bars_of(svg)]
     assert len(heights) == 4
     assert max(heights) <= 240
+    assert len(svg.findall("{*}circle")) == 2
 
 
 @pytest.mark.parametrize(
@@ -211,8 +212,20 @@ def test_labels_do_not_run_into_each_other_and_the_last_is_there(width: str) -> 
 
 
 def test_a_bar_that_stands_alone_is_no_wider_than_another() -> None:
-    bar = ET.fromstring(drawn(7).wide).findall("{*}rect")[-1]
-    assert float(str(bar.get("width"))) <= WIDEST
+    assert max(wide for wide, _tall in bars_of(ET.fromstring(drawn(7).wide))) <= WIDEST
+
+
+def bars_of(svg: ET.Element) -> list[tuple[float, float]]:
+    """Width and height of each bar that stands."""
+    paths = "".join(str(each.get("d")) for each in svg.iterfind("{*}path"))
+    return [(float(wide), float(tall)) for tall, wide in re.findall(r"v-([\d.]+)h([\d.]+)v", paths)]
+
+
+def test_a_year_of_bars_is_light() -> None:
+    months = [f"Mon {number:02}" for number in range(12)]
+    series = [Series(name, [40 + number for number in range(12)]) for name in ("Yes", "No", "Stopped")]
+    plot = Plot("choices", "T", "D", months, series, "Choices")
+    assert len(plot.wide) + len(plot.narrow) < 8_000
 
 
 @pytest.mark.parametrize("width", ["wide", "narrow"])
