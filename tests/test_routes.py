@@ -303,7 +303,7 @@ def _group(requester: Requester, cast: Cast) -> Values:
 
 def _client(cast: Cast) -> Values:
     made = clients.register(requester=cast.helix, by=Actor.staff(1), jwks=key_set(new_key()))
-    return {"id": cast.helix.pk, "client": made.pk}
+    return {"id": cast.helix.pk, "client": made.application.client_id}
 
 
 def _answer(cast: Cast) -> Values:

@@ -71,10 +71,10 @@ def new(request: HttpRequest, id: Any) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @for_staff("change_requesters")
-def keys(request: HttpRequest, id: Any, client: int) -> HttpResponse:
+def keys(request: HttpRequest, id: Any, client: str) -> HttpResponse:
     """Other keys in the place of those that it has."""
     of = find_requester(id)
-    found = get_object_or_404(of.clients.select_related("application"), pk=client)
+    found = get_object_or_404(of.clients.select_related("application"), application__client_id=client)
     form = _form(request, found)
     if form.is_valid():
         return perform(

@@ -92,7 +92,7 @@ def _draw(plot: Plot, width: int) -> SafeString:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
         # Numbers grow to the right whatever the page's own direction.
         f' aria-labelledby="{key}-t {key}-d" font-size="{TEXT}" width="{width}" height="{height}"'
-        ' direction="ltr">',
+        ' direction="ltr" fill="#0b0c0c">',
         f'<title id="{key}-t">{escape(plot.title)}</title>',
         f'<desc id="{key}-d">{escape(plot.description)}</desc>',
         f"<defs>{''.join(_pattern(key, number) for number in range(len(plot.series)))}</defs>",
@@ -148,7 +148,7 @@ def _legend(plot: Plot, key: str, width: int) -> Iterator[str]:
         yield (
             f'<rect x="{x:.0f}" y="{y - 11}" width="16" height="14" fill="url(#{key}-p{number})"'
             f' stroke="{INKS[number % len(INKS)]}"/>'
-            f'<text x="{x + 22:.0f}" y="{y}" fill="#0b0c0c">{escape(plot.series[number].name)}</text>'
+            f'<text x="{x + 22:.0f}" y="{y}">{escape(plot.series[number].name)}</text>'
         )
 
 
@@ -159,11 +159,9 @@ def _axis(plot: Plot, width: int, top: int, ceiling: float) -> Iterator[str]:
         if value != int(value) and all(_size(each) == int(_size(each)) for each in plot.values):
             continue
         yield f'<path d="M{LEFT} {y:.0f}H{width}" stroke="{"#0b0c0c" if not quarter else "#b1b4b6"}"/>'
-        yield (
-            f'<text x="{LEFT - 6}" y="{y + 5:.0f}" text-anchor="end" fill="#0b0c0c">{_short(value)}</text>'
-        )
+        yield (f'<text x="{LEFT - 6}" y="{y + 5:.0f}" text-anchor="end">{_short(value)}</text>')
     if plot.unit:
-        yield f'<text x="0" y="{top - 16}" fill="#0b0c0c">{escape(plot.unit)}</text>'
+        yield f'<text x="0" y="{top - 16}">{escape(plot.unit)}</text>'
 
 
 def _short(value: float) -> str:
@@ -188,9 +186,9 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
         for place, value in enumerate(one.values):
             at = LEFT + slot * place + margin + bar * number
             if value is None:
-                yield f'<circle cx="{at + bar / 2:.1f}" cy="{base - 7}" r="3" fill="#0b0c0c"/>'
+                yield f'<circle cx="{at + bar / 2:.1f}" cy="{base - 7}" r="3"/>'
             elif tall := HEIGHT * _size(value) / ceiling:
-                bars.append(f"M{at:.1f} {base}v-{tall:.1f}h{bar:.1f}v{tall:.1f}z")
+                bars.append(f"M{at:.1f} {base}v-{tall:.0f}h{bar:.1f}v{tall:.0f}z")
         # One path for all bars of a series: a page of plots stays light.
         if bars:
             ink = INKS[number % len(INKS)]
@@ -206,10 +204,10 @@ def _lying(plot: Plot, key: str, width: int, most: float) -> Iterator[str]:
     room = width - _text_width(_short(most)) - 12
     for place, (label, value) in enumerate(zip(plot.labels, plot.series[0].values, strict=True)):
         y, long = ROW * place, room * _size(value) / most if most else 0
-        yield f'<text x="0" y="{y + 16}" fill="#0b0c0c">{escape(label)}</text>'
+        yield f'<text x="0" y="{y + 16}">{escape(label)}</text>'
         yield (
             f'<rect x="0.5" y="{y + 24}" width="{long:.1f}" height="{THICK}" fill="url(#{key}-p0)"'
             f' stroke="{INKS[0]}"/>'
         )
         told = "·" if value is None else _short(_size(value))
-        yield f'<text x="{long + 8:.1f}" y="{y + 24 + 15}" fill="#0b0c0c">{told}</text>'
+        yield f'<text x="{long + 8:.1f}" y="{y + 24 + 15}">{told}</text>'

@@ -114,7 +114,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_new_client": _requester,
     "staff_client_keys": lambda gallery, about: {
         "id": gallery.stage.requester.pk,
-        "client": gallery.stage.requester.clients.get().pk,
+        "client": gallery.stage.requester.clients.get().application.client_id,
     },
     "staff_new_answer_step": lambda gallery, about: {"step": "who"},
     "staff_answer": _consent,

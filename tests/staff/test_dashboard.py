@@ -77,7 +77,7 @@ def test_a_small_count_is_hidden_in_the_page_and_in_the_csv(member: Member, heli
     assert rows[0] == ["", "Yes", "No", "Stopped"]
     assert rows[-1][1:] == ["20", "hidden", "0"]
     page = dana.get(reverse("staff_dashboard")).content.decode()
-    assert re.search(r'data-label="No">hidden<', page)
+    assert "<td>20</td><td>hidden</td><td>0</td>" in page
 
 
 def test_rare_purposes_are_put_together(model: Any) -> None:
@@ -225,7 +225,7 @@ def test_a_year_of_bars_is_light() -> None:
     months = [f"Mon {number:02}" for number in range(12)]
     series = [Series(name, [40 + number for number in range(12)]) for name in ("Yes", "No", "Stopped")]
     plot = Plot("choices", "T", "D", months, series, "Choices")
-    assert len(plot.wide) + len(plot.narrow) < 8_000
+    assert len(plot.wide) + len(plot.narrow) < 6_500
 
 
 @pytest.mark.parametrize("width", ["wide", "narrow"])

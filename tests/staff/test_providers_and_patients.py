@@ -60,7 +60,7 @@ def test_a_client_comes_with_its_public_keys_and_gets_others(member: Member, hel
     assert (client.requester, client.jwks["keys"][0]["kid"]) == (helix, "one")
     page = amal.get(reverse("staff_requester", args=[helix.pk])).content.decode()
     assert client.application.client_id in page
-    keys = reverse("staff_client_keys", args=[helix.pk, client.pk])
+    keys = reverse("staff_client_keys", args=[helix.pk, client.application.client_id])
     assert keys in page
     amal.post(keys, {"jwks": second})
     client.refresh_from_db()
