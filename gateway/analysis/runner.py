@@ -290,26 +290,28 @@ class _Run:
         self.log(kind, subject, reasons=reasons, **where)
 
     def log(self, kind: str, subject: JobSubject, **told: Any) -> None:
-        """One row and one piece of news for the patient concerned.
+        """One row and one piece of news for the patient concerned, within the caller's `held`.
 
         Of nobody both are written and taken back at once, so that a job about nobody takes the steps of any
         other (docs/threats.md).
         """
         patient = subject.patient
-        with transaction.atomic():
-            news.tell_of_use(kind, patient=subject.keyholder_patient, use=subject.id)
-            record(
-                kind=kind,
-                actor=WORKER,
-                subject="" if patient is None else patient.pseudonym,
-                subject_id=subject.id,
-                request=subject.request_id,
-                consent=subject.consent or None,
-                **told,
-                **details(self.job),
-            )
-            if patient is None:
-                transaction.set_rollback(True)
+        written = transaction.savepoint()
+        news.tell_of_use(kind, patient=subject.keyholder_patient, use=subject.id)
+        record(
+            kind=kind,
+            actor=WORKER,
+            subject="" if patient is None else patient.pseudonym,
+            subject_id=subject.id,
+            request=subject.request_id,
+            consent=subject.consent or None,
+            **told,
+            **details(self.job),
+        )
+        if patient is None:
+            transaction.savepoint_rollback(written)
+        else:
+            transaction.savepoint_commit(written)
 
 
 def _where(attempt: Attempt, answer: Released | Delivered) -> dict[str, Any]:

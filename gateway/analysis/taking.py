@@ -173,7 +173,8 @@ def _subjects(job: Job, wanted: Wanted) -> list[JobSubject]:
     model = AIModel.objects.filter(digest=job.model).first()  # an export has none
     if model is not None and not channels.isdisjoint(model.pending_on):
         raise InvalidInput("This model is not registered and approved for you.", code="model_not_approved")
-    speak = _consents_of({request.patient_id for _, request in wanted if request is not None})
+    # Of nobody is asked, too: who is unknown takes the same steps.
+    speak = _consents_of({"" if request is None else request.patient_id for _, request in wanted})
     legs = {channel: [_leg(job, channel, 0)] for channel in sorted(channels)}
     held = dict.fromkeys(legs, 0)
     found = []

@@ -13,7 +13,8 @@ from consent import services as consents
 from consent.models import Cohort, Consent
 from gateway.analysis import services, taking
 from gateway.analysis.models import Attempt, Job, JobSubject, Output
-from gateway.relay import Relay
+from gateway.relay import HANDLERS, Relay
+from ledger import outbox
 from ledger.channels import HOME
 from ledger.contract.release import deliver_key, release_key
 from ledger.errors import AccessDenied, KeyholderUnavailable, RefusedTransition
@@ -48,7 +49,7 @@ def a_cohort(play: Play, user: Any, number: int) -> Cohort:
     relay = Relay({HOME: settings.LEDGER_URL}, settings.KEYHOLDER_SOCKET)
     while Consent.objects.exclude(ledger_state=Consent.LedgerState.IN_FORCE).exists():
         relay._send(play.channels.home)
-        play.settle()
+        outbox.follow(play.ledger, listener="test", handlers=HANDLERS, wait=0.0)
     return cohort
 
 
