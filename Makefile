@@ -5,7 +5,7 @@ BIN := .venv/bin
 MANAGE := $(BIN)/python manage.py
 LEDGER ?= embedded
 
-.PHONY: help setup demo run test test-all test-postgres screenshots messages check bench lock clean
+.PHONY: help setup demo run sandbox test test-all test-postgres screenshots messages check bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ setup: .venv/product .venv/dev ## the environment, in .venv
 
 demo: .venv/product ## the whole story on this terminal, then the portal on localhost
 	@LEDGER=$(LEDGER) $(MANAGE) demo
+
+sandbox: .venv/product ## twelve synthetic patients for AI engineers, a clock to move ahead, faults to switch on
+	@$(MANAGE) sandbox up
 
 run: .venv/product ## an installation that keeps its data, in var/
 	@$(MANAGE) run

@@ -12,6 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from gateway.accounts.oauth import token_address
 from gateway.accounts.scopes import OURS
 from gateway.api.codes import CODES
+from gateway.sandbox.catalogue import FAULTS, PEOPLE
 
 
 @require_safe
@@ -30,6 +31,11 @@ def operation(request: HttpRequest, id: str) -> HttpResponse:
     if found is None:
         raise Http404
     return render(request, "developers/operation.html", {"operation": found, "base": settings.PUBLIC_URL})
+
+
+@require_safe
+def sandbox(request: HttpRequest) -> HttpResponse:
+    return render(request, "developers/sandbox.html", {"people": PEOPLE.values(), "faults": FAULTS})
 
 
 @require_safe

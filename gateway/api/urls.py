@@ -68,6 +68,7 @@ urlpatterns = [
     path("fhir/metadata", discovery.metadata),
     path("developers/", developers.index, name="developers"),
     path("developers/operations/<slug:id>", developers.operation, name="developers_operation"),
+    path("developers/sandbox", developers.sandbox, name="developers_sandbox"),
     path("developers/errors/", developers.errors, name="developers_errors"),
     path("developers/errors/<slug:code>", developers.error, name="developers_error"),
     path("fhir/", include(fhir)),

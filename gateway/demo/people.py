@@ -5,7 +5,7 @@ OAuth client. Passwords are made anew for each demonstration and printed once.
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -56,15 +56,9 @@ def gather(data: Path, *, count: int) -> Cast:
     """Write the synthetic records, seal them, and give everyone an account."""
     records = patients.write(data, count=count, reference_date=REFERENCE_DATE, names=["Alice"])
     taken = ingest.ingest([data])
-    helix, client_id, client_key = _helix()
-    cast = Cast(helix, client_id, client_key, taken.resources, [])
-    bob = cast.clinician = _staff(
-        cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters"
-    )
-    cast.officer = _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
-    cast.reviewer = _staff(cast, "rita", "a reviewer of questions, at /staff/", "reviewer")
-    _staff(cast, "omar", "an auditor, at /staff/", "auditor")
-    _staff(cast, "amal", "an administrator, at /staff/", "administrator")
+    cast = staff_and_helix()
+    cast.resources = taken.resources
+    assert cast.clinician is not None
     for record_id in records:
         patient = Patient.objects.get(record_id=record_id)
         code = consents.invite_again(patient=patient, by=SETUP)
@@ -72,25 +66,55 @@ def gather(data: Path, *, count: int) -> Cast:
         user = _user(cast, name, f"{patient.name}, a patient" if len(cast.patients) < 3 else "")
         consents.accept_invitation(code=code, user=user)
         patient.refresh_from_db()
-        consents.proof_identity(patient=patient, by=bob, method="in_person")
+        consents.proof_identity(patient=patient, by=cast.clinician, method="in_person")
         cast.patients.append(patient)
     return cast
 
 
-def gather_states(cast: Cast, data: Path) -> tuple[str, list[states.Person]]:
-    """The catalogue of states, for whoever looks around: a password for all, made anew, and who is there."""
+def staff_and_helix() -> Cast:
+    """The clinic's staff and Helix AI with its client, and no patient yet."""
+    helix, client_id, client_key = _helix()
+    cast = Cast(helix, client_id, client_key, 0, [])
+    cast.clinician = _staff(cast, "bob", "a clinician, at /staff/ and /admin/", "clinician", "requesters")
+    cast.officer = _staff(cast, "dana", "the compliance officer, at /staff/", "compliance")
+    cast.reviewer = _staff(cast, "rita", "a reviewer of questions, at /staff/", "reviewer")
+    _staff(cast, "omar", "an auditor, at /staff/", "auditor")
+    _staff(cast, "amal", "an administrator, at /staff/", "administrator")
+    return cast
+
+
+def stage_of(cast: Cast) -> states.Stage:
+    """What the people of the catalogue meet: this cast's asker, model and staff."""
     assert cast.reviewer is not None
     assert cast.clinician is not None
     assert cast.officer is not None
-    password = secrets.token_urlsafe(9)
-    stage = states.Stage(
+    return states.Stage(
         requester=cast.helix,
         model=AIModel.objects.get(provider=cast.helix, state=AIModel.State.APPROVED),
         reviewer=cast.reviewer,
         clinician=cast.clinician,
         officer=cast.officer,
     )
-    return password, states.make(stage, data, password=password, reference_date=REFERENCE_DATE)
+
+
+def gather_crowd(cast: Cast, data: Path, *, count: int) -> None:
+    """Many patients without an account, who share all that was asked: for whoever measures."""
+    stage = stage_of(cast)
+    records = patients.write(data, count=count, reference_date=REFERENCE_DATE, seed=patients.SEED + 1)
+    ingest.ingest([data])
+    given = []
+    for patient in Patient.objects.filter(record_id__in=records):
+        consents.proof_identity(patient=patient, by=stage.clinician, method="in_person")
+        given.append(stage.say_yes(stage.ask(patient), is_waited_for=False))
+    for consent in given:
+        stage.until_sealed(consent)
+
+
+def gather_states(cast: Cast, data: Path, *, only: Sequence[str] = ()) -> tuple[str, list[states.Person]]:
+    """The catalogue of states, or some of it: a password for all, made anew, and who is there."""
+    password = secrets.token_urlsafe(9)
+    people = states.make(stage_of(cast), data, password=password, reference_date=REFERENCE_DATE, only=only)
+    return password, people
 
 
 def register_model(helix: Requester) -> str:

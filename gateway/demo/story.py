@@ -8,7 +8,6 @@ ledger, the API or the verifier answered, never from what was meant to happen.
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -28,13 +27,11 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from joserfc import jwt
-from joserfc.jwk import ECKey
 
 from consent import referrals, review
 from consent.models import Consent, ConsentRequest, Patient, Requester
 from gateway.analysis.models import AIModel, Job, JobSubject
-from gateway.demo import people
+from gateway.demo import client, people
 from gateway.demo.pages import say_yes
 from gateway.processes import Processes
 from ledger.client import connect
@@ -111,25 +108,7 @@ class Story:
     # What the AI company does, over HTTP
 
     def _token(self, client_id: str, key: dict[str, Any]) -> str:
-        """SMART Backend Services: a client assertion, signed with Helix's own key."""
-        with urllib.request.urlopen(f"{self.url}/.well-known/smart-configuration", timeout=30) as answer:  # noqa: S310
-            audience = json.load(answer)["token_endpoint"]
-        claims = {
-            "iss": client_id,
-            "sub": client_id,
-            "aud": audience,
-            "exp": int(time.time()) + 240,
-            "jti": secrets.token_hex(16),
-        }
-        header = {"alg": "ES384", "kid": key["kid"]}
-        form = {
-            "grant_type": "client_credentials",
-            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "client_assertion": jwt.encode(header, claims, ECKey.import_key(key), algorithms=["ES384"]),
-        }
-        sent = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(f"{self.url}/oauth/token", data=sent, timeout=30) as answer:  # noqa: S310
-            return str(json.load(answer)["access_token"])
+        return client.token(self.url, client_id=client_id, key=key)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         self._keys += 1

@@ -23,6 +23,8 @@ def test_from_the_front_page_to_a_call_and_a_code(
         visit.open(f"/developers/operations/{each['id']}")
         if each["id"] in ("start_job", "list_jobs"):
             visit.look(f"developers-{each['id']}")
+    visit.open("/developers/sandbox")
+    visit.look("developers-sandbox")
     visit.open("/developers/errors/")
     visit.look("developers-errors")
     visit.follow("not_available")

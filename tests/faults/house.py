@@ -28,8 +28,8 @@ from consent.models import Patient
 from gateway import installation
 from gateway.analysis.models import Job, JobSubject
 from gateway.demo import people
+from gateway.demo.home import free_port
 from gateway.demo.story import Story
-from gateway.management.commands.demo import _free_port
 from gateway.processes import Processes
 from ledger.audit.models import AuditRow
 
@@ -202,7 +202,7 @@ def open_house() -> Iterator[House]:
     """Make the installation, start it, let everyone in; nothing of it is left at the end."""
     home = Path(tempfile.mkdtemp(prefix="gh-"))
     # These installations keep their data in SQLite, whatever the suite runs on.
-    port = _free_port()
+    port = free_port()
     public_url = f"http://localhost:{port}"
     environment = {"DATABASE_URL": "", "GATEWAY_LOG_LEVEL": "WARNING", "GATEWAY_URL": public_url}
     with ExitStack() as stack:

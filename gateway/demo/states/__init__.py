@@ -7,6 +7,7 @@ outbox. `STATES` has the catalogue, in the order of the rooms: who was asked, wh
 were used, who acts for whom. `make` brings it to life.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -34,14 +35,21 @@ BY = Actor.system("demo")
 
 
 def make(
-    stage: Stage, folder: Path, *, password: str | None, reference_date: date, spoil: bool = False
+    stage: Stage,
+    folder: Path,
+    *,
+    password: str | None,
+    reference_date: date,
+    spoil: bool = False,
+    only: Sequence[str] = (),
 ) -> list[Person]:
-    """Bring the whole catalogue to life, in its order: records sealed, accounts made, states reached.
+    """Bring the catalogue to life, in its order: records sealed, accounts made, states reached.
 
     Synthetic records are written to `folder`. Everyone signs in with `password`; None: nobody does. `spoil`:
-    also the states that reconciliation finds.
+    also the states that reconciliation finds. `only` names some of the states, where not all are wanted.
     """
-    entries = {key: each for key, each in STATES.items() if spoil or not each.spoils}
+    wanted = only or [key for key, each in STATES.items() if spoil or not each.spoils]
+    entries = {key: each for key, each in STATES.items() if key in wanted}
     names = [each.name for each in entries.values()]
     records = patients.write(folder, count=len(names), reference_date=reference_date, names=names, seed=SEED)
     ingest.ingest([folder])

@@ -94,6 +94,7 @@ class Stage:
         sensitive: Sequence[str] = ("PSY",),
         duration: str = Consent.Duration.UNTIL,
         is_sealed: bool = True,
+        is_waited_for: bool = True,
         how: How = IN_PORTAL,
     ) -> Consent:
         """A yes; where it is not to be sealed, it waits as it would while nobody reaches the ledger."""
@@ -108,7 +109,7 @@ class Stage:
             )
             if not is_sealed:
                 hold(consent)
-        return self.until_sealed(consent) if is_sealed else consent
+        return self.until_sealed(consent) if is_sealed and is_waited_for else consent
 
     def say_stop(self, consent: Consent) -> Consent:
         consents.revoke(consent=consent, patient=consent.patient, stop_now=self.stop_now)

@@ -1,10 +1,8 @@
 """`manage.py demo`: the whole story with real parts, then the portal on localhost."""
 
-import fcntl
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from gateway.demo.home import base, emptied, free_port
 from gateway.processes import stop_by_sigterm
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Command(BaseCommand):
             self._again_at_home(options)
         stop_by_sigterm()
         home = settings.HOME
-        port = _free_port() if options["once"] else _free_port(options["port"])
+        port = free_port() if options["once"] else free_port(options["port"])
         try:
             seen = self._tell(home, port, options)
         except KeyboardInterrupt:  # all that it started is stopped by now
@@ -60,18 +59,9 @@ class Command(BaseCommand):
 
     def _again_at_home(self, options: dict[str, Any]) -> None:
         """Start over with an empty home: `var/demo`, or one that `--once` removes again."""
-        base = Path(os.environ.get("GATEWAY_HOME") or settings.BASE_DIR / "var")
-        base.mkdir(parents=True, exist_ok=True)
-        if options["once"]:
-            home = Path(tempfile.mkdtemp(prefix="once-", dir=base))
-        else:
-            home = base / "demo"
-            _hold(base / "demo.lock", home)
-            if home.exists() and not (home / MARKER).exists():
-                raise CommandError(f"{home} is not a demonstration's: it is left alone. Set GATEWAY_HOME.")
-            shutil.rmtree(home, ignore_errors=True)
-            home.mkdir()
-        (home / MARKER).touch()
+        home = (
+            Path(tempfile.mkdtemp(prefix="once-", dir=base())) if options["once"] else emptied("demo", MARKER)
+        )
         environment = {
             **os.environ,
             "GATEWAY_HOME": str(home),
@@ -143,29 +133,3 @@ class Command(BaseCommand):
         while not (ended := processes.ended()):
             time.sleep(1)
         raise CommandError(f"{', '.join(ended)} ended. See {settings.HOME / 'logs'}.")
-
-
-def _hold(lock: Path, home: Path) -> None:
-    """Only one demonstration lives in a home: whoever has this lock, until its process ends (and `execve`
-    hands it on). Raises CommandError where another has it."""
-    held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(held)
-        raise CommandError(
-            f"A demonstration is served from {home} already. Stop it, or set GATEWAY_HOME to another folder."
-        ) from None
-    os.set_inheritable(held, True)
-
-
-def _free_port(wanted: int = 0) -> int:
-    """`wanted` where nobody listens there, else one that the system names."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise CommandError("No port is free on this machine.")
