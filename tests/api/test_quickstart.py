@@ -6,11 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from consent import asking, notices, review
+from consent.models import ConsentRequest
 from gateway.analysis.catalogue import find
 from tests.faults.house import House, open_house
 
@@ -58,8 +62,10 @@ def test_four_commands_lead_to_results(house: House, shell: dict[str, str], tmp_
     for command in commands:
         done = run(command, shell, tmp_path)
         assert done.returncode == 0, (command, done.stderr)
-    results = list((tmp_path / "results").glob("*.json"))
+    results = [path for path in (tmp_path / "results").glob("*.json") if path.name != "job.json"]
     assert len(results) == len(house.consents)
+    told = json.loads((tmp_path / "results" / "job.json").read_text())
+    assert {path.stem for path in results} == {each["subject"] for each in told["subjects"]}
     for path in results:
         bundle = json.loads(path.read_text())
         assert bundle["entry"][0]["resource"]["resourceType"] == "RiskAssessment"
@@ -89,3 +95,74 @@ def test_a_key_is_made_once_and_kept_private(shell: dict[str, str], tmp_path: Pa
     again = run("consentctl keys mine.json", shell, tmp_path)
     assert again.returncode == 1
     assert "d" not in json.loads(made.stdout)["keys"][0]
+
+
+def test_a_copy_is_waited_for_and_downloaded(house: House, shell: dict[str, str], tmp_path: Path) -> None:
+    assert house.cast is not None
+    assert house.cast.reviewer is not None
+    someone, today = house.patients[0], timezone.localdate()
+    question = asking.ask(
+        requester=house.cast.helix,
+        patient=someone,
+        notice=notices.current(),
+        action=ConsentRequest.Action.DISCLOSE,
+        model="",
+        purpose="HRESCH",
+        use=["HMB"],
+        kinds=["Observation", "Patient"],
+        what_for="To learn more about heart disease.",
+        what_can_go_wrong="Someone may find out that it is you.",
+        share_until=today + timedelta(days=90),
+        answer_by=today + timedelta(days=9),
+    )
+    review.approve(request=question, by=house.cast.reviewer, beyond=True)
+    house.yes(someone, question.pk)
+    run("consentctl login $URL --client $CLIENT --key $KEY", shell, tmp_path)
+    done = run("consentctl --json export copy --group HRESCH-HMB --type Observation", shell, tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "copy" / "Observation.ndjson").read_text().splitlines()
+    assert json.loads(done.stdout) == {"resources": {"Observation": len(lines)}}
+    assert {json.loads(line)["resourceType"] for line in lines} == {"Observation"}
+    assert someone.name not in "".join(lines)
+    assert (done.stderr, [path.name for path in (tmp_path / "copy").iterdir()]) == (
+        "",
+        ["Observation.ndjson"],
+    )
+
+
+def test_with_json_each_answer_is_one_line(shell: dict[str, str], tmp_path: Path) -> None:
+    run("consentctl login $URL --client $CLIENT --key $KEY", shell, tmp_path)
+    listed = run("consentctl --json jobs list", shell, tmp_path)
+    assert (len(listed.stdout.splitlines()), type(json.loads(listed.stdout))) == (1, list)
+    refused = run(f"consentctl --json jobs show {'0' * 64}", shell, tmp_path)
+    assert (refused.returncode, json.loads(refused.stderr)["code"]) == (1, "not_available")
+    assert isinstance(json.loads(run("consentctl --json token", shell, tmp_path).stdout), str)
+
+
+def test_an_export_is_verified_and_a_flipped_bit_is_found(
+    house: House, shell: dict[str, str], tmp_path: Path
+) -> None:
+    assert house.command("export_audit", str(tmp_path / "log")) == 0
+    line = f"consentctl verify log --trust {house.home / 'ledger' / 'ledger.pub'}"
+    assert run(line, shell, tmp_path).returncode == 0
+    rows = tmp_path / "log" / "rows.ndjson"
+    content = bytearray(rows.read_bytes())
+    content[len(content) // 2] ^= 1
+    rows.write_bytes(content)
+    assert run(line, shell, tmp_path).returncode == 1
+    assert run("consentctl verify nowhere --trust " + "0" * 64, shell, tmp_path).returncode == 2
+
+
+def test_only_https_or_this_machine_is_called(shell: dict[str, str], tmp_path: Path) -> None:
+    for url in ("http://gateway.example", "file://localhost/etc/passwd", "ftp://localhost"):
+        refused = run(f"consentctl login {url} --client $CLIENT --key $KEY", shell, tmp_path)
+        assert (refused.returncode, "Only https, or this machine" in refused.stderr) == (1, True)
+
+
+def test_model_versions_are_listed_and_a_wrong_one_is_refused(shell: dict[str, str], tmp_path: Path) -> None:
+    run("consentctl login $URL --client $CLIENT --key $KEY", shell, tmp_path)
+    (listed,) = json.loads(run("consentctl --json models list", shell, tmp_path).stdout)
+    assert (listed["digest"], listed["state"]) == (shell["MODEL"], "approved")
+    (tmp_path / "model.json").write_text('{"digest": "no"}')
+    refused = run("consentctl --json models register model.json", shell, tmp_path)
+    assert (refused.returncode, json.loads(refused.stderr)["code"]) == (1, "invalid_input")

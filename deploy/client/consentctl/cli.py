@@ -1,10 +1,16 @@
-"""`consentctl`: the gateway from a terminal. JSON on stdout, progress and errors on stderr."""
+"""`consentctl`: the gateway from a terminal. JSON on stdout, progress and errors on stderr.
+
+With `--json` each answer is one JSON value on one line, errors too, and no progress is shown.
+"""
 
 import argparse
 import json
 import os
+import re
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +20,39 @@ from consentctl.gateway import Gateway, Problem
 from consentctl.keys import Key
 
 PROFILE = Path(os.environ.get("CONSENTCTL_PROFILE", Path.home() / ".config" / "consentctl.json"))
-Command = Callable[[argparse.Namespace], Any]
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+COPIES = "system/*.rs"  # the scope of Bulk Data
+Told = Callable[[int, int], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when it is done, 1 when the gateway refused, 2 for a wrong command line."""
+    """0 when it is done, 1 when the gateway refused, 2 for a wrong command line; `verify` says its own."""
     given = _parser().parse_args(arguments)
     try:
         answer = given.run(given)
     except Problem as problem:
         told = f" (request {problem.request_id})" if problem.request_id else ""
-        sys.stderr.write(f"{problem.code}: {problem.detail}{told}\n")
-        return 1
+        return _failed(given, problem.code, f"{problem.detail}{told}")
     except (OSError, ValueError, KeyError) as error:
-        sys.stderr.write(f"consentctl: {error}\n")
-        return 1
-    if answer is not None:
-        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        return _failed(given, "consentctl", str(error))
+    if isinstance(answer, SystemExit):
+        return int(str(answer))
+    if isinstance(answer, str) and not given.json:
+        sys.stdout.write(answer + "\n")
+    elif answer is not None:
+        sys.stdout.write(json.dumps(answer, indent=None if given.json else 2) + "\n")
     return 0
+
+
+def _failed(given: argparse.Namespace, code: str, detail: str) -> int:
+    told = json.dumps({"code": code, "detail": detail}) if given.json else f"{code}: {detail}"
+    sys.stderr.write(told + "\n")
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="consentctl", description="Consent Gateway from a terminal.")
+    parser.add_argument("--json", action="store_true", help="one JSON value on one line, and no progress")
     groups = parser.add_subparsers(required=True, metavar="COMMAND")
 
     new = groups.add_parser("keys", help="make a key; prints the public set that the hospital registers")
@@ -50,13 +67,43 @@ def _parser() -> argparse.ArgumentParser:
 
     token = groups.add_parser("token", help="an access token for other tools")
     token.add_argument("--scope", default=None)
-    token.set_defaults(run=_token)
+    token.set_defaults(run=lambda given: _gateway(given.scope).token())
 
     ask = groups.add_parser("ask", help="ask a patient: a question as JSON (docs/api.md)")
     ask.add_argument("question", help="file, or - for stdin")
     ask.set_defaults(run=lambda given: _gateway().ask(json.loads(_read(given.question))))
 
-    jobs = groups.add_parser("jobs", help="jobs").add_subparsers(required=True, metavar="COMMAND")
+    _models(groups.add_parser("models", help="model versions"))
+    _jobs(groups.add_parser("jobs", help="jobs"))
+    _sandbox(groups.add_parser("sandbox", help="synthetic patients to try things out with"))
+
+    export = groups.add_parser("export", help="a copy instead of results: NDJSON files into a folder")
+    export.add_argument("folder")
+    export.add_argument("--group", help="whom you asked, such as HRESCH-HMB; your only group by default")
+    export.add_argument("--type", action="append", default=[], help="FHIR type; may be repeated")
+    export.set_defaults(run=_export)
+
+    verify = groups.add_parser("verify", help="verify an audit export or a proof, without any server")
+    verify.add_argument("path", help="the folder, .zip or .json that you were given")
+    verify.add_argument("--trust", required=True, help="the ledger's key or the organisations' roots")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _models(parser: argparse.ArgumentParser) -> None:
+    models = parser.add_subparsers(required=True, metavar="COMMAND")
+    models.add_parser("list", help="yours, and how far each is approved").set_defaults(
+        run=lambda given: _gateway().models()
+    )
+    register = models.add_parser(
+        "register", help="a new version: digest, card and test as JSON (docs/api.md)"
+    )
+    register.add_argument("model", help="file, or - for stdin")
+    register.set_defaults(run=lambda given: _gateway().register_model(json.loads(_read(given.model))))
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    jobs = parser.add_subparsers(required=True, metavar="COMMAND")
     submit = jobs.add_parser("submit", help="start a job; prints its id")
     submit.add_argument("--model", required=True, help="digest")
     submit.add_argument("--purpose", required=True, help="v3-ActReason code")
@@ -76,7 +123,23 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("job")
     download.add_argument("folder")
     download.set_defaults(run=_download)
-    return parser
+
+
+def _sandbox(parser: argparse.ArgumentParser) -> None:
+    sandbox = parser.add_subparsers(required=True, metavar="COMMAND")
+    up = sandbox.add_parser("up", help="make one and serve it, from a clone of the gateway, until Ctrl-C")
+    up.add_argument("--clone", default=".", help="folder of the clone (default: this one)")
+    up.set_defaults(run=_sandbox_up)
+    advance = sandbox.add_parser("advance", help="move its clock ahead")
+    advance.add_argument("by", help="such as 90m, 12h, 30d or 2w")
+    advance.set_defaults(run=lambda given: _gateway().advance(_seconds(given.by)))
+    fault = sandbox.add_parser("fault", help="make a part of it fail, or work again")
+    fault.add_argument("name", help="ledger, keyholder, rate or slow")
+    fault.add_argument("state", choices=["on", "off"])
+    fault.set_defaults(run=lambda given: _gateway().fault(given.name, on=given.state == "on"))
+    sandbox.add_parser("show", help="its clock and its faults").set_defaults(
+        run=lambda given: _gateway().sandbox()
+    )
 
 
 def _new_key(given: argparse.Namespace) -> Any:
@@ -93,22 +156,13 @@ def _login(given: argparse.Namespace) -> Any:
     sys.stderr.write(f"Signed in. Remembered in {PROFILE}.\n")
 
 
-def _token(given: argparse.Namespace) -> Any:
-    sys.stdout.write(_gateway(given.scope).token() + "\n")
-
-
 def _submit(given: argparse.Namespace) -> Any:
     job = _gateway().submit(model=given.model, purpose=given.purpose, use=given.use, requests=given.request)
-    sys.stdout.write(job["id"] + "\n")
+    return str(job["id"])
 
 
 def _wait(given: argparse.Namespace) -> Any:
-    with tqdm(unit="patient", file=sys.stderr, desc="job") as bar:
-
-        def told(done: int, of: int) -> None:
-            bar.total, bar.n = of, done
-            bar.refresh()
-
+    with _progress(given, "job", "patient") as told:
         job = _gateway().wait(given.job, told=told)
     states = [entry["state"] for entry in job["subjects"]]
     return {"state": job["state"], "code": job["code"], "delivered": states.count("delivered")}
@@ -117,12 +171,62 @@ def _wait(given: argparse.Namespace) -> Any:
 def _download(given: argparse.Namespace) -> Any:
     gateway = _gateway()
     job = gateway.job(given.job)
-    folder = Path(given.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(given.folder)
+    # What the results stand on: the ledger's transactions, and the digest of each as the ledger has it.
+    (folder / "job.json").write_text(json.dumps(job, indent=2))
     delivered = sum(entry["state"] == "delivered" for entry in job["subjects"])
-    for subject, bundle in tqdm(gateway.results(job), total=delivered, unit="result", file=sys.stderr):
+    results = tqdm(gateway.results(job), total=delivered, unit="result", file=sys.stderr, disable=given.json)
+    count = 0
+    for subject, bundle in results:
         (folder / f"{subject}.json").write_text(json.dumps(bundle, indent=2))
-    return None
+        count += 1
+    return {"results": count} if given.json else None
+
+
+def _export(given: argparse.Namespace) -> Any:
+    gateway, folder = _gateway(COPIES), _folder(given.folder)
+    status = gateway.start_export(group=given.group, types=given.type)
+    with _progress(given, "export", "patient") as told:
+        manifest = gateway.wait_export(status, told=told)
+    lines: dict[str, int] = {}
+    with tqdm(unit="B", unit_scale=True, desc="files", file=sys.stderr, disable=given.json) as bar:
+        for each in manifest["output"]:
+            with (folder / f"{_name(each['type'])}.ndjson").open("wb") as file:
+                for piece in gateway.file(each["url"]):
+                    file.write(piece)
+                    lines[each["type"]] = lines.get(each["type"], 0) + piece.count(b"\n")
+                    bar.update(len(piece))
+    return {"resources": lines}
+
+
+def _verify(given: argparse.Namespace) -> Any:
+    """The auditor's own program, which needs `cryptography`; its exit status is ours."""
+    from consentctl import verifier
+
+    arguments = [given.path, "--trust", given.trust, *(["--json"] if given.json else [])]
+    return SystemExit(verifier.main(arguments))
+
+
+def _sandbox_up(given: argparse.Namespace) -> Any:
+    """In the foreground, with the clone's own environment, which make sets up."""
+    if not (Path(given.clone) / "manage.py").is_file():
+        raise ValueError("Name a clone of Consent Gateway with --clone.")
+    try:
+        done = subprocess.run(["make", "-C", given.clone, "sandbox"], check=False)  # noqa: S607
+    except KeyboardInterrupt:
+        return None
+    return SystemExit(done.returncode)
+
+
+@contextmanager
+def _progress(given: argparse.Namespace, what: str, unit: str) -> Iterator[Told]:
+    with tqdm(unit=unit, file=sys.stderr, desc=what, disable=given.json) as bar:
+
+        def told(done: int, of: int) -> None:
+            bar.total, bar.n = of, done
+            bar.refresh()
+
+        yield told
 
 
 def _gateway(scope: str | None = None) -> Gateway:
@@ -131,6 +235,27 @@ def _gateway(scope: str | None = None) -> Gateway:
     told = json.loads(PROFILE.read_text())
     more = {"scope": scope} if scope else {}
     return Gateway(told["url"], client=told["client"], key=Key.read(told["key"]), **more)
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _name(kind: object) -> str:
+    """A type as the name of a file. Raises ValueError: a manifest names no path of ours."""
+    if not isinstance(kind, str) or not re.fullmatch("[A-Za-z]{1,64}", kind):
+        raise ValueError("The manifest names a type that is none.")
+    return kind
+
+
+def _seconds(text: str) -> int:
+    """`30d` in seconds. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if not found:
+        raise ValueError("Say how far, such as 90m, 12h, 30d or 2w.")
+    return int(found[1]) * UNITS[found[2]]
 
 
 def _read(name: str) -> str:

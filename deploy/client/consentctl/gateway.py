@@ -15,14 +15,23 @@ Json = dict[str, Any]
 SCOPES = "consents jobs"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 TIMEOUT = 60.0
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class Problem(Exception):
     """What the gateway refused: `code` is stable, `status` HTTP's, `request_id` for whoever asks us."""
 
-    def __init__(self, *, status: int, code: str, detail: str, request_id: str = "") -> None:
+    def __init__(
+        self, *, status: int, code: str, detail: str, request_id: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.status, self.code, self.detail, self.request_id = status, code, detail, request_id
+        self.retry_after = retry_after  # seconds, where it is worth trying again
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same call may be answered later."""
+        return self.status in (429, 503)
 
 
 class Gateway:
@@ -85,16 +94,7 @@ class Gateway:
 
     def wait(self, id: str, *, told: Callable[[int, int], None] | None = None, seconds: float = 3600) -> Json:
         """Until the job has ended; `told(done, of)` each time it is asked. Raises TimeoutError."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            status, headers, body = self._call("GET", f"/api/v1/jobs/{id}")
-            if status == 200:
-                return dict(json.loads(body))
-            if told is not None:
-                done, _, of = headers.get("X-Progress", "x, 0 of 0").rpartition(", ")[2].partition(" of ")
-                told(int(done), int(of))
-            time.sleep(min(float(headers.get("Retry-After", 1)), max(0.0, deadline - time.monotonic())))
-        raise TimeoutError("The job has not ended.")
+        return self._until_done(f"/api/v1/jobs/{id}", told, seconds)
 
     def results(self, job: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
         """The FHIR Bundle of each subject that was delivered and is still there."""
@@ -105,6 +105,57 @@ class Gateway:
                 except Problem as problem:
                     if problem.code != "not_available":  # stopped since
                         raise
+
+    # Models
+
+    def models(self) -> list[Json]:
+        """Your model versions, and how far the hospital has approved each."""
+        return list(self._get("/api/v1/models")["models"])
+
+    def register_model(self, model: Mapping[str, Any], *, key: str | None = None) -> Json:
+        """Register a model version: its digest, its card, your own test of it (docs/api.md)."""
+        return self._post("/api/v1/models", model, key=key)
+
+    # Copies: Bulk Data, with a token for `system/*.rs`
+
+    def start_export(self, *, group: str | None = None, types: Sequence[str] = ()) -> str:
+        """Kick off an export of a Group, or of the only one. Gives its status' path."""
+        of = f"/fhir/Group/{urllib.parse.quote(group)}" if group else "/fhir"
+        query = f"?_type={urllib.parse.quote(','.join(types))}" if types else ""
+        _, headers, _ = self._call("GET", f"{of}/$export{query}", {"Prefer": "respond-async"})
+        return urllib.parse.urlsplit(headers["Content-Location"]).path
+
+    def wait_export(
+        self, status: str, *, told: Callable[[int, int], None] | None = None, seconds: float = 3600
+    ) -> Json:
+        """Until it is done: the manifest. `told` as for `wait`."""
+        return self._until_done(status, told, seconds)
+
+    def file(self, address: str) -> Iterator[bytes]:
+        """One file of a manifest, piece by piece, as it is opened."""
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        with self._open("GET", self.url + urllib.parse.urlsplit(address).path, headers, None) as answer:
+            while piece := answer.read(1 << 16):
+                yield piece
+
+    # The sandbox's own switches, which no other gateway has
+
+    def sandbox(self) -> Json:
+        """Its clock and its faults."""
+        return dict(json.loads(self._send("GET", f"{self.url}/sandbox/", {}, None)[2]))
+
+    def advance(self, seconds: int) -> Json:
+        """Move the sandbox's clock ahead; tokens from before have ended then."""
+        return self._switch("advance", {"seconds": seconds})
+
+    def fault(self, name: str, *, on: bool) -> Json:
+        """Make a part of the sandbox fail, or work again."""
+        return self._switch("faults", {name: on})
+
+    def _switch(self, name: str, body: Json) -> Json:
+        headers = {"Content-Type": "application/json"}
+        address = f"{self.url}/sandbox/{name}"
+        return dict(json.loads(self._send("POST", address, headers, json.dumps(body).encode())[2]))
 
     # HTTP
 
@@ -123,6 +174,25 @@ class Gateway:
             self._token, self._ends = got["access_token"], time.monotonic() + got["expires_in"]
         return self._token
 
+    def _until_done(self, path: str, told: Callable[[int, int], None] | None, seconds: float) -> Json:
+        """Ask until the answer is a 200; what passes (429, 503) is waited for. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                status, headers, body = self._call("GET", path)
+            except Problem as problem:
+                if not problem.passes:
+                    raise
+                status, headers, body = problem.status, {"Retry-After": str(problem.retry_after or 1)}, b""
+            if status == 200:
+                return dict(json.loads(body))
+            progress = headers.get("X-Progress")
+            if told is not None and progress:
+                done, _, of = progress.rpartition(", ")[2].partition(" of ")
+                told(int(done), int(of))
+            time.sleep(min(float(headers.get("Retry-After", 1)), max(0.0, deadline - time.monotonic())))
+        raise TimeoutError("It has not ended.")
+
     def _get(self, path: str) -> Json:
         return dict(json.loads(self._call("GET", path)[2]))
 
@@ -140,25 +210,35 @@ class Gateway:
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        if not url.startswith(("https://", "http://localhost", "http://127.0.0.1")):
+        with self._open(method, url, headers, body) as answer:
+            return answer.status, answer.headers, answer.read()
+
+    def _open(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Any:
+        """The answer, to be read and closed. Raises Problem, OSError."""
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in LOOPBACK):
             raise ValueError("Only https, or this machine.")
         request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-                return answer.status, answer.headers, answer.read()
+            return urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
         except urllib.error.HTTPError as error:
-            raise _problem(error.code, error.read()) from None
+            raise _problem(error.code, error.headers, error.read()) from None
 
 
-def _problem(status: int, body: bytes) -> Problem:
-    """A problem (RFC 9457), or an error of the token address (RFC 6749)."""
+def _problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
+    """A problem (RFC 9457), an OperationOutcome, or an error of the token address (RFC 6749)."""
     try:
         told = json.loads(body)
     except ValueError:
         told = {}
+    if told.get("resourceType") == "OperationOutcome":
+        issue = told["issue"][0]
+        told = {"code": issue["details"]["coding"][0]["code"], "detail": issue["diagnostics"]}
+    wait = headers.get("Retry-After", "")
     return Problem(
         status=status,
         code=str(told.get("code") or told.get("error") or "error"),
         detail=str(told.get("detail") or told.get("error_description") or "The gateway said no more."),
         request_id=str(told.get("request_id", "")),
+        retry_after=float(wait) if wait.isdecimal() else None,
     )
