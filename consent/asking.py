@@ -21,6 +21,7 @@ State, Action = ConsentRequest.State, ConsentRequest.Action
 # What is still open, and the requester may take back.
 OPEN = (State.REVIEW, State.SENT_BACK, State.PENDING)
 RELAY = Actor.system("relay")
+LONGEST_YEARS = 100
 REVIEW_DAYS = 5
 
 EXPIRE_AT_ONCE = 500  # requests for each call of expire_requests
@@ -181,6 +182,8 @@ def check_question(
         raise InvalidInput("Say what the records are for, in at most 300 characters.", code="what_for")
     if not timezone.localdate() <= answer_by < share_until:
         raise InvalidInput("The answer is due today or later, and before the sharing ends.", code="dates")
+    if share_until.year > timezone.localdate().year + LONGEST_YEARS:
+        raise InvalidInput(f"Nothing is shared for more than {LONGEST_YEARS} years.", code="dates")
 
 
 def _check_action(action: str, model: str) -> None:

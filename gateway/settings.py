@@ -335,6 +335,10 @@ SPECTACULAR_SETTINGS = {
         "CohortState": "gateway.api.serializers.COHORT_STATES",
         "ModelState": "gateway.api.serializers.MODEL_STATES",
     },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "gateway.api.links.add_links",
+    ],
 }
 OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
 OAUTH2_PROVIDER = {

@@ -19,6 +19,7 @@ from gateway.analysis.models import AIModel, ModelRegistration
 from gateway.analysis.services import FEWEST_TESTED, register_model
 from ledger.audit.log import Actor, record
 from ledger.contract import canonical
+from ledger.contract.errors import Refused
 from ledger.errors import GatewayError, InvalidInput, RefusedTransition
 
 State = ModelRegistration.State
@@ -80,7 +81,7 @@ def register(
 def _check_card(card: Mapping[str, Any]) -> None:
     try:
         size = len(canonical.dumps(card))
-    except (GatewayError, ValueError, TypeError):
+    except (GatewayError, Refused, ValueError, TypeError):
         size = 0
     if not 2 < size <= MOST_CARD:
         raise InvalidInput(

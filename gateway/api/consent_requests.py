@@ -20,13 +20,14 @@ from ledger.errors import InvalidInput
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"},
     OpenApiParameter.HEADER,
     required=True,
     description="New for each request; the same key and body get the same answer.",
 )
 PROBLEMS: dict[Any, Any] = {
-    (status, "application/problem+json"): ProblemOut for status in (400, 401, 403, 404, 409, 422, 503)
+    (status, "application/problem+json"): ProblemOut
+    for status in (400, 401, 403, 404, 406, 409, 415, 422, 429, 503)
 }
 
 

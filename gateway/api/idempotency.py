@@ -5,6 +5,7 @@ still under way is 409.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,7 +16,6 @@ from rest_framework.response import Response
 from consent.models import Requester
 from gateway.api.models import IdempotentAnswer
 from gateway.api.permissions import requester_of
-from ledger.contract.canonical import dumps
 from ledger.errors import GatewayError, InvalidInput
 
 
@@ -38,7 +38,8 @@ def once(request: Request, create: Callable[[Requester], Response]) -> Response:
             "Send a header Idempotency-Key of 1 to 128 visible characters, new for each request.",
             code="idempotency_key_missing",
         )
-    digest = hashlib.sha256(dumps({"path": request.path, "body": request.data})).hexdigest()
+    asked = json.dumps([request.path, request.data], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()
     try:
         with transaction.atomic():
             if (known := _known(requester, key)) is None:

@@ -25,6 +25,15 @@ from gateway.api.serializers import JobIn, JobListOut, JobOut
 from ledger.errors import InvalidInput
 
 PAGE = 100
+# One event of a stream, as OpenAPI tells of it.
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["job"]},
+        "data": {"type": "string", "description": "the job, with its progress, as JSON"},
+    },
+    "required": ["event", "data"],
+}
 OF_A_COHORT = ("cohort", "kinds", "given_since", "index_date")
 
 
@@ -106,7 +115,10 @@ class JobDetail(APIView):
         """202 with `Retry-After` and `X-Progress` while the job runs; 200 when it has ended, with what was
         delivered until when."""
         job = find_job(request, id)
-        body = services.client_view(job, after=request.query_params.get("after", ""))
+        after = request.query_params.get("after", "")
+        if not re.fullmatch("([0-9a-f]{64})?", after):
+            raise InvalidInput("`after` is not the `next` of a page.", code="parameter")
+        body = services.client_view(job, after=after)
         if job.state in Job.SETTLED:
             return Response(body)
         return Response(body, status=202, headers=waiting(job))
@@ -142,7 +154,7 @@ class JobEvents(APIView):
     required_scope = "jobs"
     renderer_classes = (EventStream,)
 
-    @extend_schema(operation_id="follow_job", responses={(200, "text/event-stream"): OpenApiTypes.STR})
+    @extend_schema(operation_id="follow_job", responses={(200, "text/event-stream"): EVENT, **PROBLEMS})
     def get(self, request: Request, id: str) -> StreamingHttpResponse:
         """Server-sent events instead of polling: `job` with the job each time it changes, for 25 seconds at
         most; a browser's EventSource connects again by itself. The last event is the job's end."""

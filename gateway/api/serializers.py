@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
 from consent.explanation import SENSITIVE
@@ -19,13 +18,41 @@ COHORT_STATES = ["waiting", "sent_back", "asking", "asked"]
 MODEL_STATES = ["waiting", "refused", "approving", "approved", "suspended"]
 
 
-class Strict(serializers.Serializer[Any]):
+class Typed(serializers.Serializer[Any]):
+    """A value has the JSON type that the OpenAPI document says: nothing is read as what it is not, be it `5`
+    as a text or `"no"` as true."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            known = {name: value for name, value in data.items() if name in self.fields}
+            if wrong := [name for name, value in known.items() if not _has_type(self.fields[name], value)]:
+                raise serializers.ValidationError({name: ["This is of another type."] for name in wrong})
+        return super().to_internal_value(data)
+
+
+class Strict(Typed):
     """Refuses members that it does not know: a misspelt restriction must not vanish silently."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
             raise serializers.ValidationError({name: ["There is no such member."] for name in unknown})
         return super().to_internal_value(data)
+
+
+TEXTS = (serializers.CharField, serializers.ChoiceField, serializers.DateField, serializers.UUIDField)
+
+
+def _has_type(field: Any, value: Any) -> bool:
+    """Whether a JSON value is of the type that the field takes; null is the field's own to judge."""
+    if value is None:
+        return True
+    if isinstance(field, serializers.ListField):
+        return isinstance(value, list) and all(_has_type(field.child, each) for each in value)
+    if isinstance(field, serializers.BooleanField):
+        return isinstance(value, bool)
+    if isinstance(field, serializers.IntegerField):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, str) if isinstance(field, TEXTS) else True
 
 
 class QuestionIn(Strict):
@@ -290,18 +317,19 @@ class DecisionsOut(serializers.Serializer[Any]):
     decisions = DecisionOut(many=True)
 
 
-class SystemValue(serializers.Serializer[Any]):
+class SystemValue(Typed):
     system = serializers.CharField(max_length=300)
     value = serializers.CharField(max_length=300)
 
 
-class SystemCode(serializers.Serializer[Any]):
+class SystemCode(Typed):
     system = serializers.CharField(max_length=300, required=False)
     code = serializers.RegexField(r"^[A-Z][A-Za-z]{2,40}$", help_text="a FHIR resource type")
 
 
-CDSContextIn = inline_serializer(
+CDSContextIn = type(
     "CDSContextIn",
+    (Typed,),
     {
         "patientId": serializers.ListField(
             child=SystemValue(),
@@ -315,10 +343,10 @@ CDSContextIn = inline_serializer(
             child=SystemCode(), min_length=1, max_length=200, help_text="FHIR resource types"
         ),
     },
-)
+)()
 
 
-class CDSExtensionIn(serializers.Serializer[Any]):
+class CDSExtensionIn(Typed):
     model = serializers.RegexField(
         DIGEST, required=False, help_text="digest; without it, a copy is asked about"
     )
@@ -327,12 +355,12 @@ class CDSExtensionIn(serializers.Serializer[Any]):
     )
 
 
-class CDSRequestIn(serializers.Serializer[Any]):
+class CDSRequestIn(Typed):
     """CDS Hooks 2.0: members that we do not know are passed over, as that standard asks."""
 
     hook = serializers.ChoiceField(["patient-consent-consult"])
     hookInstance = serializers.CharField(max_length=64)  # noqa: N815 (theirs)
-    context = CDSContextIn  # type: ignore[assignment]
+    context = CDSContextIn
     extension = CDSExtensionIn(required=False)
 
 

@@ -1,5 +1,6 @@
 """`/api/v1/webhooks`: where you are told what changed, the log of the calls, and one of them once more."""
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from gateway.accounts.models import Webhook, WebhookCall
 from gateway.api.consent_requests import IDEMPOTENCY_KEY, PROBLEMS
 from gateway.api.idempotency import once
 from gateway.api.permissions import requester_of
+from gateway.api.problems import NotAvailable
 from gateway.api.serializers import WebhookCallsOut, WebhookIn, WebhookMadeOut, WebhooksOut
 
 PAGE = 100
@@ -72,7 +74,10 @@ class WebhookResend(APIView):
     @extend_schema(operation_id="resend_webhook_call", request=None, responses={202: None, **PROBLEMS})
     def post(self, request: Request, id: UUID, call: str) -> Response:
         """Send one call again, now; its signature has a new time."""
-        webhooks.send_again(webhook=webhooks.find(requester=requester_of(request), id=id), call=call)
+        webhook = webhooks.find(requester=requester_of(request), id=id)
+        if not re.fullmatch("[!-~]{1,32}", call):  # nothing else reaches the database
+            raise NotAvailable
+        webhooks.send_again(webhook=webhook, call=call)
         return Response(status=202)
 
 

@@ -45,6 +45,7 @@ def test_a_question_waits_for_its_patient_and_is_logged(alice: Any, helix: Any) 
         ({"what_can_go_wrong": "word " * 21}, "hard_to_read"),
         ({"answer_by": timezone.localdate() - timedelta(days=1)}, "dates"),
         ({"share_until": timezone.localdate(), "answer_by": timezone.localdate()}, "dates"),
+        ({"share_until": timezone.localdate() + timedelta(days=101 * 366)}, "dates"),
     ],
 )
 def test_a_malformed_question_is_not_asked(

@@ -1,5 +1,6 @@
 """`/fhir/Consent`: the client's own grants in force, with nothing that says whose they are."""
 
+import re
 from typing import Any
 
 from rest_framework.exceptions import PermissionDenied
@@ -32,12 +33,11 @@ class Consents(FHIRView):
         found = decisions.in_force(requester_of(request)).select_related("request").order_by("pk")
         if asked.get("status", "active") != "active":
             found = found.none()
-        if id := asked.get("_id"):
-            found = found.filter(pk=id)
-        if identifier := asked.get("identifier"):
-            found = found.filter(request_id=str(identifier).rpartition("|")[2])
-        if after := asked.get("_after"):
-            found = found.filter(pk__gt=after)
+        for name, column in (("_id", "pk"), ("identifier", "request_id"), ("_after", "pk__gt")):
+            if name in asked:
+                id = str(asked[name]).rpartition("|")[2]
+                # What cannot be an id is an id that is unknown, and does not reach the database.
+                found = found.filter(**{column: id}) if re.fullmatch("[0-9a-f]{64}", id) else found.none()
         page = list(found[: PAGE + 1])
         link = [{"relation": "self", "url": f"{base()}{request.get_full_path()}"}]
         if len(page) > PAGE:
