@@ -1,7 +1,8 @@
 """Benchmark rows: the product's own path, what a user would pick instead, and the limit, side by side.
 
-One module for each row; it ends in `ROW = …`. A measurement that does not fit into a row ends in `REPORT = …`
-and is made only when it is named. `manage.py bench` finds them. Nothing asserts a time.
+One module for each row; it ends in `ROW = …`, or `SEVERAL`, where some share what they stand on. A
+measurement that does not fit into a row ends in `REPORT = …` and is made only when it is named. `manage.py
+bench` finds them. Nothing asserts a time.
 """
 
 import importlib
@@ -65,9 +66,9 @@ class Rate:
         if not self.rates:
             return {"missing": self.missing}
         return {
-            "max": round(max(self.rates), 1),
-            "median": round(median(self.rates), 1),
-            "min": round(min(self.rates), 1),
+            "max": round(max(self.rates), 3),
+            "median": round(median(self.rates), 3),
+            "min": round(min(self.rates), 3),
         }
 
 
@@ -119,7 +120,8 @@ class Report(Protocol):
 
 def rows() -> dict[str, Row]:
     """Every row of this package, by name."""
-    return {row.name: row for row in _found("ROW")}
+    together = [row for several in _found("SEVERAL") for row in several]
+    return {row.name: row for row in (*_found("ROW"), *together)}
 
 
 def reports() -> dict[str, Report]:

@@ -99,7 +99,11 @@ def _table(results: list[bench.Result], caption: str) -> str:
 def _rate(rate: bench.Rate, unit: str) -> str:
     if rate.median is None:
         return rate.missing
-    return f"{rate.median:,.0f} {unit}/s ({min(rate.rates):,.0f}–{max(rate.rates):,.0f})"
+    return f"{_number(rate.median)} {unit}/s ({_number(min(rate.rates))}–{_number(max(rate.rates))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(value: float | None) -> str:

@@ -1,0 +1,97 @@
+"""An installation that is served while something is measured: the sandbox with a crowd, on its own."""
+
+import http.client
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from gateway.demo import client
+from gateway.demo.home import free_port
+
+READY = "Ctrl-C stops it."
+PATIENCE = 900.0  # seconds
+POLL = 0.02
+
+
+class Served:
+    """The sandbox, and Helix AI calling it over one connection. Raises RuntimeError if it does not start."""
+
+    def __init__(self, *, crowd: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-api-")
+        home = Path(self._folder.name)
+        environment = {
+            **os.environ,
+            "GATEWAY_HOME": str(home),
+            "GATEWAY_API_RATE": "1000000/minute",
+            "DATABASE_URL": "",
+        }
+        command = [
+            sys.executable,
+            "manage.py",
+            "sandbox",
+            "up",
+            "--port",
+            str(free_port()),
+            "--crowd",
+            str(crowd),
+        ]
+        with (home / "out").open("w") as out:
+            self._process = subprocess.Popen(
+                command, cwd=settings.BASE_DIR, env=environment, stdout=out, stderr=out
+            )
+        deadline = time.monotonic() + PATIENCE
+        while READY not in (said := (home / "out").read_text()):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError(f"The sandbox did not start: {said[-300:]}")
+            time.sleep(0.2)
+        told = dict(each.split("=", 1) for each in (home / "sandbox" / "shell").read_text().split())
+        self.model, self._url, self._client = told["MODEL"], told["URL"], told["CLIENT"]
+        self._key = json.loads(Path(told["KEY"]).read_text())
+        self.sign_in()
+
+    def sign_in(self) -> None:
+        """A fresh token and a fresh connection: a token lives for five minutes."""
+        token = client.token(self._url, client_id=self._client, key=self._key)
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._connection = http.client.HTTPConnection("127.0.0.1", urlsplit(self._url).port or 80, timeout=60)
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
+        headers = {**self._headers, "Idempotency-Key": secrets.token_hex(16)}
+        sent = None if body is None else json.dumps(body)
+        self._connection.request(method, path, sent, headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+    def run_job(self, requests: list[str] | None = None) -> dict[str, Any]:
+        """A job from its submission to its end. Raises RuntimeError where it fails."""
+        body = {"model": self.model, "purpose": "HRESCH", "use": ["HMB"]}
+        status, answer = self.call(
+            "POST", "/api/v1/jobs", body if requests is None else {**body, "requests": requests}
+        )
+        job = json.loads(answer)
+        while status == 202:
+            time.sleep(POLL)
+            status, answer = self.call("GET", f"/api/v1/jobs/{job['id']}")
+        job = json.loads(answer)
+        if status != 200 or job["state"] != "done":
+            raise RuntimeError(f"The job did not end well: {status}")
+        return dict(job)
+
+    def close(self) -> None:
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(60)
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
