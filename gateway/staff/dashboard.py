@@ -17,14 +17,17 @@ INCIDENTS = 20  # the latest
 @for_staff("see_dashboard")
 def dashboard(request: HttpRequest) -> HttpResponse:
     waiting, oldest = figures.unsettled()
-    incidents = Incident.objects.filter(settled_at=None).order_by("-opened_at", "-pk")
+    # Those that hold releases first, so that the first one says whether any does.
+    incidents = list(
+        Incident.objects.filter(settled_at=None).order_by("-holds", "-opened_at", "-pk")[:INCIDENTS]
+    )
     half, most = figures.review_age()
     return page(
         request,
         "staff/dashboard.html",
         SECTION,
-        incidents=incidents[:INCIDENTS],
-        held=incidents.filter(holds=True).exists(),
+        incidents=incidents,
+        held=any(each.holds for each in incidents),
         figures=[make() for make in figures.FIGURES.values()],
         waiting=waiting,
         oldest=oldest,
