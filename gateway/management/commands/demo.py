@@ -130,6 +130,7 @@ class Command(BaseCommand):
             self.stdout.write(f"  KEY={key} MODEL={find('pce').digest()}")
         self.stdout.write(f"For the other commands, this installation is GATEWAY_HOME={settings.HOME}")
         self.stdout.write("Ctrl-C stops it.")
+        self.stdout.flush()
         while not (ended := processes.ended()):
             time.sleep(1)
         raise CommandError(f"{', '.join(ended)} ended. See {settings.HOME / 'logs'}.")

@@ -36,6 +36,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Consent Gateway serves http://localhost:{port}. Ctrl-C stops it.")
             for limit in installation.limits():
                 self.stdout.write(self.style.WARNING(f"Not enforced on this machine: {limit}"))
+            self.stdout.flush()  # into a service manager's log, too
             while not (ended := processes.ended()):
                 time.sleep(1)
         raise CommandError(f"{', '.join(ended)} ended. See {home / 'logs'}.")
@@ -49,3 +50,4 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(12)
         User.objects.create_superuser("admin", "admin@localhost", password)
         self.stdout.write(f"First administrator: admin@localhost, password {password} (shown once)")
+        self.stdout.flush()
