@@ -106,6 +106,7 @@ def test_a_request_of_another_is_an_unknown_one(
     model: AIModel, question: ConsentRequest, broker: list[str]
 ) -> None:
     other = Requester.objects.create(name="Other AI")
+    AIModel.objects.update(provider=other)
     (subject,) = submit(other, question.id).subjects.all()
     assert (subject.request, subject.patient) == (None, None)
 
@@ -119,7 +120,10 @@ def test_a_requester_has_so_many_jobs_under_way_and_no_more(
     with pytest.raises(services.QuotaReached) as told:
         submit(helix, question.id)
     assert (told.value.code, told.value.status) == ("too_many_jobs", 429)
-    submit(Requester.objects.create(name="Other AI"), question.id)
+    other = Requester.objects.create(name="Other AI")
+    AIModel.objects.update(provider=other)
+    submit(other, question.id)
+    AIModel.objects.update(provider=helix)
     services.cancel(job=first, requester=helix)
     submit(helix, question.id)
 
@@ -155,7 +159,7 @@ def test_sealed_results_are_kept_for_so_long(job: Job, settings: Any) -> None:
         ({"purpose": "BECAUSE"}, "unknown_purpose"),
         ({"use": [""]}, "unknown_use"),
         ({"subjects": []}, "subjects"),
-        ({"subjects": [f"{n:064x}" for n in range(201)]}, "subjects"),
+        ({"subjects": [f"{n:064x}" for n in range(1001)]}, "subjects"),
         ({"subjects": ["x" * 65]}, "subjects"),
         ({"index_date": timezone.localdate() + timedelta(days=2)}, "index_date"),
     ],

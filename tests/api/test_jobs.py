@@ -61,10 +61,10 @@ def test_with_nobody_asked_there_is_no_job(call: Call, question: dict[str, Any])
 
 
 def test_the_schema_says_how_many_requests_one_job_takes(call: Call, wanted: dict[str, Any]) -> None:
-    answer = call("POST", "jobs", {**wanted, "requests": [f"{n:064x}" for n in range(201)]})
+    answer = call("POST", "jobs", {**wanted, "requests": [f"{n:064x}" for n in range(1001)]})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
     schema = call("GET", "openapi.json").json()["components"]["schemas"]["JobIn"]
-    assert schema["properties"]["requests"]["maxItems"] == 200
+    assert schema["properties"]["requests"]["maxItems"] == 1000
 
 
 def test_unknown_and_anothers_requests_look_like_ones_own(call: Call, wanted: dict[str, Any]) -> None:
