@@ -21,7 +21,7 @@ from gateway.accounts import letters, webhooks
 from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
-from gateway.compliance import erasure
+from gateway.compliance import alarms, erasure
 from gateway.compliance import services as compliance
 from gateway.compliance.reconcile import Reconciler, hold, settle_others
 from gateway.emergency import services as emergencies
@@ -173,6 +173,7 @@ class Relay:
         for export in compliance.waiting():
             compliance.hand_over(export)
         compliance.drop_old()
+        alarms.watch()
         consents.expire_requests()
         representatives.tell_birthdays()
 

@@ -30,7 +30,7 @@ from gateway.accounts.roles import ACTS, ROLES, STAFF_ROLES, make_groups
 from gateway.adminsite import SEARCHED
 from gateway.analysis import registrations
 from gateway.analysis.models import Job, JobSubject, Leg, ModelRegistration
-from gateway.compliance.models import Export
+from gateway.compliance.models import Alarm, Export
 from gateway.emergency.models import Emergency
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
@@ -306,6 +306,20 @@ def _client(cast: Cast) -> Values:
     return {"id": cast.helix.pk, "client": made.application.client_id}
 
 
+def _alarm(cast: Cast) -> Values:
+    now = timezone.now()
+    by = User.objects.get(username="eve")
+    made = Alarm.objects.create(
+        kind="night",
+        by=by,
+        patient=cast.alice,
+        day=now.date() - timedelta(days=Alarm.objects.count()),
+        seen_at=now,
+        leaf=0,
+    )
+    return {"id": made.pk}
+
+
 def _answer(cast: Cast) -> Values:
     """With a scan."""
     made = _choice(cast, cast.alice)
@@ -333,6 +347,7 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
         lambda cast: {"id": _job(cast, cast.helix).pk},
         lambda cast: {"id": _job(cast, cast.other).pk},
     ),
+    "any alarm": (_alarm, None),
     "any export": (
         lambda cast: {"id": Export.objects.create(kind="register", language="en").pk},
         None,

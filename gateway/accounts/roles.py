@@ -33,6 +33,8 @@ ACTS: dict[str, frozenset[str]] = {
     "break_glass": frozenset({"clinician"}),
     "see_emergencies": frozenset({"compliance", "auditor"}),
     "review_emergencies": frozenset({"compliance"}),
+    "see_alarms": frozenset({"compliance", "auditor"}),
+    "judge_alarms": frozenset({"compliance"}),
     "see_exports": frozenset({"compliance", "auditor"}),
     "make_exports": frozenset({"compliance"}),
     "see_erasures": frozenset({"compliance", "auditor"}),

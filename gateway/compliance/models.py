@@ -1,6 +1,7 @@
-"""Exports that somebody asked for: of what, how far they are, and, until they expire, the sealed file.
+"""Exports that somebody asked for, and alarms that somebody has to judge.
 
-The row outlives its file: who asked for what, and when it was made, is kept. The audit log says the same.
+An export's row outlives its sealed file: who asked for what, and when it was made, is kept. The audit log
+says the same, and is what alarms are found in.
 """
 
 from django.conf import settings
@@ -66,3 +67,67 @@ class ExportPart(models.Model):
 
     def __str__(self) -> str:
         return f"part {self.number}"
+
+
+class Watched(models.Model):
+    """How far into the sealed log alarms were looked for: one row."""
+
+    leaf = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"watched up to {self.leaf}"
+
+
+class Look(models.Model):
+    """A member of staff saw something of a patient: what rules about an hour count. Kept for a day."""
+
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["by", "at"])]
+
+    def __str__(self) -> str:
+        return "look"
+
+
+class Alarm(models.Model):
+    """A look that somebody else should judge: who, at whom, on which day; its owner; what was found."""
+
+    class Kind(models.TextChoices):
+        NIGHT = "night"
+        OWN = "own"
+        SURNAME = "surname"
+        VOLUME = "volume"
+
+    class Outcome(models.TextChoices):
+        EXPLAINED = "explained"
+        MISUSE = "misuse"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    kind = models.CharField(max_length=10, choices=Kind)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    # Whom they looked at last.
+    patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="+")
+    day = models.DateField()
+    seen_at = models.DateTimeField()
+    leaf = models.PositiveBigIntegerField(help_text="of the log's row")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    settled_at = models.DateTimeField(null=True)
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    outcome = models.CharField(max_length=10, choices=Outcome, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "by", "patient", "day"], name="one_alarm_a_day")
+        ]
+        indexes = [models.Index(fields=["settled_at", "seen_at"], name="alarm_queue")]
+
+    def __str__(self) -> str:
+        return f"alarm {self.kind}"

@@ -5,11 +5,13 @@ first question that a patient was asked and ends with the last consent. Two days
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import date, datetime, time
+from typing import Any
 
 from django.conf import settings
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -21,6 +23,9 @@ from gateway.compliance.package import retention
 from gateway.documents.report import Report, Section, Table
 from gateway.documents.tables import as_csv
 
+# What makes an activity: fields of a question.
+GROUP = ("requester", "purpose", "action", "model")
+Group = tuple[Any, ...]
 COMPARED = ("contact", "kinds", "sensitive", "suspended")
 FEW = 5  # people; a smaller number is not told
 
@@ -56,56 +61,57 @@ class Change:
 
 
 def on(day: date) -> list[Activity]:
-    """The activities at the end of this day, by requester, purpose, action, model."""
+    """The activities at the end of this day, by requester, purpose, action, model. Four queries, grouped."""
     end = timezone.make_aware(datetime.combine(day, time.max))
-    questions = ConsentRequest.objects.filter(asked_at__lte=end).select_related("requester")
-    groups: dict[tuple[str, str, str, str], list[ConsentRequest]] = {}
-    for each in questions.order_by("asked_at"):
-        groups.setdefault((str(each.requester_id), each.purpose, each.action, each.model), []).append(each)
-    live = _in_force(end)
+    questions = ConsentRequest.objects.filter(asked_at__lte=end).order_by()
+    asked = _patients(questions.values_list(*GROUP))
+    given = _patients(_in_force(end).values_list(*(f"request__{field}" for field in GROUP)))
+    kinds: dict[Group, set[str]] = {}
+    sensitive: dict[Group, set[str]] = {}
+    for *group, types, codes in questions.values_list(*GROUP, "kinds", "sensitive").distinct():
+        kinds.setdefault(tuple(group), set()).update(types)
+        sensitive.setdefault(tuple(group), set()).update(codes)
+    requesters = Requester.objects.in_bulk({group[0] for group in asked})
     names = {each.digest: str(each) for each in AIModel.objects.all()}
-    found = [
-        _activity(each, [(one, live.get(one.pk)) for one in each], names, end) for each in groups.values()
-    ]
+    found = []
+    for group, count in asked.items():
+        requester, (_id, purpose, action, model) = requesters[group[0]], group
+        found.append(
+            Activity(
+                id=requester.reference,
+                requester=requester.name,
+                contact=requester.contact,
+                purpose=purpose,
+                action=action,
+                model=names.get(model) or model,
+                kinds=tuple(sorted(kinds[group])),
+                sensitive=tuple(sorted(sensitive[group])),
+                suspended=_suspended(requester, end),
+                asked=_told(count),
+                in_force=_told(given.get(group, 0)),
+            )
+        )
     return sorted(found, key=lambda each: (each.requester, each.key))
 
 
-def _in_force(end: datetime) -> dict[str, Consent]:
-    """The consent in force at `end`, by its question."""
+def _patients(groups: Any) -> dict[Group, int]:
+    """How many patients are in each group of these rows."""
+    counted = groups.order_by().annotate(patients=Count("patient", distinct=True))
+    return {tuple(group): count for *group, count in counted}
+
+
+def _in_force(end: datetime) -> QuerySet[Consent]:
+    """The consents in force at `end`."""
     given = Consent.objects.filter(granted_at__lte=end, invalid_at=None).exclude(stopped_at__lte=end)
-    given = given.exclude(expires_at__lte=end).exclude(replaced_by__granted_at__lte=end)
-    return {each.request_id: each for each in given.order_by("granted_at")}
-
-
-def _activity(
-    group: Sequence[ConsentRequest],
-    answers: Sequence[tuple[ConsentRequest, Consent | None]],
-    names: dict[str, str],
-    end: datetime,
-) -> Activity:
-    first, requester = group[0], group[0].requester
-    return Activity(
-        id=requester.reference,
-        requester=requester.name,
-        contact=requester.contact,
-        purpose=first.purpose,
-        action=first.action,
-        model=names.get(first.model, first.model),
-        kinds=tuple(sorted({kind for each in group for kind in each.kinds})),
-        sensitive=tuple(sorted({code for each in group for code in each.sensitive})),
-        suspended=_suspended(requester, end),
-        asked=_told(each.patient_id for each in group),
-        in_force=_told(each.patient_id for each, given in answers if given is not None),
-    )
+    return given.exclude(expires_at__lte=end).exclude(replaced_by__granted_at__lte=end)
 
 
 def _suspended(requester: Requester, end: datetime) -> bool:
     return requester.suspended_at is not None and requester.suspended_at <= end
 
 
-def _told(patients: Iterable[str]) -> int | None:
-    count = len(set(patients))
-    return count if count == 0 or count >= FEW else None
+def _told(patients: int) -> int | None:
+    return patients if patients == 0 or patients >= FEW else None
 
 
 def changes(earlier: Sequence[Activity], later: Sequence[Activity]) -> list[Change]:

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
@@ -133,7 +133,7 @@ def _fail(asked: Export, code: str, *, again: bool) -> None:
     """Give it up; or leave it for another try in some minutes."""
     log.warning("an export failed: %s", code)
     again = again and asked.tries < MOST_TRIES
-    Export.objects.filter(pk=asked.pk).update(
+    _ours(asked).update(
         state=State.QUEUED if again else State.FAILED,
         error_code=code,
         lease_until=timezone.now() + timedelta(minutes=asked.tries) if again else None,
@@ -157,11 +157,11 @@ def _make(asked: Export, progress: Callable[[Export], None], waiting: dict[str, 
         attached = kind.files(asked)
     selection = kind.rows(asked)
     asked.written, asked.rows = 0, selection.rows().count()
-    Export.objects.filter(pk=asked.pk).update(rows=asked.rows)
+    _ours(asked).update(rows=asked.rows)
 
     def count(rows: int) -> None:
         asked.written += rows
-        Export.objects.filter(pk=asked.pk).update(written=asked.written, lease_until=timezone.now() + LEASE)
+        _ours(asked).update(written=asked.written, lease_until=timezone.now() + LEASE)
         progress(asked)
 
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
@@ -178,18 +178,31 @@ def _make(asked: Export, progress: Callable[[Export], None], waiting: dict[str, 
             **waiting,
         )
         with out.open("rb") as file:
-            digest, size = sealed.keep(asked, file)
+            _keep(asked, file, made.rows)
+
+
+@transaction.atomic
+def _keep(asked: Export, file: BinaryIO, rows: int) -> None:
+    """Seal the file and say that it is ready, unless somebody took over in the meantime."""
+    digest, size = sealed.keep(asked, file)
     now = timezone.now()
-    Export.objects.filter(pk=asked.pk).update(
+    ours = _ours(asked).update(
         state=State.READY,
         error_code="",
         lease_until=None,
-        rows=made.rows,
+        rows=rows,
         digest=digest,
         size=size,
         made_at=now,
         expires_at=now + timedelta(hours=settings.EXPORT_HOURS),
     )
+    if not ours:
+        transaction.set_rollback(True)
+
+
+def _ours(asked: Export) -> QuerySet[Export]:
+    """The row, as long as nobody else began after us: a maker that was slow writes nothing more."""
+    return Export.objects.filter(pk=asked.pk, state=State.RUNNING, tries=asked.tries)
 
 
 def read(*, export: Export, by: Actor) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from django.urls import path
 
 import gateway.addresses  # noqa: F401 (`hex64`)
 from gateway.staff import (
+    alarms,
     answers,
     clients,
     cohorts,
@@ -74,6 +75,10 @@ urlpatterns = [
     path("consents/<hex64:id>/mistake", answers.mark_invalid, name="staff_mark_invalid"),
     path("consents/<hex64:id>/deleted", deletions.confirm, name="staff_confirm_deletion"),
     path("consents/<hex64:id>/scan", answers.scan, name="staff_scan"),
+    path("alarms", alarms.index, name="staff_alarms"),
+    path("alarms/<hex64:id>", alarms.alarm, name="staff_alarm"),
+    path("alarms/<hex64:id>/own", alarms.own, name="staff_alarm_own"),
+    path("alarms/<hex64:id>/settle", alarms.settle, name="staff_alarm_settle"),
     path("exports", exports.index, name="staff_exports"),
     path("exports/new/<slug:kind>", exports.new, name="staff_new_export"),
     path("exports/<hex64:id>", exports.export, name="staff_export"),

@@ -45,6 +45,7 @@ MENU: list[Entry] = [
     Entry("staff_results", _("AI results"), "see_results"),
     Entry("staff_answers", _("Paper and phone"), "see_answers"),
     Entry("staff_requesters", _("AI providers"), "see_requesters"),
+    Entry("staff_alarms", _("Alarms"), "see_alarms"),
     Entry("staff_exports", _("Exports"), "see_exports"),
     Entry("staff_models", _("AI models"), "see_requesters"),
     Entry("staff_erasures", _("Erasures"), "see_erasures"),

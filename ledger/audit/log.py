@@ -168,6 +168,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "identity.signed_in": _IDENTITY,
     "incident.opened": {"code": CODE, "incident": COUNT, "leaf": COUNT},  # `leaf`: before there were places
     "incident.settled": {"code": CODE, "incident": COUNT},
+    "alarm.opened": {"code": CODE, "leaf": COUNT},  # `code`: its kind
+    "alarm.settled": {"code": CODE, "leaf": COUNT, "outcome": CODE},
     "export.asked": _EXPORT,
     "export.made": {**_EXPORT, "manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
     "export.read": {**_EXPORT, "digest": ID},  # handed out, as a file of this digest

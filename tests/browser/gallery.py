@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.test import override_settings
+from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
 from consent import cohorts
@@ -25,7 +26,7 @@ from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
 from gateway.compliance import services as compliance
-from gateway.compliance.models import Export
+from gateway.compliance.models import Alarm, Export
 from gateway.demo import states
 from gateway.demo.states import Person, Stage
 from gateway.keyholder.client import Keyholder
@@ -120,6 +121,15 @@ def _fill(url: str, installation: Installation) -> Gallery:
     _register_a_version(stage)
     sealing.seal()
     nudge()
+    seen = next(each for each in people if each.state == "emergency")
+    Alarm.objects.create(
+        kind=Alarm.Kind.NIGHT,
+        by=staff["clinician"],
+        patient=seen.patient,
+        day=timezone.localdate(),
+        seen_at=timezone.now(),
+        leaf=0,
+    )
     _export(staff["compliance"], next(each.patient for each in people if each.state == "used"), nudge)
     return Gallery(url, installation, stage, {person.state: person for person in people}, staff)
 

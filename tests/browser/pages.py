@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from consent.models import Cohort, Conflict
 from gateway.analysis.models import ModelRegistration, Output
-from gateway.compliance.models import Export
+from gateway.compliance.models import Alarm, Export
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
 from ledger.audit.models import AuditRow
@@ -131,6 +131,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_emergency_records": lambda gallery, about: {**_emergency(gallery, about), "kind": "Observation"},
     "staff_emergency_review": _emergency,
     "staff_patient": _patient,
+    "staff_alarm": lambda gallery, about: {"id": Alarm.objects.latest("seen_at").pk},
     "staff_new_export": lambda gallery, about: {"kind": "accounting" if about else "ai-act"},
     "staff_export": lambda gallery, about: {
         "id": Export.objects.filter(patient=about.patient if about else None).latest("asked_at").pk
@@ -232,6 +233,8 @@ STAFF = [
     *pages("staff_emergency_records", "clinician", of="emergency"),
     *pages("staff_emergency_review", "compliance", of="emergency"),
     *pages("staff_emergency_review", "compliance", of="emergency_reviewed"),
+    *pages("staff_alarms", "compliance", "auditor"),
+    *pages("staff_alarm", "compliance", "auditor"),
     *pages("staff_exports", "compliance", "auditor"),
     Page("staff_new_export", "compliance"),
     Page("staff_new_export", "compliance", of="used"),
@@ -271,6 +274,8 @@ LEAD_ON: Mapping[str, str] = {
     "staff_end_representative": "acts, then shows staff_representatives",
     "staff_decide_result": "acts, then shows staff_result",
     "accounting_file": "a file: tests/compliance/test_accounting.py",
+    "staff_alarm_own": "acts, then shows staff_alarm",
+    "staff_alarm_settle": "acts, then shows staff_alarm",
     "staff_export_file": "a file: tests/staff/test_exports.py",
     "staff_dashboard_csv": "a file: tests/staff/test_dashboard.py",
     "staff_evidence": "a file: tests/staff/test_representatives.py",

@@ -15,6 +15,9 @@ from gateway.emergency.models import Emergency
 from ledger import outbox
 from ledger.audit.log import Actor, record
 from tests.questions import ask, in_force
+from tests.staff.conftest import member
+
+__all__ = ["member"]
 
 WORKER = Actor.system("worker")
 

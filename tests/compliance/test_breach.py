@@ -25,6 +25,8 @@ def names(requester: Requester, **period: Any) -> list[str]:
 
 
 def test_who_was_affected(year: Year, charlie: Patient, use: Callable[..., str]) -> None:
+    Patient.objects.filter(pk=charlie.pk).update(proofed_at=timezone.now())
+    charlie.refresh_from_db()
     blocked = in_force(ask(year.requester, charlie, model=year.model.digest))
     use(blocked, "job.released", "job.stopped")
     assert names(year.requester) == ["Alice Example"]

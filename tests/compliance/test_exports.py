@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,19 @@ def test_two_workers_make_it_once(year: Year) -> None:
     export = asked(year, "log")
     assert services._claim(export.pk)
     assert services.make(export.pk) is None
+
+
+def test_a_maker_that_was_taken_over_from_writes_nothing_more(year: Year) -> None:
+    slow = asked(year, "log")
+    assert services._claim(slow.pk)
+    slow.refresh_from_db()
+    Export.objects.filter(pk=slow.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert services._claim(slow.pk)
+    services._keep(slow, BytesIO(b"late"), 1)
+    services._fail(slow, "late", again=False)
+    slow.refresh_from_db()
+    assert (slow.state, slow.tries, slow.error_code, slow.digest) == ("running", 2, "", "")
+    assert not ExportPart.objects.exists()
 
 
 # At rest
