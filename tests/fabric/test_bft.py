@@ -90,7 +90,7 @@ def _play(network: Network) -> Outcome:
 
 def _sent(ledger: Ledger, envelope: Envelope) -> Outcome:
     """As the outbox does: the same envelope, until its outcome is known."""
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 300  # a view of BFT changes slowly on a machine that has other work
     while True:
         try:
             ledger.send(envelope)
