@@ -49,7 +49,7 @@ def ask_unread(helix: Requester, patient: Patient, **changes: Any) -> ConsentReq
     return services.ask(requester=helix, patient=patient, notice=notices.current(), **{**fields, **changes})
 
 
-def cohort_question(model: str, **changes: Any) -> dict[str, Any]:
+def cohort_question(model: str, /, **changes: Any) -> dict[str, Any]:
     """What helix wants to ask many."""
     today = timezone.localdate()
     fields: dict[str, Any] = {

@@ -27,8 +27,9 @@ WORKER = Actor.system("worker")
 def a_use(requester: Requester, patient: Patient, *, read: bool = True, **fields: Any) -> JobSubject:
     """A job about one patient that was delivered, and its result read, as runner and services log it."""
     question = ask_unread(requester, patient)
-    settled = {"state": "done", "settled_at": timezone.now(), "index_date": timezone.localdate()}
-    job = Job.objects.create(requester=requester, model="ab" * 32, purpose="HRESCH", **{**settled, **fields})
+    done = {"state": "done", "settled_at": timezone.now(), "index_date": timezone.localdate()}
+    whole = {"model": "ab" * 32, "purpose": "HRESCH", **done, **fields}
+    job = Job.objects.create(requester=requester, **whole)
     subject = JobSubject.objects.create(
         job=job,
         leg=Leg.objects.create(job=job),

@@ -51,17 +51,16 @@ def test_from_the_registration_to_a_job(
     assert (told["state"], told["tested"], told["tested_here"]) == ("waiting", body["tested"], None)
 
     job = {"model": body["digest"], "purpose": "TREAT", "requests": ["0" * 64]}
+    reviewer = member("reviewer")
     for _ in range(2):  # nobody approved it; one person did
         refused = call("POST", "jobs", job)
         assert (refused.status_code, refused.json()["code"]) == (400, "model_not_approved")
         assert state_of(call, body) == "waiting"
         registration = ModelRegistration.objects.get()
         if registration.state == "waiting":
-            page = member("reviewer").post(
-                reverse("staff_approve_model", args=[registration.pk]), follow=True
-            )
+            page = reviewer.post(reverse("staff_approve_model", args=[registration.pk]), follow=True)
             assert "You gave the first approval" in page.content.decode()
-    again = member("reviewer").post(reverse("staff_approve_model", args=[registration.pk]))
+    again = reviewer.post(reverse("staff_approve_model", args=[registration.pk]))
     assert again.status_code == 409
     member("administrator").post(reverse("staff_approve_model", args=[registration.pk]))
     assert state_of(call, body) == "approving"
