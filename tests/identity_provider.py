@@ -120,6 +120,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.json(200, {"keys": [key.as_dict(private=False) for key in self.server.keys]})
             case "/authorize":
                 self.page(asked)
+            case "/favicon.ico":
+                self.say(204, b"")
             case "/logout":
                 self.say(200, b"<!DOCTYPE html><title>Hospital</title><h1>Signed out at the hospital</h1>")
             case _:
