@@ -173,7 +173,8 @@ def _staff(cast: Cast, name: str, what: str, *roles: str) -> User:
 def _user(cast: Cast, name: str, what: str) -> User:
     """An account; `what` says who it is to whoever may sign in with it, or nothing to keep it unlisted."""
     email, password = f"{name}@example.org", secrets.token_urlsafe(9)
-    user: User = User.objects.create_user(name, email, password if what else None)
+    # Everyone has a password, for a yes is asked for by it; whose is not listed never signs in.
+    user: User = User.objects.create_user(name, email, password)
     if what:
         cast.sign_ins.append(f"{email:22} {password:14} {what}")
     return user

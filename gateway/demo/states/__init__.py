@@ -7,6 +7,7 @@ outbox. `STATES` has the catalogue, in the order of the rooms: who was asked, wh
 were used, who acts for whom. `make` brings it to life.
 """
 
+import secrets
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -65,7 +66,9 @@ def make(
 def sign_up(patient: Patient, name: str, password: str | None, *, by: AbstractBaseUser) -> None:
     """Invited, signed up, and seen by a member of staff."""
     code = consents.invite_again(patient=patient, by=BY)
-    user = User.objects.create_user(name.lower(), f"{name.lower()}@example.org", password)
+    user = User.objects.create_user(
+        name.lower(), f"{name.lower()}@example.org", password or secrets.token_urlsafe()
+    )
     consents.accept_invitation(code=code, user=user)
     patient.refresh_from_db()
     consents.proof_identity(patient=patient, by=by, method="in_person")
