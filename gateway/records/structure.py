@@ -102,7 +102,7 @@ class _Walk:
         elif element.check is None:
             self._complex(element, value, path)
         elif (fault := element.check(value)) is not None:
-            self._fault(path, NOT_ONE_OF_MANY if type(value) is list else fault)
+            self._fault(path, NOT_ONE_OF_MANY if type(value) is list else EMPTY if value is None else fault)
 
     def _list(self, node: Mapping[str, Any], element: Element, value: Any, path: Path) -> None:
         if type(value) is not list:

@@ -303,9 +303,11 @@ def test_a_measure_leaves_as_a_valid_observation(record: list[dict[str, Any]]) -
         index_date=DAY,
         now=datetime(2026, 6, 1, tzinfo=UTC),
     )
-    observation, provenance = (entry["resource"] for entry in bundle["entry"][:2])
+    resources = {entry["resource"]["resourceType"]: entry["resource"] for entry in bundle["entry"]}
+    observation, provenance = resources["Observation"], resources["Provenance"]
     Observation.model_validate(observation)
-    assert provenance["target"] == [{"reference": f"Observation/{'bb' * 32}"}]
+    made = ["Observation", "DetectedIssue"] if record else ["Observation"]  # 10 is past NEWS2's threshold
+    assert provenance["target"] == [{"reference": f"{kind}/{'bb' * 32}"} for kind in made]
     assert observation["meta"]["security"][0]["code"] == "AIAST"
     if record:
         assert observation["valueQuantity"]["value"] == 10
