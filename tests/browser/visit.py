@@ -55,7 +55,9 @@ def signed_in(who: AbstractBaseUser) -> Client:
     client = Client()
     client.force_login(who, backend="django.contrib.auth.backends.ModelBackend")
     session = client.session
-    session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
+    session["account_authentication_methods"] = [
+        {"method": "password", "at": time.time(), "reauthenticated": True}
+    ]
     session["account_authentication_methods_user"] = str(who.pk)
     session.save()
     return client
