@@ -1,9 +1,9 @@
 """The public keys of others: a JWK set (RFC 7517) that was registered, or one at an address of theirs.
 
 Two kinds of key are taken: those with which AI clients sign assertions, and those with which identity
-providers sign ID tokens. A set at an address is kept for as long as its server says, and in any case for 1
-minute and for 1 hour at most: that long a key that was taken out of it is still taken. For a `kid` that is
-not in it, it is read again, once a minute at most.
+providers sign ID tokens. A set at an address is kept for as long as its server says (SMART: never longer),
+and for 1 hour at most: that long a key that was taken out of it is still taken. While it is kept it is read
+again for a `kid` that is not in it, once a minute at most.
 """
 
 import re
@@ -31,7 +31,7 @@ ID_TOKENS: Algorithms = {
 }
 MOST_KEYS = 20
 KEPT_SECONDS = 300  # where its server says nothing
-LEAST_KEPT_SECONDS, MOST_KEPT_SECONDS = 60, 3600
+MOST_KEPT_SECONDS = 3600
 READ_AGAIN_SECONDS = 60
 PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
@@ -151,13 +151,12 @@ def _read(url: str) -> tuple[Any, int]:
 
 
 def seconds_to_keep(told: str) -> int:
-    """How long an answer with this Cache-Control is kept. A server that wants it never kept gets a minute:
-    else every sign-in would wait for it, and whoever can slow it down could stop them all."""
+    """How long an answer with this Cache-Control is kept; 0: not beyond the question it was read for."""
     if "no-store" in told or "no-cache" in told:
-        return LEAST_KEPT_SECONDS
+        return 0
     found = re.search(r"max-age=(\d{1,9})", told)
     wanted = int(found[1]) if found else KEPT_SECONDS
-    return max(LEAST_KEPT_SECONDS, min(wanted, MOST_KEPT_SECONDS))
+    return min(wanted, MOST_KEPT_SECONDS)
 
 
 def _name(client: AIClient) -> str:
