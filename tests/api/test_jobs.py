@@ -136,7 +136,7 @@ def test_anothers_job_looks_like_none(call: Call, wanted: dict[str, Any]) -> Non
     assert call("GET", "jobs").json()["jobs"] == []
 
 
-@pytest.mark.parametrize("id", ["%00", "x%0A", "x", "0" * 65, "A" * 64, "0" * 5000, "%ff", "x/y"])
+@pytest.mark.parametrize("id", ["x%0A", "x", "0" * 65, "A" * 64, "0" * 5000, "%ff", "x/y"])
 def test_what_cannot_be_an_id_looks_like_an_unknown_one(call: Call, wanted: dict[str, Any], id: str) -> None:
     job = call("POST", "jobs", wanted).json()["id"]
     unknown = call("GET", f"jobs/{'0' * 64}")
