@@ -88,7 +88,7 @@ def test_from_the_letter_to_signing_out(
     visit.press("Sign out")
     page.get_by_role("heading", name="You are signed out here").wait_for()
     visit.look("provider-signed-out")
-    page.get_by_role("link", name="Sign out of Riverside Hospital").click()
+    page.get_by_role("button", name="Sign out of Riverside Hospital").click()
     page.get_by_role("heading", name="Signed out at the hospital").wait_for()
 
     # And in again, with nothing but the provider.
