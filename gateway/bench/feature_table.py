@@ -1,17 +1,13 @@
 """The permitted records of one patient as a typed table, each row with the resource that it came from."""
 
 import json
-import os
 from typing import Any
 
 import msgspec
-from cryptography.fernet import Fernet
 
 from gateway.analysis.features import Table
-from gateway.bench import Row
-from gateway.bench.open_and_parse import CHUNK, CHUNKS, JOB, PATIENT, RESOURCES, SUBJECT, observation
+from gateway.bench.open_and_parse import CHUNK, PATIENT, RESOURCES, SUBJECT, SealedSelection
 from gateway.keyholder import envelope
-from gateway.records import lines
 
 
 class _Coding(msgspec.Struct, gc=False):
@@ -34,29 +30,13 @@ class _Observation(msgspec.Struct, gc=False, rename="camel"):
     value_quantity: _Quantity
 
 
-class FeatureTable(Row):
+class FeatureTable(SealedSelection):
     name = "typed feature table"
     unit = "resources"
     goal = "≥ 0.80 of the limit, ≥ 30 × the peer"
     product_is = f"unwrap, open, and a row with time, unit and source for each of {RESOURCES:,} Observations"
     peer_is = "Fernet for each record, json, dict access"
     limit_is = "one decryption, a typed msgspec scan of four fields, no time read and no digest"
-
-    def setup(self) -> None:
-        received = [observation(n) for n in range(RESOURCES)]
-        private, public = envelope.new_part_key()
-        wrapper = envelope.PartWrapper(public, job=JOB, attempt=1, part=0)
-        self._unwrapper = envelope.PartUnwrapper(private, job=JOB, attempt=1, part=0)
-        self._chunks = []
-        for first in range(CHUNKS):
-            dek = envelope.new_key()
-            ndjson = lines.pack(received[first::CHUNKS])
-            blob = envelope.seal_chunk(dek, ndjson, patient=PATIENT, chunk=CHUNK, version=1)
-            self._chunks.append((wrapper.wrap(dek, subject=SUBJECT, chunk=CHUNK, version=1), blob))
-        self._fernet = Fernet(Fernet.generate_key())
-        self._records = [self._fernet.encrypt(one) for one in received]
-        self._key = os.urandom(32)
-        self._whole = envelope.seal(self._key, b"\n".join(received), b"")
 
     def product(self) -> int:
         table = Table()

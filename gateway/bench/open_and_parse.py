@@ -50,13 +50,8 @@ def observation(n: int) -> bytes:
     ).encode()
 
 
-class OpenAndParse(Row):
-    name = "open and parse"
-    unit = "resources"
-    goal = "≥ 0.90 of the limit, ≥ 11 × the peer"
-    product_is = f"unwrap the DEK, AES-GCM, zstd, orjson: {RESOURCES:,} Observations in {CHUNKS} chunks"
-    peer_is = "Fernet for each record, json"
-    limit_is = "one AES-GCM decryption, orjson for each line"
+class SealedSelection(Row):
+    """What one patient gave, in chunks for the child, record by record for the peer, in one for the limit."""
 
     def setup(self) -> None:
         received = [observation(n) for n in range(RESOURCES)]
@@ -73,6 +68,15 @@ class OpenAndParse(Row):
         self._records = [self._fernet.encrypt(one) for one in received]
         self._key = os.urandom(32)
         self._whole = envelope.seal(self._key, b"\n".join(received), b"")
+
+
+class OpenAndParse(SealedSelection):
+    name = "open and parse"
+    unit = "resources"
+    goal = "≥ 0.90 of the limit, ≥ 11 × the peer"
+    product_is = f"unwrap the DEK, AES-GCM, zstd, orjson: {RESOURCES:,} Observations in {CHUNKS} chunks"
+    peer_is = "Fernet for each record, json"
+    limit_is = "one AES-GCM decryption, orjson for each line"
 
     def product(self) -> int:
         found = 0

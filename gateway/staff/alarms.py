@@ -9,10 +9,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
-from gateway.accounts.models import User
 from gateway.compliance import alarms
 from gateway.compliance.models import Alarm
-from gateway.staff.visitor import for_staff, page, perform
+from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_alarms"
 MOST = 50
@@ -70,7 +69,7 @@ def own(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: alarms.take(alarm=found, by=_me(request)),
+        lambda: alarms.take(alarm=found, by=me(request)),
         back=_at(found),
         done=_("It is yours to judge."),
     )
@@ -85,7 +84,7 @@ def settle(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: alarms.settle(alarm=found, by=_me(request), **form.cleaned_data),
+        lambda: alarms.settle(alarm=found, by=me(request), **form.cleaned_data),
         back=_at(found),
         done=_("Saved."),
         settled={"alarm_settled"},
@@ -116,8 +115,3 @@ def _find(id: str) -> Alarm:
 
 def _at(found: Alarm) -> str:
     return reverse("staff_alarm", args=[found.pk])
-
-
-def _me(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user

@@ -16,10 +16,9 @@ from consent import cohorts, review
 from consent.cohorts import Criteria
 from consent.explanation import KINDS, PURPOSES
 from consent.models import Cohort, ConsentRequest
-from gateway.accounts.models import User
 from gateway.keyholder.client import Keyholder
 from gateway.staff import minimum
-from gateway.staff.visitor import for_staff, page, perform
+from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_cohorts"
 PAGE = 50
@@ -76,7 +75,7 @@ def write(request: HttpRequest, id: str) -> HttpResponse:
         lambda: cohorts.write(
             cohort=found,
             criteria=Criteria(**form.cleaned_data),
-            by=_me(request),
+            by=me(request),
             index=lambda patient: keyholder.index(patient=patient),
         ),
         back=_at(found),
@@ -98,7 +97,7 @@ def approve(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: cohorts.approve(cohort=found, by=_me(request)),
+        lambda: cohorts.approve(cohort=found, by=me(request)),
         back=_at(found),
         done=_("They are asked now."),
         settled={"not_open"},
@@ -115,7 +114,7 @@ def send_back(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: cohorts.send_back(cohort=found, by=_me(request), reasons=reasons),
+        lambda: cohorts.send_back(cohort=found, by=me(request), reasons=reasons),
         back=_at(found),
         done=_("It was sent back. Nobody was asked."),
         settled={"not_open"},
@@ -166,11 +165,6 @@ def _show(
         "problem": problem,
     }
     return page(request, "staff/cohort.html", SECTION, status=status, **context)
-
-
-def _me(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user
 
 
 def _at(found: Cohort) -> str:

@@ -13,13 +13,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from consent.explanation import KINDS, SENSITIVE
-from gateway.accounts.models import User
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import ChunkHeader
 from gateway.staff.forms import WhoForm, WhyForm
 from gateway.staff.patients import find_patient
-from gateway.staff.visitor import for_staff, page, perform, refused
+from gateway.staff.visitor import for_staff, me, page, perform, refused
 from ledger.errors import AccessDenied, GatewayError
 
 SECTION = "staff_patients"
@@ -34,7 +33,7 @@ FIRST = ("AllergyIntolerance", "MedicationRequest", "MedicationStatement", "Cond
 def warning(request: HttpRequest, id: str) -> HttpResponse:
     """The interruption: what follows, before anything is asked."""
     found = find_patient(id)
-    if (open_now := services.open_for(found, _me(request))) is not None:
+    if (open_now := services.open_for(found, me(request))) is not None:
         return redirect("staff_emergency_open", id=open_now.pk)
     return _show(request, "staff/emergency.html", patient=found, back=reverse("staff_patient", args=[id]))
 
@@ -59,13 +58,13 @@ def who(request: HttpRequest, id: str) -> HttpResponse:
 def why(request: HttpRequest, id: str) -> HttpResponse:
     found = find_patient(id)
     if request.session.get(IDENTIFIED) != found.pk:
-        if (open_now := services.open_for(found, _me(request))) is not None:  # the same POST twice
+        if (open_now := services.open_for(found, me(request))) is not None:  # the same POST twice
             return redirect("staff_emergency_open", id=open_now.pk)
         return redirect("staff_emergency_who", id=id)
     form = WhyForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
-            opened = services.open_emergency(patient=found, by=_me(request), **form.cleaned_data)
+            opened = services.open_emergency(patient=found, by=me(request), **form.cleaned_data)
         except GatewayError as error:
             return refused(request, SECTION, error, reverse("staff_emergency_why", args=[id]))
         request.session.pop(IDENTIFIED, None)
@@ -107,7 +106,7 @@ def records(request: HttpRequest, id: str, kind: str) -> HttpResponse:
     part, start = _number(request, "part"), _number(request, "from")
     at = reverse("staff_emergency_open", args=[id])
     try:
-        seen, parts = services.read(emergency=found, kind=kind, part=part, by=_me(request))
+        seen, parts = services.read(emergency=found, kind=kind, part=part, by=me(request))
     except AccessDenied:
         return redirect(at)  # it is over, which that page says
     except GatewayError as error:
@@ -139,7 +138,7 @@ def end(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: services.end(emergency=found, by=_me(request)),
+        lambda: services.end(emergency=found, by=me(request)),
         back=reverse("staff_emergency_open", args=[id]),
         done=_("Ended. Nothing more is opened."),
     )
@@ -188,8 +187,3 @@ def _show(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
     response = page(request, template, SECTION, **context)
     response["Cache-Control"] = "no-store, private"
     return response
-
-
-def _me(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user

@@ -11,11 +11,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from gateway.accounts.models import User
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.staff.forms import OutcomeForm
-from gateway.staff.visitor import for_staff, page, perform
+from gateway.staff.visitor import for_staff, me, page, perform
 from ledger.audit.models import AuditRow
 
 SECTION = "staff_queue"
@@ -72,7 +71,7 @@ def judge(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: services.review(emergency=found, by=_me(request), **form.cleaned_data),
+        lambda: services.review(emergency=found, by=me(request), **form.cleaned_data),
         back=_at(found),
         done=_("Saved. The patient is told."),
         settled={"already_reviewed"},
@@ -86,7 +85,7 @@ def own(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: services.take(emergency=found, by=_me(request)),
+        lambda: services.take(emergency=found, by=me(request)),
         back=_at(found),
         done=_("It is yours to review."),
     )
@@ -119,8 +118,3 @@ def _find(id: str) -> Emergency:
 
 def _at(found: Emergency) -> str:
     return reverse("staff_emergency_review", args=[found.pk])
-
-
-def _me(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user

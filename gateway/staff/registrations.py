@@ -9,10 +9,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
-from gateway.accounts.models import User
 from gateway.analysis import registrations
 from gateway.analysis.models import ModelRegistration
-from gateway.staff.visitor import for_staff, page, perform
+from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_models"
 PAGE = 50
@@ -43,7 +42,7 @@ def approve(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: registrations.approve(registration=found, by=_me(request)),
+        lambda: registrations.approve(registration=found, by=me(request)),
         back=_at(found),
         done=_("Approved by you."),
         settled={"not_open"},
@@ -60,7 +59,7 @@ def refuse(request: HttpRequest, id: str) -> HttpResponse:
     return perform(
         request,
         SECTION,
-        lambda: registrations.refuse(registration=found, by=_me(request), reasons=reasons),
+        lambda: registrations.refuse(registration=found, by=me(request), reasons=reasons),
         back=_at(found),
         done=_("Refused. The provider reads why."),
         settled={"not_open"},
@@ -101,11 +100,6 @@ def _lines(value: Any) -> list[str]:
     if isinstance(value, list):
         return [", ".join(_lines(each)) for each in value]
     return [str(value)]
-
-
-def _me(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user
 
 
 def _at(found: ModelRegistration) -> str:

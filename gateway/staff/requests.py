@@ -14,7 +14,7 @@ from consent.explanation import PURPOSES
 from consent.models import ConsentRequest
 from gateway.accounts.models import User
 from gateway.staff import minimum
-from gateway.staff.visitor import for_staff, page, perform, refused
+from gateway.staff.visitor import for_staff, me, page, perform, refused
 from ledger.errors import InvalidInput
 
 State = ConsentRequest.State
@@ -39,13 +39,13 @@ def own(request: HttpRequest, id: str) -> HttpResponse:
     asked = find_request(id)
     to = request.POST.get("to", "")
     if to == "":
-        return _act(request, asked, lambda: review.own(request=asked, by=_me(request), to=None))
+        return _act(request, asked, lambda: review.own(request=asked, by=me(request), to=None))
     new = _reviewers().filter(pk=int(to)).first() if to.isascii() and to.isdigit() and len(to) < 10 else None
     if new is None:
         return refused(
             request, "staff_queue", InvalidInput(_("Choose a reviewer from the list.")), _at(asked)
         )
-    return _act(request, asked, lambda: review.own(request=asked, by=_me(request), to=new))
+    return _act(request, asked, lambda: review.own(request=asked, by=me(request), to=new))
 
 
 @require_POST
@@ -68,7 +68,7 @@ def approve(request: HttpRequest, id: str) -> HttpResponse:
             asked,
             lambda: review.approve(
                 request=asked,
-                by=_me(request),
+                by=me(request),
                 beyond=found.is_more,
                 signature_required=request.POST.get("signature") == "required",
             ),
@@ -88,7 +88,7 @@ def send_back(request: HttpRequest, id: str) -> HttpResponse:
         return _show(request, asked, problem=_("Choose one or more reasons."), status=400)
     done = _("It was sent back. The patient was not asked.")
     return _act(
-        request, asked, lambda: review.send_back(request=asked, by=_me(request), reasons=reasons), done
+        request, asked, lambda: review.send_back(request=asked, by=me(request), reasons=reasons), done
     )
 
 
@@ -120,11 +120,6 @@ def _show(request: HttpRequest, asked: ConsentRequest, problem: str = "", status
 
 def _reviewers() -> Any:
     return User.objects.filter(groups__name="reviewer", is_active=True, is_staff=True).order_by("email")
-
-
-def _me(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user
 
 
 def _at(asked: ConsentRequest) -> str:
