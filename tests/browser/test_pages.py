@@ -46,7 +46,7 @@ def gallery(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any
 @pytest.mark.parametrize(("page", "width", "language"), cases())
 def test_page(gallery: Gallery, chromium: Any, page: Page, width: int, language: str) -> None:
     who = gallery.who(page.who) if page.who else None
-    visit = Visit(chromium, gallery.url, width, language=language, who=who)
+    visit = Visit(chromium, gallery.url, width, language=language, who=who, again=True)
     try:
         visit.open(page.path(gallery), page.status)
         assert visit.path == page.path(gallery).partition("?")[0], "it leads elsewhere"
@@ -66,7 +66,7 @@ def sample_of_routes() -> list[Page]:
 def test_page_with_large_text_and_without_scripts(gallery: Gallery, chromium: Any, page: Page) -> None:
     who = gallery.who(page.who) if page.who else None
     for options in ({"text": 200}, {"text": 200, "width": 640}, {"scripts": False}):
-        visit = Visit(chromium, gallery.url, who=who, **options)  # type: ignore[arg-type]
+        visit = Visit(chromium, gallery.url, who=who, again=True, **options)  # type: ignore[arg-type]
         visit.open(page.path(gallery), page.status)
         assert visit.problems == []
         if visit.scripts:
@@ -80,6 +80,6 @@ def test_page_with_large_text_and_without_scripts(gallery: Gallery, chromium: An
 @pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
 def test_first_view(gallery: Gallery, chromium: Any, page: Page) -> None:
     if page.status == 200:
-        visit = Visit(chromium, gallery.url, who=gallery.who(page.who) if page.who else None)
+        visit = Visit(chromium, gallery.url, who=gallery.who(page.who) if page.who else None, again=True)
         assert visit.weigh(page.path(gallery)) <= FIRST_VIEW
         visit.close()

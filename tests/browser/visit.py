@@ -50,14 +50,13 @@ CUT_OFF = """() => [...document.querySelectorAll('main *, header *, footer *')]
   .map(e => e.outerHTML.slice(0, 80))"""
 
 
-def signed_in(who: AbstractBaseUser) -> Client:
-    """Somebody who typed their password a moment ago, as pages want it that ask for it again."""
+def signed_in(who: AbstractBaseUser, *, again: bool = False) -> Client:
+    """Somebody who is signed in, and with `again` has shown a moment ago that it is still them."""
     client = Client()
     client.force_login(who, backend="django.contrib.auth.backends.ModelBackend")
     session = client.session
-    session["account_authentication_methods"] = [
-        {"method": "password", "at": time.time(), "reauthenticated": True}
-    ]
+    shown = {"method": "password", "at": time.time()}
+    session["account_authentication_methods"] = [shown | {"reauthenticated": True} if again else shown]
     session["account_authentication_methods_user"] = str(who.pk)
     session.save()
     return client
@@ -76,6 +75,7 @@ class Visit:
         language: str = "",
         text: int = 100,
         who: AbstractBaseUser | None = None,
+        again: bool = False,
     ) -> None:
         self.url, self.width, self.scripts = url, width, scripts
         self.problems: list[str] = []
@@ -87,7 +87,7 @@ class Visit:
         if language:
             self._add_cookie(settings.LANGUAGE_COOKIE_NAME, language)
         if who is not None:
-            self.sign_in(who)
+            self.sign_in(who, again=again)
         self.page = self.new_tab()
         if text != 100:
             sizes = {"standard": 16 * text // 100, "fixed": 13 * text // 100}
@@ -106,9 +106,9 @@ class Visit:
         page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
         return page
 
-    def sign_in(self, who: AbstractBaseUser) -> None:
+    def sign_in(self, who: AbstractBaseUser, *, again: bool = False) -> None:
         """As if `who` had signed in; the way through the sign-in page has tests of its own."""
-        client = signed_in(who)
+        client = signed_in(who, again=again)
         self._add_cookie(settings.SESSION_COOKIE_NAME, client.cookies[settings.SESSION_COOKIE_NAME].value)
 
     def sign_out_elsewhere(self) -> None:
