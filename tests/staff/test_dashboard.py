@@ -144,16 +144,19 @@ def test_an_unknown_plot_is_not_there(member: Member) -> None:
     assert member("auditor").get(reverse("staff_dashboard_csv", args=["people"])).status_code == 404
 
 
-def test_as_many_queries_for_ten_thousand_rows(member: Member, model: Any, helix: Any, alice: Any) -> None:
+def test_as_many_queries_for_a_thousand_rows(member: Member, model: Any, helix: Any, alice: Any) -> None:
     dana, question = member("compliance"), ask(helix, alice)
-    dana.get(reverse("staff_dashboard"))  # the session notes when it was begun
-    with CaptureQueriesContext(connection) as few:
-        dana.get(reverse("staff_dashboard"))
-    say(question, yes=8_000, no=2_000, stopped=4_000)
-    use(model, "TREAT", 6_000, refused=4_000)
-    with CaptureQueriesContext(connection) as many:
-        assert dana.get(reverse("staff_dashboard")).status_code == 200
-    assert len(many) == len(few) <= 15
+    few = queries_of(dana)
+    say(question, yes=800, no=200, stopped=400)
+    use(model, "TREAT", 600, refused=400)
+    assert queries_of(dana) == few <= 15
+
+
+def queries_of(client: Client) -> int:
+    client.get(reverse("staff_dashboard"))  # the session notes each minute that it is in use
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(reverse("staff_dashboard")).status_code == 200
+    return len(queries)
 
 
 # The drawing
