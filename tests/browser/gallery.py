@@ -4,6 +4,7 @@ Tests that use it look and change nothing, so that what one sees does not hang o
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,11 +85,19 @@ def open_gallery() -> Iterator[Gallery]:
             try:
                 yield _fill(server.url, installation)
             finally:
+                _let_requests_end()
                 server.stop()
     finally:
         installation.processes.stop_all()
         shutil.rmtree(installation.home, ignore_errors=True)
         call_command("flush", verbosity=0, interactive=False)
+
+
+def _let_requests_end() -> None:
+    """What closed windows had asked for; after the server has stopped, no thread may close the database."""
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
 
 
 def _fill(url: str, installation: Installation) -> Gallery:
