@@ -75,6 +75,35 @@ def start_installation(origin: str = ORIGIN) -> Installation:
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """After a test with transactions of its own, what migrating makes is put back row by row.
+
+    Django would make the content types, permissions and groups anew each time, which takes longer than most
+    of these tests; tests/portal/test_admin.py has the signal that makes them.
+    """
+    from django.core.management.commands import flush
+    from django.db import connection, transaction
+
+    def rows(table: str) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+            return cursor.fetchall()
+
+    def put_back(*_: Any) -> None:
+        with transaction.atomic(), connection.constraint_checks_disabled(), connection.cursor() as cursor:
+            for table, kept in made.items():
+                marks = ", ".join(["%s"] * len(kept[0]))
+                cursor.executemany(f"INSERT INTO {connection.ops.quote_name(table)} VALUES ({marks})", kept)
+
+    with django_db_blocker.unblock():
+        tables = connection.introspection.django_table_names(only_existing=True)
+        made = {table: kept for table in tables if (kept := rows(table))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush, "emit_post_migrate_signal", put_back)
+        yield
+
+
+@pytest.fixture(scope="session")
 def shared_installation() -> Iterator[Installation]:
     found = start_installation()
     yield found
