@@ -4,7 +4,6 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -18,10 +17,10 @@ from consent.explanation import KINDS, PURPOSES
 from consent.models import Cohort, ConsentRequest
 from gateway.keyholder.client import Keyholder
 from gateway.staff import minimum
+from gateway.staff.paging import newest_first
 from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_cohorts"
-PAGE = 50
 
 
 class CriteriaForm(forms.Form):
@@ -45,13 +44,9 @@ class CriteriaForm(forms.Form):
 @require_safe
 @for_staff("see_queue")
 def index(request: HttpRequest) -> HttpResponse:
-    found = _listed()
-    if before := request.GET.get("before", ""):
-        known = Cohort.objects.filter(pk=before[:64]).values_list("created_at", flat=True).first()
-        found = found.filter(created_at__lt=known) if known else found
-    rows = list(found[: PAGE + 1])
-    after = rows[PAGE - 1].pk if len(rows) > PAGE else None
-    return page(request, "staff/cohorts.html", SECTION, rows=rows[:PAGE], after=after)
+    found = Cohort.objects.select_related("requester").defer("chosen")
+    rows, after = newest_first(request, found)
+    return page(request, "staff/cohorts.html", SECTION, rows=rows, after=after)
 
 
 @require_safe
@@ -128,10 +123,6 @@ def find_cohort(id: str) -> Cohort:
 def as_question(cohort: Cohort) -> ConsentRequest:
     """What each of them reads; it is not kept."""
     return ConsentRequest(**cohorts.question_of(cohort))
-
-
-def _listed() -> QuerySet[Cohort]:
-    return Cohort.objects.select_related("requester").defer("chosen").order_by("-created_at", "-pk")
 
 
 def _show(

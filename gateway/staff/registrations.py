@@ -11,22 +11,17 @@ from django.views.decorators.http import require_POST, require_safe
 
 from gateway.analysis import registrations
 from gateway.analysis.models import ModelRegistration
+from gateway.staff.paging import newest_first
 from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_models"
-PAGE = 50
 
 
 @require_safe
 @for_staff("see_requesters")
 def index(request: HttpRequest) -> HttpResponse:
-    found = ModelRegistration.objects.select_related("requester").order_by("-created_at", "-pk")
-    if before := request.GET.get("before", ""):
-        known = ModelRegistration.objects.filter(pk=before[:64]).values_list("created_at", flat=True).first()
-        found = found.filter(created_at__lt=known) if known else found
-    rows = list(found[: PAGE + 1])
-    after = rows[PAGE - 1].pk if len(rows) > PAGE else None
-    return page(request, "staff/models.html", SECTION, rows=rows[:PAGE], after=after)
+    rows, after = newest_first(request, ModelRegistration.objects.select_related("requester"))
+    return page(request, "staff/models.html", SECTION, rows=rows, after=after)
 
 
 @require_safe

@@ -112,16 +112,20 @@ def test_an_auditor_looks_and_changes_nothing(member: Callable[..., Client], coh
 def test_the_list_goes_on_page_by_page(
     member: Callable[..., Client], cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.staff.cohorts.PAGE", 1)
+    monkeypatch.setattr("gateway.staff.paging.PAGE", 1)
     older = cohort
     newer = cohorts.propose(
         requester=older.requester, question=cohort_question(older.question["model"]), wish="Children."
     )
+    Cohort.objects.filter(pk=newer.pk).update(created_at=older.created_at)  # in the same moment
+    first, second = sorted((older, newer), key=lambda each: each.pk, reverse=True)
     client = member("reviewer")
-    first = text(client.get(reverse("staff_cohorts")))
-    assert newer.wish in first
-    assert older.wish not in first
-    assert older.wish in text(client.get(reverse("staff_cohorts") + f"?before={newer.pk}"))
+    page = text(client.get(reverse("staff_cohorts")))
+    assert first.wish in page
+    assert second.wish not in page
+    page = text(client.get(reverse("staff_cohorts") + f"?before={first.pk}"))
+    assert second.wish in page
+    assert first.wish not in page
 
 
 def test_a_page_asks_as_often_however_many_there_are(
