@@ -54,7 +54,7 @@ def test_a_yes_in_the_portal_has_every_element(consent: Consent) -> None:
         ({"expires_at": None}, "expiry"),
         ({"given_by": "phone"}, "signature"),
         ({"given_by": "paper"}, "signature"),  # no scan of the paper
-        ({"authority": "neighbour"}, "authority"),
+        ({"authority": "friend"}, "authority"),
     ],
 )
 def test_a_missing_element_is_named(consent: Consent, changes: dict[str, Any], code: str) -> None:
