@@ -111,10 +111,16 @@ class FabricLedger:
         raise AssertionError("the last attempt returns or raises")
 
     def send(self, envelope: Envelope) -> None:
-        """Hand the stored bytes to be ordered. Raises SendError: then send the same envelope again."""
+        """Hand the stored bytes to be ordered. Raises SendError: then send the same envelope again.
+
+        What stands in a block already counts as taken: BFT orderers refuse what they ordered before, and the
+        peer says of that what it says of an orderer that is away.
+        """
         try:
             self._through_own(lambda peer: peer.submit(envelope.tx_id, envelope.data))
         except Failure as failed:
+            if failed.code == grpc.StatusCode.UNAVAILABLE and self._is_recorded(envelope.tx_id):
+                return
             raise SendError(
                 f"The orderer did not take the transaction ({failed}). Send the same envelope again."
             ) from None
@@ -141,6 +147,13 @@ class FabricLedger:
         code = transaction_pb2.ProcessedTransaction.FromString(found).validationCode
         number = common_pb2.Block.FromString(block).header.number
         return Outcome(tx_id, transaction_pb2.TxValidationCode.Name(code), number)
+
+    def _is_recorded(self, tx_id: str) -> bool:
+        try:
+            self._recorded(tx_id)
+        except OutcomeUnknown:
+            return False
+        return True
 
     # Reads
 

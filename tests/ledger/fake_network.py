@@ -52,6 +52,8 @@ class FakeNetwork:
         self.peers: dict[str, FakePeer] = {}
         self.away: set[str] = set()  # organisations whose peer answers nobody
         self.orderer_away = False
+        self.refuses_copies = False  # True: of what was ordered, as BFT orderers do
+        self.ordered: set[str] = set()  # transactions by id
         self.mute = False  # True: peers hand out no block
         self.hold = False  # True: envelopes wait for `cut`
         self.hung: set[str] = set()  # the Gateway's steps that never answer
@@ -159,6 +161,7 @@ class FakeNetwork:
                 block = new_block(len(self._blocks), previous, waiting)
                 sign_block(block, self._orderer)
                 self._blocks.append(block)
+                self.ordered |= {one.tx_id for one in transactions(block)}
             self.deliver()
 
     def deliver(self) -> None:
@@ -281,6 +284,8 @@ class _Gateway(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         self._here(context, "Submit")
         if self._network.orderer_away:
             context.abort(grpc.StatusCode.UNAVAILABLE, "no orderers could successfully process transaction")
+        if self._network.refuses_copies and request.transaction_id in self._network.ordered:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "insufficient number of orderers could process it")
         self._network.order(request.prepared_transaction.SerializeToString())
         return gateway_pb2.SubmitResponse()
 

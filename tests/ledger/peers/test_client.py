@@ -137,6 +137,22 @@ def test_the_same_envelope_four_times_changes_the_state_once(
     assert found == ["VALID", "DUPLICATE_TXID", "DUPLICATE_TXID", "DUPLICATE_TXID"]
 
 
+def test_orderers_that_refuse_what_they_ordered_do_not_hide_its_outcome(
+    network: FakeNetwork, ledger: FabricLedger
+) -> None:
+    """BFT: sent, ordered, its outcome never heard. Then it is sent again for as long as it takes."""
+    network.refuses_copies = True
+    ours = network.peers["RiversideMSP"]
+    envelope = ledger.prepare("Put", {"key": "a", "value": "v"})
+    ours.cut_off = True
+    ledger.send(envelope)
+    with pytest.raises(SendError):  # our peer cannot tell a refused copy from an orderer that is away
+        ledger.send(envelope)
+    ours.cut_off = False
+    network.deliver()
+    assert commit(ledger, envelope) == "VALID"
+
+
 def test_what_our_peer_has_not_seen_is_unknown_and_later_known(
     network: FakeNetwork, ledger: FabricLedger
 ) -> None:
