@@ -21,7 +21,7 @@ from gateway.accounts import letters, webhooks
 from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
-from gateway.compliance import alarms, erasure
+from gateway.compliance import alarms, erasure, retraining
 from gateway.compliance import services as compliance
 from gateway.compliance.reconcile import Reconciler, hold, settle_others
 from gateway.emergency import services as emergencies
@@ -174,6 +174,7 @@ class Relay:
             compliance.hand_over(export)
         compliance.drop_old()
         alarms.watch()
+        retraining.watch()
         consents.expire_requests()
         representatives.tell_birthdays()
 

@@ -29,8 +29,8 @@ from gateway.accounts.models import User, Webhook, WebhookCall
 from gateway.accounts.roles import ACTS, ROLES, STAFF_ROLES, make_groups
 from gateway.adminsite import SEARCHED
 from gateway.analysis import registrations
-from gateway.analysis.models import Job, JobSubject, Leg, ModelRegistration
-from gateway.compliance.models import Alarm, Export
+from gateway.analysis.models import AIModel, Job, JobSubject, Leg, ModelRegistration
+from gateway.compliance.models import Alarm, Export, Retraining
 from gateway.emergency.models import Emergency
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
@@ -320,6 +320,25 @@ def _alarm(cast: Cast) -> Values:
     return {"id": made.pk}
 
 
+def _ticket(cast: Cast) -> Values:
+    made = Retraining.objects.create(consent=random_id(), requester=cast.helix, withdrawn_at=timezone.now())
+    return {"id": made.pk}
+
+
+def _program(cast: Cast, patient: Patient) -> Values:
+    """A model that used this patient's records, and nobody else's."""
+    model = AIModel.objects.create(
+        digest=random_id(), name="x", version="1", provider=cast.helix, card={}, state="approved"
+    )
+    job = Job.objects.create(
+        requester=cast.helix, model=model.pk, purpose="TREAT", index_date="2026-01-02", state="done"
+    )
+    JobSubject.objects.create(
+        job=job, leg=Leg.objects.create(job=job), number=0, patient=patient, consent="cc" * 32
+    )
+    return {"digest": model.pk}
+
+
 def _answer(cast: Cast) -> Values:
     """With a scan."""
     made = _choice(cast, cast.alice)
@@ -348,6 +367,9 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
         lambda cast: {"id": _job(cast, cast.other).pk},
     ),
     "any alarm": (_alarm, None),
+    "any ticket": (_ticket, None),
+    "any trace": (lambda cast: {"kind": "job", "id": _job(cast, cast.helix).pk}, None),
+    "program": (lambda cast: _program(cast, cast.alice), lambda cast: _program(cast, cast.charlie)),
     "any export": (
         lambda cast: {"id": Export.objects.create(kind="register", language="en").pk},
         None,

@@ -57,6 +57,8 @@ class ModelRegistration(models.Model):
     # The provider's own test: on how many people, for how many it was wrong.
     tested_people = models.PositiveIntegerField()
     tested_wrong = models.PositiveIntegerField()
+    # The provider's word: the jobs whose copies it learned from. None: it did not say.
+    trained_on = models.JSONField(null=True)
     state = models.CharField(max_length=8, choices=State, default=State.WAITING)
     reasons = models.JSONField(default=list, help_text="codes of registrations.REASONS")
     first_by = models.ForeignKey(
@@ -126,6 +128,7 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["state", "lease_until"]),
             models.Index(fields=["requester", "-created_at"]),
+            models.Index(fields=["model", "-created_at"], name="jobs_of_model"),
         ]
 
     def __str__(self) -> str:
@@ -193,6 +196,7 @@ class JobSubject(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_subject_per_place")]
+        indexes = [models.Index(fields=["consent"], name="subjects_of_consent")]
 
     def __str__(self) -> str:
         return f"subject {self.state}"
@@ -226,7 +230,7 @@ class Output(models.Model):
     """One subject's result (FHIR RiskAssessment and Provenance), sealed to the keyholder by the child."""
 
     subject = models.OneToOneField(JobSubject, on_delete=models.CASCADE, related_name="output")
-    digest = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64, db_index=True)
     sealed = models.BinaryField()
     delivered_at = models.DateTimeField(null=True)
 
@@ -259,7 +263,7 @@ class ResultReview(models.Model):
     subject = models.OneToOneField(JobSubject, on_delete=models.CASCADE, related_name="review")
     state = models.CharField(max_length=9, choices=State)
     reason = models.CharField(max_length=20, blank=True, help_text="a code of results.REASONS")
-    output = models.CharField(max_length=64, help_text="digest of the sealed result")
+    output = models.CharField(max_length=64, db_index=True, help_text="digest of the sealed result")
     reviewed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     reviewed_at = models.DateTimeField()
 

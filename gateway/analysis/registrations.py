@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from consent.models import Requester
 from gateway.analysis import catalogue
 from gateway.analysis.catalogue.model import Model
-from gateway.analysis.models import AIModel, ModelRegistration
+from gateway.analysis.models import AIModel, Job, ModelRegistration
 from gateway.analysis.services import FEWEST_TESTED, register_model
 from ledger.audit.log import Actor, record
 from ledger.contract import canonical
@@ -46,10 +46,12 @@ def register(
     card: Mapping[str, Any],
     people: int,
     wrong: int,
+    trained_on: Sequence[str] | None = None,
 ) -> ModelRegistration:
     """A version waits for two people: SHA-256 of what runs, its card, and the provider's own test of it.
 
-    The same again while it waits changes nothing. Raises InvalidInput (`card`, `tested`), RefusedTransition
+    `trained_on`: the jobs whose copies it learned from; None says nothing of it. The same again while it
+    waits changes nothing. Raises InvalidInput (`card`, `tested`, `trained_on`), RefusedTransition
     (`suspended`, `registered_already`, `too_many_models`).
     """
     if requester.suspended_at:
@@ -59,9 +61,10 @@ def register(
             f"Test on {FEWEST_TESTED} people or more; no more can be wrong than were tested.", code="tested"
         )
     _check_card(card)
+    learned = None if trained_on is None else _copies(requester, trained_on)
     fields = {
         "name": name.strip(), "version": version.strip(), "card": dict(card),
-        "tested_people": people, "tested_wrong": wrong,
+        "tested_people": people, "tested_wrong": wrong, "trained_on": learned,
     }  # fmt: skip
     Requester.objects.select_for_update().get(pk=requester.pk)  # one registration at a time
     waits = ModelRegistration.objects.filter(requester=requester, state__in=ModelRegistration.OPEN)
@@ -76,6 +79,15 @@ def register(
     made = ModelRegistration.objects.create(requester=requester, digest=digest, **fields)
     _record("registration.made", Actor.client(requester.pk), made)
     return made
+
+
+def _copies(requester: Requester, jobs: Sequence[str]) -> list[str]:
+    """These jobs, each once, if each is an export of this provider's that was delivered."""
+    wanted = sorted(set(jobs))
+    own = Job.objects.filter(requester=requester, kind=Job.Kind.EXPORT, state=Job.State.DONE, pk__in=wanted)
+    if own.count() != len(wanted):
+        raise InvalidInput("Name exports of yours that were delivered.", code="trained_on")
+    return wanted
 
 
 def _check_card(card: Mapping[str, Any]) -> None:
@@ -130,6 +142,7 @@ def _told(digest: str, row: ModelRegistration | None, model: AIModel | None) -> 
         "version": first.version,
         "state": state,
         "reasons": [{"code": code, "detail": str(REASONS[code])} for code in (row.reasons if row else ())],
+        "trained_on": row.trained_on if row else None,
         "tested": own,
         "tested_here": hospitals,
         "registered_at": first.created_at,

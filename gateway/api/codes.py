@@ -162,6 +162,9 @@ CODES: dict[str, Code] = {
     "too_many_webhooks": Code(409, "Too many webhooks", "End one that you do not need any more."),
     "type_filter": Code(400, "That _typeFilter is not understood", AN_EXPORT),
     "unauthenticated": Code(401, "Sign in first", "The token is missing or has ended. Get a new one."),
+    "trained_on": Code(
+        400, "These are no exports of yours", "Name jobs of the kind export that were delivered to you."
+    ),
     "unknown_model": Code(400, "No such model here", "The digest is that of no model of the catalogue."),
     "unknown_purpose": Code(400, "The purpose is not known", "Use a v3-ActReason code, such as HRESCH."),
     "unknown_use": Code(400, "The use is not known", "Use at most 20 DUO codes."),

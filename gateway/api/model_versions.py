@@ -14,6 +14,14 @@ from gateway.api.idempotency import once
 from gateway.api.permissions import requester_of
 from gateway.api.problems import NotAvailable
 from gateway.api.serializers import ModelIn, ModelListOut, ModelOut
+from gateway.compliance import retraining
+
+
+def _standing_of(requester: Requester, digest: str | None = None) -> list[dict[str, Any]]:
+    """Its versions, each with the withdrawals that concern it."""
+    found = registrations.standing_of(requester, digest)
+    asked = retraining.asked_of(requester)
+    return [{**one, "retraining": asked.get(one["digest"], [])} for one in found]
 
 
 class ModelVersions(APIView):
@@ -34,13 +42,13 @@ class ModelVersions(APIView):
     def _register(self, requester: Requester, given: dict[str, Any]) -> Response:
         tested = given.pop("tested")
         made = registrations.register(requester=requester, **given, **tested)
-        (told,) = registrations.standing_of(requester, made.digest)
+        (told,) = _standing_of(requester, made.digest)
         return Response(told, status=201, headers={"Location": f"/api/v1/models/{made.digest}"})
 
     @extend_schema(operation_id="list_models", responses={200: ModelListOut, **PROBLEMS})
     def get(self, request: Request) -> Response:
         """Your model versions, newest first."""
-        return Response({"models": registrations.standing_of(requester_of(request))})
+        return Response({"models": _standing_of(requester_of(request))})
 
 
 class ModelVersion(APIView):
@@ -49,7 +57,7 @@ class ModelVersion(APIView):
     @extend_schema(operation_id="read_model", responses={200: ModelOut, **PROBLEMS})
     def get(self, request: Request, digest: str) -> Response:
         """How one version of yours stands: a job takes it once its state is approved."""
-        found = registrations.standing_of(requester_of(request), digest)
+        found = _standing_of(requester_of(request), digest)
         if not found:
             raise NotAvailable
         return Response(found[0])

@@ -138,11 +138,29 @@ class ModelIn(Strict):
         help_text="the model card: what it is for, what it reads, its limits; texts, whole numbers and lists"
     )
     tested = TestedIn(help_text="your own test of this version")
+    trained_on = serializers.ListField(
+        child=serializers.RegexField(DIGEST),
+        max_length=1000,
+        required=False,
+        allow_null=True,
+        help_text="the jobs whose exports it learned from, or []; left out, it counts as any of those before",
+    )
 
 
 class TestedOut(serializers.Serializer[Any]):
     people = serializers.IntegerField()
     wrong = serializers.IntegerField()
+
+
+class WithdrawnCopyOut(serializers.Serializer[Any]):
+    job = serializers.RegexField(DIGEST)
+    subject = serializers.RegexField(DIGEST)
+
+
+class RetrainingOut(serializers.Serializer[Any]):
+    id = serializers.RegexField(DIGEST)
+    asked_at = serializers.DateTimeField()
+    withdrawn = WithdrawnCopyOut(many=True, help_text="the copies that it has to do without")
 
 
 class ModelOut(serializers.Serializer[Any]):
@@ -151,6 +169,12 @@ class ModelOut(serializers.Serializer[Any]):
     version = serializers.CharField()
     state = serializers.ChoiceField(MODEL_STATES)
     reasons = ReviewReasonOut(many=True, help_text="why it was refused; register it again")
+    trained_on = serializers.ListField(
+        child=serializers.RegexField(DIGEST), allow_null=True, help_text="as you said; null: you said nothing"
+    )
+    retraining = RetrainingOut(
+        many=True, help_text="patients withdrew what it may have learned from: the hospital asks what you do"
+    )
     tested = TestedOut(allow_null=True, help_text="your own test; null where the hospital registered it")
     tested_here = TestedOut(allow_null=True, help_text="the hospital's own test, which patients read")
     registered_at = serializers.DateTimeField()

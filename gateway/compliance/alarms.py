@@ -1,8 +1,8 @@
 """Alarms: looks at a patient's records by members of staff that somebody else should judge.
 
-The sealed log is read once, leaf by leaf: leaves are dense and their rows never change, so no look is missed
-and none is judged twice. A look is an emergency access, a reading under one, or a reading of a result. A rule
-accuses nobody: what it finds is a row with an owner.
+The sealed log is read once (watching.py), so no look is missed and none is judged twice. A look is an
+emergency access, a reading under one, or a reading of a result. A rule accuses nobody: what it finds is a row
+with an owner.
 """
 
 import json
@@ -15,14 +15,14 @@ from django.utils.translation import gettext as _
 
 from gateway.accounts.models import User
 from gateway.analysis.models import JobSubject
-from gateway.compliance.models import Alarm, Look, Watched
+from gateway.compliance.models import Alarm, Look
+from gateway.compliance.watching import ALARMS, read_on
 from gateway.emergency.models import Emergency
 from ledger.audit.log import Actor, record
-from ledger.audit.models import AuditBatch, AuditRow
+from ledger.audit.models import AuditRow
 from ledger.errors import InvalidInput, RefusedTransition
 
 LOOKS = ("access.emergency", "emergency.read", "result.read")
-AT_ONCE = 5_000  # leaves
 NIGHT_BEGINS, NIGHT_ENDS = 22, 6  # hours of the hospital's time zone
 HOUR, MANY = timedelta(hours=1), 20  # patients of one person within an hour
 KEPT = timedelta(days=1)
@@ -49,19 +49,14 @@ def _surname(name: str) -> str:
     return name.rsplit(maxsplit=1)[-1].casefold() if name.split() else ""
 
 
-@transaction.atomic
 def watch() -> int:
     """Read on from where the last round ended, and open what the rules find; how many alarms."""
-    Watched.objects.get_or_create(pk=1)
-    cursor = Watched.objects.select_for_update().get(pk=1)
-    size = AuditBatch.objects.order_by("-size").values_list("size", flat=True).first() or 0
-    end = min(size, cursor.leaf + AT_ONCE)
-    if end <= cursor.leaf:
-        return 0
-    rows = AuditRow.objects.filter(leaf__gte=cursor.leaf, leaf__lt=end, kind__in=LOOKS).order_by("leaf")
-    opened = sum(_look(leaf, look) for leaf, look in _looks(list(rows)))
+    return read_on(ALARMS, LOOKS, _judge)
+
+
+def _judge(rows: Sequence[AuditRow]) -> int:
+    opened = sum(_look(leaf, look) for leaf, look in _looks(rows))
     Look.objects.filter(at__lt=timezone.now() - KEPT).delete()
-    Watched.objects.filter(pk=1).update(leaf=end)
     return opened
 
 

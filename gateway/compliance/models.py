@@ -1,4 +1,4 @@
-"""Exports that somebody asked for, and alarms that somebody has to judge.
+"""Exports that somebody asked for, alarms that somebody has to judge, and tickets of models to train anew.
 
 An export's row outlives its sealed file: who asked for what, and when it was made, is kept. The audit log
 says the same, and is what alarms are found in.
@@ -70,7 +70,7 @@ class ExportPart(models.Model):
 
 
 class Watched(models.Model):
-    """How far into the sealed log alarms were looked for: one row."""
+    """How far into the sealed log one of its readers has come: a row for each (watching.py)."""
 
     leaf = models.PositiveBigIntegerField(default=0)
 
@@ -131,3 +131,44 @@ class Alarm(models.Model):
 
     def __str__(self) -> str:
         return f"alarm {self.kind}"
+
+
+class Retraining(models.Model):
+    """A patient withdrew after a copy of her records had left: somebody sees to what learned from it.
+
+    Which copies and which models those are is read from jobs and registrations each time (retraining.py);
+    here is only who sees to it, and how it ended. `consent` leads to nothing once its patient was erased.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ASKED = "asked"  # the AI provider was told, and reads it in its API
+        SETTLED = "settled"
+
+    class Outcome(models.TextChoices):
+        RETRAINED = "retrained"  # anew, without the copy
+        RETIRED = "retired"  # the versions are not used any more
+        NOT_TRAINED = "not_trained"  # nothing learned from it
+        KEPT = "kept"  # the versions stay, for the reason that is written down
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    consent = models.CharField(max_length=64, unique=True)
+    requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="retrainings")
+    state = models.CharField(max_length=7, choices=State, default=State.OPEN)
+    withdrawn_at = models.DateTimeField()
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    asked_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    outcome = models.CharField(max_length=11, choices=Outcome, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "withdrawn_at"], name="retraining_queue")]
+
+    def __str__(self) -> str:
+        return f"retraining {self.state}"

@@ -163,8 +163,13 @@ def _of_openings(ledger: Ledger, entries: Sequence[LogEntry]) -> Iterator[Findin
 
 
 def _of_releases(ledger: Ledger, channel: str, since: datetime | None) -> Iterator[Finding]:
-    """release_missing: an attempt says that it was released, and the ledger does not."""
+    """What the ledger's releases say of attempts.
+
+    release_missing   an attempt says that it was released, and the ledger does not
+    release_differs   the release is for another model than the job says: what traces it would go astray
+    """
     attempts = Attempt.objects.filter(leg__channel=channel).exclude(release_tx="").order_by("pk")
+    attempts = attempts.select_related("leg__job")
     if since is not None:
         attempts = attempts.filter(started_at__gte=since)
     for some in _some(attempts):
@@ -172,6 +177,8 @@ def _of_releases(ledger: Ledger, channel: str, since: datetime | None) -> Iterat
         for one, value in zip(some, values, strict=True):
             if value is None:
                 yield Finding("release_missing", f"attempt {one.pk}")
+            elif (load_canonical(value).get("model") or "") != one.leg.job.model:
+                yield Finding("release_differs", f"attempt {one.pk}")
 
 
 def _of_deliveries(ledger: Ledger, channel: str, since: datetime | None) -> Iterator[Finding]:
@@ -202,6 +209,7 @@ def _of_uses(since: datetime | None) -> Iterator[Finding]:
 
     use_not_logged   a result was delivered, and the log has no row of it
     use_not_shown    the log has a delivery that the database does not show
+    use_of_another   the log says that it was another patient's than the database does
     """
     subjects = JobSubject.objects.filter(state=DELIVERED, patient__isnull=False)
     rows = AuditRow.objects.filter(kind="job.delivered")
@@ -212,10 +220,15 @@ def _of_uses(since: datetime | None) -> Iterator[Finding]:
         logged = AuditRow.objects.filter(kind="job.delivered", step_of__in=some)
         for id in set(some) - set(logged.values_list("step_of", flat=True)):
             yield Finding("use_not_logged", f"subject {id}")
-    for page in _some(rows.order_by("id").values_list("pk", "step_of")):
-        shown = JobSubject.objects.filter(pk__in=[about for _, about in page], state=DELIVERED)
-        for id in {about for _, about in page} - set(shown.values_list("pk", flat=True)):
-            yield Finding("use_not_shown", f"subject {id}")
+    for page in _some(rows.order_by("id").values_list("step_of", "subject")):
+        whose = dict(page)
+        shown = JobSubject.objects.filter(pk__in=whose, state=DELIVERED).select_related("patient")
+        found = {one.pk: one.patient for one in shown}
+        for id, pseudonym in whose.items():
+            if id not in found:
+                yield Finding("use_not_shown", f"subject {id}")
+            elif (patient := found[id]) is not None and patient.pseudonym != pseudonym:
+                yield Finding("use_of_another", f"subject {id}")
 
 
 def _never_opened(entries: Sequence[LogEntry]) -> Iterator[Finding]:

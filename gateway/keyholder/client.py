@@ -4,8 +4,9 @@ Nothing here holds a key for longer than the call that brings it. When nobody li
 raises KeyholderUnavailable; a refusal comes back as the error that the keyholder raised, by code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,6 +17,7 @@ from ledger.rpc import Connection, from_b64, to_b64
 
 # The keyholder itself waits for the ledger in these calls.
 LEDGER_SECONDS = 60.0
+PLACES_AT_ONCE = 500
 
 
 class ChunkHeader(TypedDict):
@@ -81,6 +83,18 @@ class LogEntry(TypedDict):
     attempt: int | None
     tx_id: str
     channel: str
+
+
+class OpeningOf(TypedDict):
+    """One opening of a place: `opened` are `chunk/version`, or the digest of an output (`ground` output)."""
+
+    id: int
+    at: int
+    ground: str
+    reference: str
+    subject: str | None
+    attempt: int | None
+    opened: list[str]
 
 
 class LogPage(TypedDict):
@@ -335,6 +349,15 @@ class Keyholder:
         """Rows of the log of openings after the row `after`, for reconciliation. Nothing is opened."""
         found: LogPage = self._call("log_page", {"after": after, "limit": limit})  # type: ignore[assignment]
         return found
+
+    def openings_of(self, *, places: Iterable[tuple[str, str | None]]) -> Iterator[OpeningOf]:
+        """What was opened for these places: a job's leg and a subject of it, or an access and None. By ids
+        alone; nothing is opened. Raises EnvelopeError (`log_tampered`).
+        """
+        left = iter(places)
+        while page := list(islice(left, PLACES_AT_ONCE)):
+            asked = [{"reference": reference, "subject": subject} for reference, subject in page]
+            yield from self._call("openings_of", {"places": asked})["openings"]
 
     # Jobs
 

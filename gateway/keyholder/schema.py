@@ -54,6 +54,13 @@ CREATE TABLE opened (
     reference TEXT NOT NULL, attempt INTEGER NOT NULL, subject TEXT NOT NULL, ground TEXT NOT NULL,
     PRIMARY KEY (reference, attempt, subject, ground)) STRICT;
 """
+# What an opening is found by: its job or access, and its subject. An index of the rows' own words says
+# nothing that they do not; a store of before gets it when it is opened; a line that was spoilt has neither.
+_LINE = "CAST(line AS TEXT)"
+REFERENCE = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.reference') END"
+SUBJECT = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.subjects[0]') END"
+INDEX = f"CREATE INDEX IF NOT EXISTS openings_of ON openings ({REFERENCE}, {SUBJECT})"
+
 FORMAT = b"6"
 # From an older format to the next one, by these statements.
 UPGRADES = {

@@ -42,6 +42,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "end_emergency",
             "emergency_index",
             "read_emergency",
+            "openings_of",
             "own_copy",
             "own_copy_index",
             "read_own_copy",
@@ -285,6 +286,10 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     def log_page(params: Params) -> Json:
         return service.log_page(after=params.number("after"), limit=params.number("limit", least=1))
 
+    def openings_of(params: Params) -> Json:
+        places = [(one.id("reference"), one.optional_id("subject")) for one in params.each("places")]
+        return {"openings": service.openings_of(places=places)}
+
     def output_key(params: Params) -> Json:
         return {"key": service.output_key().hex()}
 
@@ -387,6 +392,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "erase": erase,
         "erased": erased,
         "log_page": log_page,
+        "openings_of": openings_of,
         "evidence": lambda params: service.evidence(tx_id=params.id("tx_id")),
         "output_key": output_key,
         "height": height,

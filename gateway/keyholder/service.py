@@ -26,7 +26,7 @@ from gateway.keyholder.opening import (
     PersonalRecords,
     access_purpose,
 )
-from gateway.keyholder.pages import log_page
+from gateway.keyholder.pages import log_page, openings_of
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
@@ -285,6 +285,10 @@ class Service:
     def log_page(self, *, after: int, limit: int) -> Json:
         """Rows of the log of openings, for reconciliation; see pages.py."""
         return log_page(self._store, after=after, limit=limit)
+
+    def openings_of(self, *, places: Sequence[tuple[str, str | None]]) -> list[Json]:
+        """What was opened for these jobs' subjects and accesses, for a trace; see pages.py."""
+        return openings_of(self._store, places)
 
     def signed_consent(self, *, consent: str, patient: str) -> Json:
         """What shows a third party that the patient signed what is on the ledger, without what it says.

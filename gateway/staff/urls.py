@@ -24,6 +24,8 @@ from gateway.staff import (
     requesters,
     requests,
     results,
+    retraining,
+    tracing,
     visitor,
 )
 
@@ -79,6 +81,13 @@ urlpatterns = [
     path("alarms/<hex64:id>", alarms.alarm, name="staff_alarm"),
     path("alarms/<hex64:id>/own", alarms.own, name="staff_alarm_own"),
     path("alarms/<hex64:id>/settle", alarms.settle, name="staff_alarm_settle"),
+    path("trace", tracing.begin, name="staff_trace"),
+    path("trace/<slug:kind>/<hex64:id>", tracing.trace, name="staff_traced"),
+    path("retraining", retraining.index, name="staff_retraining"),
+    path("retraining/<hex64:id>", retraining.ticket, name="staff_ticket"),
+    path("retraining/<hex64:id>/own", retraining.own, name="staff_ticket_own"),
+    path("retraining/<hex64:id>/ask", retraining.ask, name="staff_ticket_ask"),
+    path("retraining/<hex64:id>/settle", retraining.settle, name="staff_ticket_settle"),
     path("exports", exports.index, name="staff_exports"),
     path("exports/new/<slug:kind>", exports.new, name="staff_new_export"),
     path("exports/<hex64:id>", exports.export, name="staff_export"),

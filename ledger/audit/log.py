@@ -88,6 +88,8 @@ _ACCESS = {
 
 _EXPORT = {"export": ID, "code": CODE, "requester": UUID, "model": ID, "request": ID}  # `code`: its kind
 
+_RETRAINING = {"consent": ID, "requester": UUID}
+
 # What happened -> the details that its line may carry, each with the check that its value passes.
 KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "consent.asked": _CONSENT,
@@ -170,6 +172,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "incident.settled": {"code": CODE, "incident": COUNT},
     "alarm.opened": {"code": CODE, "leaf": COUNT},  # `code`: its kind
     "alarm.settled": {"code": CODE, "leaf": COUNT, "outcome": CODE},
+    "retraining.opened": _RETRAINING,  # a consent was withdrawn after a copy had left
+    "retraining.asked": _RETRAINING,
+    "retraining.settled": {**_RETRAINING, "outcome": CODE},
     "export.asked": _EXPORT,
     "export.made": {**_EXPORT, "manifest": ID, "first": COUNT, "end": COUNT, "rows": COUNT},
     "export.read": {**_EXPORT, "digest": ID},  # handed out, as a file of this digest

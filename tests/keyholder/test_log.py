@@ -11,7 +11,7 @@ from gateway.keyholder import log
 from ledger.channels import HOME
 from ledger.client import Trust
 from ledger.embedded.trust import EmbeddedTrust
-from ledger.errors import EnvelopeError, ProofError
+from ledger.errors import EnvelopeError, InvalidInput, ProofError
 from tests.keyholder.house import House, new_id
 
 
@@ -117,3 +117,35 @@ def test_no_store_is_no_verified_log(house: House) -> None:
     empty = house.home / "empty"
     empty.mkdir()
     assert log.main([str(empty), "--ledger", f"embedded://{house.home / 'ledger'}"]) == 1
+
+
+def test_what_was_opened_for_a_subject_is_found_by_an_index(opened: House) -> None:
+    from gateway.keyholder import pages
+
+    (first, *_) = [entry for entry in entries(opened) if entry["ground"] == "release"]
+    (subject,) = first["subjects"]
+    found = opened.service.openings_of(places=[(first["reference"], subject)])
+    assert found
+    assert {(one["reference"], one["subject"]) for one in found} == {(first["reference"], subject)}
+    assert found[0]["opened"] == list(first["opened"])
+    assert opened.service.openings_of(places=[(first["reference"], None), (new_id(), subject)]) == []
+    with pytest.raises(InvalidInput):
+        opened.service.openings_of(places=[(new_id(), None)] * (pages.MOST_PLACES + 1))
+    with opened.store.transaction() as db:
+        plan = str(db.execute(f"EXPLAIN QUERY PLAN {pages._OF_PLACE}", ("a", None)).fetchall())
+        assert "USING INDEX openings_of" in plan
+        db.execute("DROP INDEX openings_of")
+    opened.store.close()
+    opened.start_keyholder()  # a store of before: it gets its index
+    assert len(opened.service.openings_of(places=[(first["reference"], subject)])) == len(found)
+
+
+def test_a_row_that_was_changed_is_not_told(opened: House) -> None:
+    (entry, *_) = entries(opened)
+    with opened.store.transaction() as db:
+        db.execute(
+            "UPDATE openings SET line = CAST(replace(line, '\"part\":0', '\"part\":1') AS BLOB) WHERE id = 1"
+        )
+    with pytest.raises(EnvelopeError) as refusal:
+        opened.service.openings_of(places=[(entry["reference"], entry["subjects"][0])])
+    assert refusal.value.code == "log_tampered"

@@ -1,0 +1,143 @@
+"""`/staff/trace`: from a patient, a job, a model, a result or a sealed packet to all that it met.
+
+What somebody types is looked up by a POST: a record number stands in no address.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods, require_safe
+
+from consent.models import Patient, Requester
+from gateway.analysis.models import AIModel, Job, JobSubject
+from gateway.compliance import trace as tracing
+from gateway.compliance.retraining import concerned, versions_of
+from gateway.compliance.trace import Traced
+from gateway.keyholder.client import Keyholder
+from gateway.records.models import Chunk
+from gateway.staff.visitor import for_staff, page, refused
+from ledger.errors import GatewayError
+
+SECTION = "staff_trace"
+MOST = 200
+KINDS = {
+    "patient": gettext_lazy("A patient’s record number"),
+    "job": gettext_lazy("A job’s number"),
+    "model": gettext_lazy("A model’s digest"),
+    "output": gettext_lazy("A sealed result’s digest"),
+    "record": gettext_lazy("A sealed packet’s number"),
+}
+TITLES = {
+    "patient": gettext_lazy("What used this patient’s records"),
+    "job": gettext_lazy("What this job used"),
+    "model": gettext_lazy("What this model used"),
+    "output": gettext_lazy("What this result came from"),
+    "record": gettext_lazy("What used this sealed packet"),
+}
+Begin = Callable[[str, Keyholder], Iterator[Traced]]
+BEGINNINGS: Mapping[str, tuple[Callable[[str], bool], Begin]] = {
+    "patient": (
+        lambda id: Patient.objects.filter(pk=id).exists(),
+        lambda id, keyholder: tracing.of_patient(Patient.objects.get(pk=id), keyholder),
+    ),
+    "job": (lambda id: Job.objects.filter(pk=id).exists(), tracing.of_job),
+    "model": (lambda id: AIModel.objects.filter(pk=id).exists(), tracing.of_model),
+    "output": (lambda id: bool(tracing.subjects_of_output(id)), tracing.of_output),
+    "record": (lambda id: Chunk.objects.filter(pk=id, patient__isnull=False).exists(), tracing.of_record),
+}
+
+
+class WhatForm(forms.Form):
+    kind = forms.ChoiceField(
+        widget=forms.RadioSelect, choices=list(KINDS.items()), label=gettext_lazy("What do you have?")
+    )
+    what = forms.CharField(max_length=64, label=gettext_lazy("Its number or digest"))
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        kind, what = given.get("kind"), given.get("what", "").strip()
+        if kind and what:
+            given["what"] = _known(kind, what)
+            if not given["what"]:
+                self.add_error("what", _("Nothing here has this number."))
+        return given
+
+
+def _known(kind: str, what: str) -> str:
+    """The id that stands in the address; "" where there is none."""
+    if kind == "patient":
+        return str(Patient.objects.filter(record_id=what).values_list("pk", flat=True).first() or "")
+    return what if BEGINNINGS[kind][0](what) else ""
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff("see_trace")
+def begin(request: HttpRequest) -> HttpResponse:
+    form = WhatForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        return redirect("staff_traced", kind=form.cleaned_data["kind"], id=form.cleaned_data["what"])
+    return page(request, "staff/trace.html", SECTION, status=400 if form.is_bound else 200, form=form)
+
+
+@require_safe
+@for_staff("see_trace")
+def trace(request: HttpRequest, kind: str, id: str) -> HttpResponse:
+    """The first MOST uses, and a sum of them. Another kind, and what is not there: 404."""
+    is_there, uses_of = BEGINNINGS.get(kind, (lambda _id: False, tracing.of_job))
+    if not is_there(id):
+        raise Http404
+    keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
+    try:
+        uses = list(islice(uses_of(id, keyholder), MOST + 1))
+    except GatewayError as error:
+        return refused(request, SECTION, error, request.path)
+    finally:
+        keyholder.close()
+    summary = tracing.Summary()
+    for use in uses[:MOST]:
+        summary.add(use)
+    return page(
+        request,
+        "staff/traced.html",
+        SECTION,
+        title=TITLES[kind],
+        beginning=kind,
+        id=id,
+        rows=_rows(uses[:MOST]),
+        told=summary.as_json(),
+        more=len(uses) > MOST,
+        most=MOST,
+    )
+
+
+def _rows(uses: list[Traced]) -> list[dict[str, Any]]:
+    models = AIModel.objects.in_bulk(list({use.model for use in uses if use.model}))
+    patients = Patient.objects.in_bulk(list({use.patient for use in uses if use.patient}))
+    requesters = {
+        str(one.pk): one
+        for one in Requester.objects.filter(pk__in={use.requester for use in uses if use.requester})
+    }
+    jobs = Job.objects.in_bulk(list({use.job for use in uses if use.kind == Job.Kind.EXPORT}))
+    versions = versions_of(requesters.values())
+    rows = []
+    for use in uses:
+        copy = jobs.get(use.job) if use.state == JobSubject.State.DELIVERED else None
+        learned = concerned(versions[copy.requester_id], [copy]) if copy else []
+        rows.append(
+            {
+                "use": use,
+                "model": models.get(use.model),
+                "patient": patients.get(use.patient or ""),
+                "requester": requesters.get(use.requester),
+                "packets": len(use.records),
+                "learned": [version for version, _said in learned],
+            }
+        )
+    return rows

@@ -1,0 +1,228 @@
+"""Trace, with a real ledger, keyholder and child: which packets a job opened, what came of it, and back."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from consent.models import Patient, Requester
+from gateway.analysis import exports, tasks
+from gateway.analysis.models import Job, JobSubject, Output
+from gateway.compliance import trace
+from gateway.compliance.trace import Traced
+from gateway.records.models import Chunk
+from ledger.audit import sealing
+from ledger.client import HOME
+from tests.analysis.test_job_end_to_end import PCE, Play, records
+from tests.api.test_export import Copies
+from tests.staff.conftest import member
+
+__all__ = ["member"]  # a fixture
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def play(own_installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Copies:
+    settings.AUTO_APPROVE = False
+    monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
+    found = Copies({HOME: own_installation.ledger_url}, own_installation.keyholder_socket, helix)
+    found.register()
+    return found
+
+
+@pytest.fixture
+def job(play: Play) -> Job:
+    """One patient's, with a packet of each of three kinds that the model reads."""
+    return play.run(play.submit(play.yes(play.someone(*records())).request_id))
+
+
+def packets(patient: Patient) -> set[str]:
+    return set(Chunk.objects.filter(patient=patient).values_list("pk", flat=True))
+
+
+def opened(use: Traced) -> set[str]:
+    return {record.partition("/")[0] for record in use.records}
+
+
+def test_from_a_packet_to_the_result_and_back(play: Play, job: Job) -> None:
+    subject = job.subjects.get()
+    assert subject.patient is not None
+    mine, digest = packets(subject.patient), Output.objects.get().digest
+    play.result(job)
+    for chunk in mine:
+        (use,) = trace.of_record(chunk, play.keyholder)
+        assert (use.key, use.job, use.model, use.output) == (subject.pk, job.pk, PCE.digest(), digest)
+        assert (use.state, use.read, use.kind) == ("delivered", 1, "analyse")
+    for beginning in (
+        trace.of_output(digest, play.keyholder),
+        trace.of_job(job.pk, play.keyholder),
+        trace.of_model(PCE.digest(), play.keyholder),
+        trace.of_patient(subject.patient, play.keyholder),
+        trace.of_requester(job.requester_id, play.keyholder),
+    ):
+        (back,) = beginning
+        assert opened(back) == mine
+    summary = trace.Summary()
+    summary.add(back)
+    assert summary.as_json() == {
+        "uses": 1, "results": 1, "patients": 1, "jobs": 1, "records": 3, "models": {PCE.digest(): 1},
+    }  # fmt: skip
+
+
+def test_what_was_not_given_is_not_in_it(play: Play) -> None:
+    """A kind that the patient did not give was not opened: its packet leads nowhere."""
+    someone = play.someone(*records())
+    job = play.run(play.submit(play.yes(someone, kinds=["Observation", "Patient"]).request_id))
+    (use,) = trace.of_job(job.pk, play.keyholder)
+    assert len(opened(use)) == 2 < len(packets(someone))
+    left = packets(someone) - opened(use)
+    assert all(not list(trace.of_record(chunk, play.keyholder)) for chunk in left)
+
+
+def test_what_was_refused_opened_nothing(play: Play) -> None:
+    someone = play.someone(*records())
+    consent = play.yes(someone)
+    play.stop(consent)
+    play.settle()
+    play.run(play.submit(consent.request_id))
+    assert list(trace.of_patient(someone, play.keyholder)) == []
+
+
+def test_a_result_that_was_deleted_is_still_traced(play: Play, job: Job) -> None:
+    Output.objects.all().delete()
+    (use,) = trace.of_job(job.pk, play.keyholder)
+    assert (use.output, use.state, len(use.records)) == ("", "delivered", 3)
+
+
+def test_an_erased_patient_s_uses_lead_to_nobody(play: Play, job: Job) -> None:
+    JobSubject.objects.update(patient=None, request=None)
+    (use,) = trace.of_model(PCE.digest(), play.keyholder)
+    assert use.patient is None
+    assert len(use.records) == 3
+
+
+def test_the_command(play: Play, job: Job, capsys: pytest.CaptureFixture[str], settings: Any) -> None:
+    subject = job.subjects.get()
+    assert subject.patient is not None
+    call_command("trace", "patient", subject.patient.record_id, "--json")
+    use, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (use["key"], use["model"], use["consent"]) == (subject.pk, PCE.digest(), subject.consent)
+    assert summary["summary"]["records"] == len(use["records"]) == 3
+    call_command("trace", "record", use["records"][0].partition("/")[0])
+    assert "1 uses of 3 sealed packets of 1 patients, in 1 jobs: 1 results" in capsys.readouterr().out
+    for beginning in ("record", "patient", "client"):
+        with pytest.raises(CommandError):
+            call_command("trace", beginning, "00" * 32)
+    settings.KEYHOLDER_SOCKET = "/nowhere"
+    with pytest.raises(SystemExit) as ended:
+        call_command("trace", "job", job.pk)
+    assert ended.value.code == 2
+
+
+def test_it_can_be_checked_against_the_other_stores(
+    play: Play, job: Job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.management.commands.trace.PAUSE", 0.0)
+    sealing.seal()
+    play.settle()
+    call_command("trace", "job", job.pk, "--check")
+    Job.objects.filter(pk=job.pk).update(model="ab" * 32)
+    with pytest.raises(SystemExit) as ended:
+        call_command("trace", "job", job.pk, "--check")
+    assert ended.value.code == 1
+    assert "release_differs: attempt" in capsys.readouterr().err
+
+
+def test_as_many_queries_for_many_as_for_few(play: Play, job: Job) -> None:
+    counts = []
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            found = list(trace.of_model(PCE.digest(), play.keyholder))
+        counts.append(len(queries))
+        if len(found) == 1:
+            many = play.run(play.submit(*[play.yes(play.someone(*records())).request_id for _ in range(3)]))
+            assert many.state == Job.State.DONE
+    assert len(found) == 4
+    assert counts[0] == counts[1] == 2
+
+
+# The pages
+
+
+def test_the_officer_s_pages(play: Play, job: Job, member: Callable[..., Client]) -> None:
+    subject = job.subjects.get()
+    assert subject.patient is not None
+    officer = member("compliance")
+    assert officer.post("/staff/trace", {"kind": "job", "what": "00" * 32}).status_code == 400
+    typed = {"kind": "patient", "what": subject.patient.record_id}
+    answer = officer.post("/staff/trace", typed)
+    assert answer["Location"] == f"/staff/trace/patient/{subject.patient.pk}"
+    page = officer.get(answer["Location"]).content.decode()
+    assert subject.patient.name in page
+    assert "None was released" not in page
+    for kind, id in (
+        ("job", job.pk),
+        ("model", PCE.digest()),
+        ("output", Output.objects.get().digest),
+        ("record", packets(subject.patient).pop()),
+    ):
+        assert f"/staff/trace/{kind}/" in page
+        assert officer.get(f"/staff/trace/{kind}/{id}").status_code == 200
+    for path in (f"/staff/trace/consent/{job.pk}", f"/staff/trace/job/{'00' * 32}"):
+        assert officer.get(path).status_code == 404
+    assert member("auditor").get(answer["Location"]).status_code == 403
+
+
+def test_her_own_page(play: Play, job: Job, user: Any, client: Client) -> None:
+    someone = job.subjects.get().patient
+    assert someone is not None
+    someone.user = user("alma")
+    someone.save()
+    client.force_login(someone.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert f"/models/{PCE.digest()}" in client.get("/models").content.decode()
+    page = client.get(f"/models/{PCE.digest()}").content.decode()
+    assert "Result sent" in page
+    assert 'data-label="Packets it opened">3<' in page
+    assert f"/access/{job.subjects.get().pk}/proof" in page
+    assert client.get(f"/models/{'00' * 32}").status_code == 404
+
+
+def test_her_page_without_the_keyholder(
+    play: Play, job: Job, user: Any, client: Client, settings: Any
+) -> None:
+    someone = job.subjects.get().patient
+    assert someone is not None
+    someone.user = user("alma")
+    someone.save()
+    client.force_login(someone.user, backend="django.contrib.auth.backends.ModelBackend")
+    settings.KEYHOLDER_SOCKET = "/nowhere"
+    page = client.get(f"/models/{PCE.digest()}").content.decode()
+    assert "We cannot count the packets now" in page
+    assert "Result sent" in page
+
+
+def test_her_copies(play: Copies, user: Any, client: Client, helix: Requester) -> None:
+    someone = play.someone(*records())
+    someone.user = user("alma")
+    someone.save()
+    play.yes_copy(someone)
+    play.run(exports.submit(requester=helix, group=None, address="x", types=["Observation"]))
+    client.force_login(someone.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert "/models/copies" in client.get("/models").content.decode()
+    page = client.get("/models/copies").content.decode()
+    assert "The copy left" in page
+    assert helix.name in page
+    assert "None that we know of" in page
+
+
+def test_the_keyholder_is_asked_by_ids_alone(play: Play, job: Job) -> None:
+    subject = job.subjects.get()
+    found = play.keyholder.openings_of(places=[(subject.leg_id, subject.pk)])
+    assert {one["ground"] for one in found} == {"release"}
+    assert not list(play.keyholder.openings_of(places=[(subject.leg_id, "00" * 32)]))
