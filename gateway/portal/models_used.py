@@ -18,7 +18,7 @@ from gateway.keyholder.client import Keyholder
 from gateway.portal.visitor import for_patient
 from ledger.errors import GatewayError
 
-MOST = 100
+MOST, SHOWN = 100, 25
 State = JobSubject.State
 LET_IN = ~Q(consent="")  # the release stands on a consent of hers
 
@@ -70,14 +70,14 @@ def copies(request: HttpRequest, patient: Patient) -> HttpResponse:
 def _listed(
     request: HttpRequest, subjects: QuerySet[JobSubject], program: AIModel | None = None
 ) -> HttpResponse:
-    """The newest MOST. Where the keyholder cannot be asked, what was opened is not counted."""
+    """The newest. Where the keyholder cannot be asked, what was opened is not counted."""
     newest = list(
-        subjects.filter(LET_IN).order_by("-job__created_at", "pk").values_list("pk", flat=True)[: MOST + 1]
+        subjects.filter(LET_IN).order_by("-job__created_at", "pk").values_list("pk", flat=True)[: SHOWN + 1]
     )
     if program is not None and not newest:
         raise Http404  # another's, and what never used her records, look the same
     keyholder, is_counted = Keyholder(settings.KEYHOLDER_SOCKET), True
-    chosen = JobSubject.objects.filter(pk__in=newest[:MOST])
+    chosen = JobSubject.objects.filter(pk__in=newest[:SHOWN])
     try:
         uses = list(trace.of_subjects(chosen, keyholder))
     except GatewayError:
@@ -89,8 +89,8 @@ def _listed(
         "program": program,
         "uses": [_shown(use) for use in reversed(uses)] if program else _copies(uses),
         "is_counted": is_counted,
-        "more": len(newest) > MOST,
-        "most": MOST,
+        "more": len(newest) > SHOWN,
+        "most": SHOWN,
     }
     return render(request, "portal/model.html" if program else "portal/copies.html", context)
 

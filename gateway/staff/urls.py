@@ -83,6 +83,7 @@ urlpatterns = [
     path("alarms/<hex64:id>/settle", alarms.settle, name="staff_alarm_settle"),
     path("trace", tracing.begin, name="staff_trace"),
     path("trace/<slug:kind>/<hex64:id>", tracing.trace, name="staff_traced"),
+    path("trace/<slug:kind>/<hex64:id>.csv", tracing.table, name="staff_trace_table"),
     path("retraining", retraining.index, name="staff_retraining"),
     path("retraining/<hex64:id>", retraining.ticket, name="staff_ticket"),
     path("retraining/<hex64:id>/own", retraining.own, name="staff_ticket_own"),

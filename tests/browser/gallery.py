@@ -26,6 +26,7 @@ from gateway.analysis import registrations
 from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
 from gateway.analysis.models import AIModel
+from gateway.compliance import retraining
 from gateway.compliance import services as compliance
 from gateway.compliance.models import Alarm, Export
 from gateway.demo import states
@@ -129,6 +130,7 @@ def _fill(url: str, installation: Installation) -> Gallery:
     _propose_cohorts(stage)
     _register_a_version(stage)
     sealing.seal()
+    retraining.watch()
     nudge()
     seen = next(each for each in people if each.state == "emergency")
     Alarm.objects.create(

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from consent.models import Cohort, Conflict
 from gateway.analysis.models import ModelRegistration, Output
-from gateway.compliance.models import Alarm, Export
+from gateway.compliance.models import Alarm, Export, Retraining
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
 from ledger.audit.models import AuditRow
@@ -132,6 +132,9 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_emergency_review": _emergency,
     "staff_patient": _patient,
     "staff_alarm": lambda gallery, about: {"id": Alarm.objects.latest("seen_at").pk},
+    "model": lambda gallery, about: {"digest": gallery.stage.model.pk},
+    "staff_traced": lambda gallery, about: {"kind": "patient", **_patient(gallery, about)},
+    "staff_ticket": lambda gallery, about: {"id": Retraining.objects.get().pk},
     "staff_new_export": lambda gallery, about: {"kind": "accounting" if about else "ai-act"},
     "staff_export": lambda gallery, about: {
         "id": Export.objects.filter(patient=about.patient if about else None).latest("asked_at").pk
@@ -178,6 +181,8 @@ PORTAL = [
     *pages("settings", "sharing"),
     *pages("people", "nothing_asked", "representing", "represented"),
     *pages("models", "nothing_asked", "used", "stopped_midway", "blocked"),
+    *pages("model", "used", "stopped_midway"),
+    *pages("copies", "nothing_asked", "copied"),
     *pages("own_copy", "nothing_asked", "own_copy"),
     *pages("own_copy_of", "own_copy"),
     *pages("own_copy_page", "own_copy"),
@@ -235,6 +240,11 @@ STAFF = [
     *pages("staff_emergency_review", "compliance", of="emergency_reviewed"),
     *pages("staff_alarms", "compliance", "auditor"),
     *pages("staff_alarm", "compliance", "auditor"),
+    Page("staff_trace", "compliance"),
+    *pages("staff_traced", "compliance", of="used"),
+    *pages("staff_traced", "compliance", of="emergency"),
+    *pages("staff_retraining", "compliance", "auditor"),
+    *pages("staff_ticket", "compliance", "auditor"),
     *pages("staff_exports", "compliance", "auditor"),
     Page("staff_new_export", "compliance"),
     Page("staff_new_export", "compliance", of="used"),
@@ -276,6 +286,10 @@ LEAD_ON: Mapping[str, str] = {
     "accounting_file": "a file: tests/compliance/test_accounting.py",
     "staff_alarm_own": "acts, then shows staff_alarm",
     "staff_alarm_settle": "acts, then shows staff_alarm",
+    "staff_trace_table": "a file: tests/compliance/test_trace.py",
+    "staff_ticket_own": "acts, then shows staff_ticket",
+    "staff_ticket_ask": "acts, then shows staff_ticket",
+    "staff_ticket_settle": "acts, then shows staff_ticket",
     "staff_export_file": "a file: tests/staff/test_exports.py",
     "staff_dashboard_csv": "a file: tests/staff/test_dashboard.py",
     "staff_evidence": "a file: tests/staff/test_representatives.py",

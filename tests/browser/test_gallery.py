@@ -45,6 +45,7 @@ ANSWERS = {
     "used": State.SHARING,
     "used_up": State.STOPPED,
     "stopped_midway": State.STOPPED,
+    "copied": State.STOPPED,
     "blocked": State.STOPPED,
     "proof_differs": State.SHARING,
     "represented": State.SHARING,
@@ -60,6 +61,7 @@ JOBS = {
     "used": (Job.State.DONE, ["delivered"]),
     "used_up": (Job.State.DONE, ["delivered"]),
     "stopped_midway": (Job.State.STOPPED, ["not_available"]),
+    "copied": (Job.State.DONE, ["delivered"]),
     "blocked": (Job.State.DENIED, ["not_available"]),
     "proof_differs": (Job.State.DONE, ["delivered"]),
 }

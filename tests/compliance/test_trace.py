@@ -174,6 +174,9 @@ def test_the_officer_s_pages(play: Play, job: Job, member: Callable[..., Client]
     ):
         assert f"/staff/trace/{kind}/" in page
         assert officer.get(f"/staff/trace/{kind}/{id}").status_code == 200
+    table = b"".join(officer.get(f"{answer['Location']}.csv").streaming_content).decode().splitlines()  # type: ignore[arg-type]
+    assert len(table) == 2
+    assert table[1].endswith(" ".join(next(trace.of_job(job.pk, play.keyholder)).records))
     for path in (f"/staff/trace/consent/{job.pk}", f"/staff/trace/job/{'00' * 32}"):
         assert officer.get(path).status_code == 404
     assert member("auditor").get(answer["Location"]).status_code == 403

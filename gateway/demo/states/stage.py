@@ -17,13 +17,14 @@ from consent import services as consents
 from consent.answers import IN_PORTAL, How
 from consent.models import Consent, ConsentRequest, Patient, Representative, Requester
 from gateway.accounts.models import User
-from gateway.analysis import runner
+from gateway.analysis import exports, runner
 from gateway.analysis import services as analysis
 from gateway.analysis.jobs import claim
 from gateway.analysis.models import AIModel, Job
 from gateway.analysis.replayed import require_replayed
 from gateway.demo.states.catalogue import Person
 from gateway.keyholder.client import Keyholder
+from ledger.client import HOME
 from ledger.errors import LedgerError
 from ledger.models import LedgerTransaction
 
@@ -82,8 +83,7 @@ class Stage:
             requester=self.requester,
             patient=patient,
             notice=notices.current(),
-            model=self.model.digest,
-            **{**fields, **changes},
+            **{"model": self.model.digest, **fields, **changes},
         )
 
     def say_yes(
@@ -154,14 +154,27 @@ class Stage:
     def run_job(self, question: ConsentRequest, keyholder: Keyholder | None = None) -> Job:
         """A job on the records that `question` is about, from its start to its end, in this process."""
         self.until(lambda: _is_replayed(question.patient.channel))
-        with transaction.atomic():  # no worker hears of it before it is ours
-            job = analysis.submit(
+        return self._run(
+            lambda: analysis.submit(
                 requester=self.requester,
                 model=self.model.digest,
                 purpose=question.purpose,
                 use=question.use,
                 subjects=[question.pk],
-            )
+            ),
+            keyholder,
+        )
+
+    def export(self) -> Job:
+        """A copy of the records of all who were asked for one, to its end."""
+        self.until(lambda: _is_replayed(HOME))
+        return self._run(
+            lambda: exports.submit(requester=self.requester, group=None, address="/fhir/$export")
+        )
+
+    def _run(self, submit: Callable[[], Job], keyholder: Keyholder | None = None) -> Job:
+        with transaction.atomic():  # no worker hears of it before it is ours
+            job = submit()
             mine = claim(job.pk)
         assert mine is not None
         runner.run_claimed(mine, keyholder=keyholder or self.keyholder)

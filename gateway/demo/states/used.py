@@ -66,6 +66,14 @@ def blocked(stage: Stage, person: Person) -> Person:
     return replace(person, question=question, consent=consent, job=stage.run_job(question))
 
 
+@state("Gus", "a copy of his records left, and he stopped afterwards")
+def copied(stage: Stage, person: Person) -> Person:
+    question = stage.ask(person.patient, model="", action="disclose", sensitive=[])
+    consent = stage.say_yes(question, sensitive=())
+    job = stage.export()
+    return replace(person, question=question, consent=stage.say_stop(consent), job=job)
+
+
 @state("Emma", "somebody opened her records in an emergency, an hour long")
 def emergency(stage: Stage, person: Person) -> Person:
     opened = emergencies.open_emergency(
