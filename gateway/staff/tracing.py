@@ -122,7 +122,7 @@ def trace(request: HttpRequest, kind: str, id: str) -> HttpResponse:
 
 @require_safe
 @for_staff("see_trace")
-def table(request: HttpRequest, kind: str, id: str) -> StreamingHttpResponse:
+def table(request: HttpRequest, kind: str, id: str) -> HttpResponse:
     """Every use, as a table; it ends early where the keyholder goes away meanwhile."""
     uses_of = _beginning(kind, id)
 
@@ -136,16 +136,16 @@ def table(request: HttpRequest, kind: str, id: str) -> StreamingHttpResponse:
         finally:
             keyholder.close()
 
-    headers = {"Content-Disposition": f'attachment; filename="trace-{kind}.csv"'}
-    return StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8", headers=headers)
+    answer = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="trace-{kind}.csv"'
+    return answer  # type: ignore[return-value]
 
 
 def _beginning(kind: str, id: str) -> Begin:
     """Another kind, and what is not there: 404."""
-    is_there, uses_of = BEGINNINGS.get(kind, (lambda _id: False, tracing.of_job))
-    if not is_there(id):
+    if kind not in BEGINNINGS or not BEGINNINGS[kind][0](id):
         raise Http404
-    return uses_of
+    return BEGINNINGS[kind][1]
 
 
 def _rows(uses: list[Traced]) -> list[dict[str, Any]]:
