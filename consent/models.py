@@ -49,6 +49,8 @@ class Patient(models.Model):
     proofed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
+    # Many know her: each look by a member of staff is judged by another (gateway/compliance/alarms.py).
+    well_known = models.BooleanField(default=False)
     # Names the patient in the audit log by HMAC; dies on erasure.
     audit_key = models.BinaryField(default=random_key)
     # The clinic proofed her again and dropped all her passkeys.

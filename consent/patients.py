@@ -129,3 +129,14 @@ def link_record(*, patient: Patient, record_id: str, by: Actor) -> None:
     locked.save(update_fields=["record_id"])
     record(kind="patient.linked", actor=by, subject=locked.pseudonym)
     patient.record_id = record_id
+
+
+@transaction.atomic
+def mark_well_known(*, patient: Patient, is_so: bool, by: Actor) -> None:
+    """From now on each look at her records is judged by somebody else, or no longer. Harmless to repeat."""
+    changed = Patient.objects.filter(pk=patient.pk).exclude(well_known=is_so).update(well_known=is_so)
+    patient.well_known = is_so
+    if changed:
+        record(
+            kind="patient.marked", actor=by, subject=patient.pseudonym, code="well_known" if is_so else "not"
+        )

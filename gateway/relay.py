@@ -21,7 +21,7 @@ from gateway.accounts import letters, webhooks
 from gateway.analysis import exports
 from gateway.analysis import services as jobs
 from gateway.analysis.replayed import LISTENER
-from gateway.compliance import alarms, erasure, retraining
+from gateway.compliance import alarms, attesting, erasure, retraining, rights
 from gateway.compliance import services as compliance
 from gateway.compliance.reconcile import Reconciler, hold, settle_others
 from gateway.emergency import services as emergencies
@@ -39,6 +39,7 @@ from ledger.models import LedgerTransaction
 log = logging.getLogger(__name__)
 
 ERASE_SECONDS = 10.0
+ATTEST_SECONDS = 60.0
 RECONCILE_SECONDS = 60.0
 WHOLE_LOOK_SECONDS = 3600.0
 RECONCILER = Actor.system("reconciler")
@@ -106,6 +107,7 @@ class Relay:
             (self._ask_cohorts, HOME, 1.0),
             (self._reconcile, HOME, RECONCILE_SECONDS),
             (self._erase, HOME, ERASE_SECONDS),
+            (self._attest, HOME, ATTEST_SECONDS),
         ]
         threads = [threading.Thread(target=self._repeat, args=one) for one in rounds]
         for thread in threads:
@@ -175,6 +177,7 @@ class Relay:
         compliance.drop_old()
         alarms.watch()
         retraining.watch()
+        rights.open_due()
         consents.expire_requests()
         representatives.tell_birthdays()
 
@@ -201,6 +204,9 @@ class Relay:
             self._erased_again = now
         erasure.carry_out(self.keyholder)
         erasure.close_backups(self.keyholder)
+
+    def _attest(self, channel: Channel) -> None:
+        attesting.attest_newest()
 
     def _send_letters(self, channel: Channel) -> None:
         letters.send_letters()

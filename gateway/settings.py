@@ -7,6 +7,7 @@ be read stops the start, loudly.
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
@@ -86,6 +87,14 @@ KEYHOLDER_SOCKET = os.environ.get("KEYHOLDER_SOCKET", str(HOME / "keyholder" / "
 CUSTODIAN = os.environ.get("GATEWAY_CUSTODIAN", "Riverside Hospital")
 # The audit log's name on the ledger. A log that was lost cannot be gone on with: the next one needs another.
 AUDIT_ORIGIN = os.environ.get("GATEWAY_AUDIT_ORIGIN", CUSTODIAN)
+# The log's checkpoints as signed notes (C2SP): its key's file and its name, who cosigns them (VKEY|URL,
+# parted by spaces), who stamps their time (RFC 3161). Without a key there are none.
+CHECKPOINT_KEY = os.environ.get("GATEWAY_CHECKPOINT_KEY", "")
+CHECKPOINT_NAME = os.environ.get("GATEWAY_CHECKPOINT_NAME", f"{urlsplit(PUBLIC_URL).netloc}/audit")
+WITNESSES = os.environ.get("GATEWAY_WITNESSES", "").split()
+TIMESTAMP_URL = os.environ.get("GATEWAY_TIMESTAMP_URL", "")
+# How often somebody else looks at what a member of staff may do.
+ACCESS_REVIEW_DAYS = int(os.environ.get("GATEWAY_ACCESS_REVIEW_DAYS", "90"))
 CUSTODIAN_ADDRESS = os.environ.get("GATEWAY_CUSTODIAN_ADDRESS", "")
 JURISDICTION = os.environ.get("GATEWAY_JURISDICTION", "")
 # From this birthday on nobody decides for a patient as a parent.
@@ -164,7 +173,7 @@ TEMPLATES: list[dict[str, Any]] = [
 def database() -> dict[str, Any]:
     """PostgreSQL where DATABASE_URL (postgresql://user:password@host/name) says so, else SQLite."""
     if url := secret("DATABASE_URL"):
-        from urllib.parse import parse_qs, unquote, urlsplit
+        from urllib.parse import parse_qs, unquote
 
         parts = urlsplit(url)
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}

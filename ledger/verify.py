@@ -1,6 +1,6 @@
 """Verify an audit export of Consent Gateway, offline: one file, Python's standard library and `cryptography`.
 
-    python verify.py EXPORT --trust WHOM [--needed M] [--json]
+    python verify.py EXPORT --trust WHOM [--needed M] [--witness KEY]... [--tsa ROOTS] [--json]
 
 EXPORT is the folder or the .zip; or a .json file that a patient downloads: the proof of single rows, or of a
 consent that she signed.
@@ -11,17 +11,21 @@ certificate stands for one. A file `orderers.pem` in the folder holds the ordere
 must have signed the block as well.
 Exit status: 0 verified, 1 tampered, 2 cannot tell. Nothing is written, unpacked or fetched.
 
-Every byte counts, but for what nobody signs in a Fabric block's metadata. The ledger's signatures cover the
+Every byte counts, but for what nobody signs: in a Fabric block's metadata, and among the certificates of a
+timestamp whose roots are not given. The ledger's signatures cover the
 checkpoint; the checkpoint covers, by Merkle proof (RFC 9162), the rows and one more row, which says that this
 export was made and holds the digest of manifest.json; the manifest holds the digests of the other files.
 
 What is checked, each by its number:
 
-    of an export                  part 10   1 files, 2 signatures, 3 inclusion, 4 consistency, 5 completeness
+    of an export                  part 10   1 files, 2 signatures, 3 inclusion, 4 consistency, 5 completeness,
+                                            and 6 witnesses, where it has a note of the checkpoint
     of a proof of single rows     part 11   1 signatures, 2 inclusion
     of a signed consent           part 12   1 signature, 2 commitment; 1 to 3, in check_passkey
     of an embedded ledger's word  part 6    1 to 4, in check_embedded
     of a Fabric channel's word    part 7    1 to 6, in check_fabric
+    of a note and its witnesses   part 9a   1 to 3, in check_note
+    of a timestamp                part 9b   1 to 5, in check_timestamp
 
 It is one file because it goes with each export.
 """
@@ -49,8 +53,11 @@ SIGNED_FORMAT = "consent-gateway signed consent 1"
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
 DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
-UNDIGESTED = (MANIFEST, PROOF, SIBLINGS)
-NAMES = (*DIGESTED, *UNDIGESTED)
+# The checkpoint as a signed note (C2SP), and a timestamp of it (RFC 3161): there, or not.
+NOTE, TIMESTAMP = "checkpoint.note", "checkpoint.tst"
+OPTIONAL = (NOTE, TIMESTAMP)
+UNDIGESTED = (MANIFEST, PROOF, SIBLINGS, *OPTIONAL)
+NAMES = (*DIGESTED, MANIFEST, PROOF, SIBLINGS)
 # What an export is for may lie beside: documents under plain names, each named in the manifest.
 DOCUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}(\.[a-z0-9]{1,8})?")
 MOST_FILES = 40
@@ -826,21 +833,296 @@ def check_written(evidence: Json, name: str, trust: Trust) -> Written:
     return check(evidence, name, trust)
 
 
+# Part 9a. The checkpoint as a signed note (c2sp.org/tlog-checkpoint, signed-note, tlog-cosignature)
+
+
+@dataclass(frozen=True)
+class NoteKey:
+    """Who signs notes: a name, the key's id (4 bytes), its kind and the Ed25519 key.
+
+    In text (a vkey): `name+id in hex+base64 of kind and key`. Kind 1 signs the text as it is; kind 4, a
+    witness, signs when it saw it as well.
+    """
+
+    name: str
+    id: bytes
+    kind: int
+    key: bytes
+
+    @classmethod
+    def read(cls, text: Any) -> "NoteKey":
+        match = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", str(text))
+        data = base64.b64decode(match[3]) if match else b""
+        if not match or base64.b64encode(data).decode() != match[3] or data[0] not in (1, 4):
+            raise CannotTell("A key for notes is not of the form name+id+key.")
+        name, id = match[1], sha256(match[1].encode() + b"\n" + data)[:4]
+        if id.hex() != match[2]:
+            raise CannotTell("A key for notes does not have the id that it names.")
+        return cls(name, id, data[0], data[1:])
+
+    def signed(self, signature: bytes, text: bytes) -> int:
+        """When it signed this text, in seconds since 1970 (0: it does not say). Raises Tampered."""
+        at = 0
+        if self.kind == 4:
+            at, signature = int.from_bytes(signature[:8], "big"), signature[8:]
+            text = b"cosignature/v1\ntime %d\n" % at + text
+        if not signed_by(self.key, signature.hex(), text):
+            raise Tampered(f"The signature of {self.name} on the note does not hold.")
+        return at
+
+
+def note_text(name: str, size: int, root: bytes) -> bytes:
+    """The text of a checkpoint: whose log, how many rows, its root."""
+    return f"{name}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
+
+
+def read_note(data: bytes) -> tuple[bytes, list[tuple[str, bytes, bytes]]]:
+    """A signed note's text, and its signatures: name, key's id, signature. Raises CannotTell."""
+    text, gap, rest = data.rpartition(b"\n\n")
+    signatures = []
+    for line in rest.split(b"\n")[:-1]:
+        match = re.fullmatch(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})", line.decode("utf-8", "replace"))
+        try:
+            blob = base64.b64decode(match[2], validate=True) if match else b""
+        except ValueError:
+            blob = b""
+        if not match or len(blob) < 5 or base64.b64encode(blob).decode() != match[2]:
+            raise CannotTell("The note has a line that is no signature.")
+        signatures.append((match[1], blob[:4], blob[4:]))
+    if not gap or not rest.endswith(b"\n") or not signatures:
+        raise CannotTell("The note is not a signed note.")
+    return text + b"\n", signatures
+
+
+def check_note(data: bytes, size: int, root: bytes, log: NoteKey, witnesses: list[NoteKey]) -> dict[str, int]:
+    """Which witnesses cosigned the note of a checkpoint, and when (seconds since 1970).
+
+    1. it speaks of the log's size and root
+    2. the log's own key signed it
+    3. every other signature is of a witness that is named, and holds
+    """
+    # 1
+    text, signatures = read_note(data)
+    if text != note_text(log.name, size, root):
+        raise Tampered("The note speaks of another checkpoint.")
+    # 2 and 3
+    known = {(key.name, key.id): key for key in (log, *witnesses)}
+    seen: dict[str, int] = {}
+    for name, id, signature in signatures:
+        key = known.pop((name, id), None)
+        if key is None:
+            raise Tampered("The note has a signature of somebody whom the manifest does not name, or twice.")
+        seen[name] = key.signed(signature, text)
+    if (log.name, log.id) in known:
+        raise Tampered("The log's own key did not sign the note.")
+    return {name: at for name, at in seen.items() if name != log.name}
+
+
+# Part 9b. A timestamp of the note's text (RFC 3161; CMS, RFC 5652), read with no other library
+
+SIGNED_DATA, TST_INFO = "2a864886f70d010702", "2a864886f70d0109100104"
+CONTENT_TYPE, MESSAGE_DIGEST = "2a864886f70d010903", "2a864886f70d010904"
+SIGNING_CERTIFICATE = "2a864886f70d010910022f"  # version 2, RFC 5816
+DIGESTS = {"608648016503040201": "sha256", "608648016503040202": "sha384", "608648016503040203": "sha512"}
+# rsaEncryption, and RSA or ECDSA with this digest.
+SIGNATURES = {
+    "sha256": ("2a864886f70d010101", "2a864886f70d01010b", "2a8648ce3d040302"),
+    "sha384": ("2a864886f70d010101", "2a864886f70d01010c", "2a8648ce3d040303"),
+    "sha512": ("2a864886f70d010101", "2a864886f70d01010d", "2a8648ce3d040304"),
+}
+TIME_STAMPING = "1.3.6.1.5.5.7.3.8"
+
+
+def values(data: bytes) -> list[tuple[int, bytes, bytes]]:
+    """DER values (X.690) one after another: tag, content, and all of its bytes. Raises CannotTell."""
+    found, at = [], 0
+    while at < len(data):
+        head, long = 2, data[at + 1] if at + 1 < len(data) else 255
+        size = long
+        if long & 128:
+            head += long & 127
+            size = int.from_bytes(data[at + 2 : at + head], "big") if 128 < long < 133 else len(data)
+        content = data[at + head : at + head + size]
+        if len(content) != size or (long & 128 and size < 128):
+            raise CannotTell("The timestamp is not DER.")
+        found.append((data[at], content, data[at : at + head + size]))
+        at += head + size
+    return found
+
+
+def under(data: bytes, tag: int) -> bytes:
+    """The content of the one value that `data` is, which has this tag."""
+    (value,) = values(data)
+    if value[0] != tag:
+        raise CannotTell("The timestamp has a part that this program does not know.")
+    return value[1]
+
+
+def check_timestamp(token: bytes, text: bytes, roots: list[Any]) -> tuple[str, str, bool]:
+    """Who stamped this text, when, and whether one of the roots vouches for them (with none: False).
+
+    1. what was stamped is the digest of the text
+    2. the signed attributes hold the digest of what the token says
+    3. the certificate that they name signed them
+    4. it is one for time stamping, and was valid then
+    5. a root that the reader trusts issued it, directly or through one certificate of the token
+    """
+    version, digests, content, chain, signers = values(under(_content(token, SIGNED_DATA), 0x30))
+    info = under(_content(content[2], TST_INFO), 0x04)
+    certificates = [_certificate(value[2]) for value in values(under(chain[2], 0xA0))]
+    told = values(under(under(signers[2], 0x31), 0x30))
+    # 1
+    fields = values(under(info, 0x30))
+    algorithm, imprint = values(fields[2][1])
+    if imprint[1] != hashlib.new(_digest(algorithm[1]), text).digest():
+        raise Tampered("The timestamp is of something else.")
+    at = next(value[1] for value in fields if value[0] == 0x18).decode()
+    # 2
+    attributes = {}
+    for attribute in values(told[3][1]):
+        name, held = values(attribute[1])
+        attributes[name[1].hex()] = held[1]
+    digest = _digest(told[2][1])
+    if under(attributes[CONTENT_TYPE], 0x06).hex() != TST_INFO:
+        raise Tampered("The timestamp's signature is for something else.")
+    if under(attributes[MESSAGE_DIGEST], 0x04) != hashlib.new(digest, info).digest():
+        raise Tampered("The timestamp does not say what was signed.")
+    # 3
+    named = values(values(under(attributes[SIGNING_CERTIFICATE], 0x30))[0][1])
+    first = values(named[0][1])
+    by = _digest(first[0][1]) if first[0][0] == 0x30 else "sha256"
+    wanted = next(value[1] for value in first if value[0] == 0x04)
+    found = [one for one, der_bytes in certificates if hashlib.new(by, der_bytes).digest() == wanted]
+    if not found:
+        raise CannotTell("The timestamp does not hold the certificate of whoever signed it.")
+    certificate = found[0]
+    # What is not signed has one right value: versions, whose certificate, which digest, which signature.
+    right = (version[2], digests[2], told[0][2], told[1][2], told[3][0], told[5][0], len(told)) == (
+        b"\x02\x01\x03", der(0x31, told[2][2]), b"\x02\x01\x01", _named(certificate), 0xA0, 0x04, 6,
+    )  # fmt: skip
+    if not right or not any(
+        under(told[4][2], 0x30) in (der(0x06, one), der(0x06, one) + b"\x05\x00")
+        for one in map(bytes.fromhex, SIGNATURES[digest])
+    ):
+        raise CannotTell("The timestamp is of a form that this program does not know.")
+    if not certificate_holds(certificate, told[5][1], b"\x31" + told[3][2][1:], digest):
+        raise Tampered("The timestamp's signature does not hold.")
+    # 4
+    from cryptography import x509
+
+    moment = f"{at[:4]}-{at[4:6]}-{at[6:8]}T{at[8:10]}:{at[10:12]}:{at[12:14]}Z"
+    begins, ends = (
+        each.strftime("%Y-%m-%dT%H:%M:%SZ")
+        for each in (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    )
+    uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    if TIME_STAMPING not in {use.dotted_string for use in uses} or not begins <= moment <= ends:
+        raise Tampered("The timestamp's certificate was not for stamping the time then.")
+    # 5
+    between = [one for one, _ in certificates if one is not certificate]
+    vouched = any(
+        is_issued_by(certificate, root)
+        or any(is_issued_by(certificate, one) and is_issued_by(one, root) for one in between)
+        for root in roots
+    )
+    if roots and not vouched:
+        raise Tampered("None of the roots that you trust vouches for whoever stamped the time.")
+    return certificate.subject.rfc4514_string(), moment, vouched
+
+
+def _content(data: bytes, kind: str) -> bytes:
+    """What a CMS ContentInfo of this kind holds."""
+    held = values(under(data, 0x30))
+    if len(held) != 2 or held[0][2] != der(0x06, bytes.fromhex(kind)):
+        raise CannotTell("The timestamp is of a form that this program does not know.")
+    return under(held[1][2], 0xA0)
+
+
+def _named(certificate: Any) -> bytes:
+    """A certificate's issuer and serial number (CMS IssuerAndSerialNumber)."""
+    serial = certificate.serial_number
+    return der(
+        0x30,
+        certificate.issuer.public_bytes() + der(0x02, serial.to_bytes(serial.bit_length() // 8 + 1, "big")),
+    )
+
+
+def _digest(algorithm: bytes) -> str:
+    kind, *more = values(algorithm)
+    if [one[2] for one in more] not in ([], [b"\x05\x00"]):
+        raise CannotTell("The timestamp is of a form that this program does not know.")
+    name = DIGESTS.get(kind[1].hex() if kind[0] == 0x06 else "")
+    if name is None:
+        raise CannotTell("The timestamp uses a digest that this program does not know.")
+    return name
+
+
+def _certificate(data: bytes) -> tuple[Any, bytes]:
+    try:
+        from cryptography.x509 import load_der_x509_certificate
+    except ImportError:
+        raise CannotTell(NO_LIBRARY) from None
+    return load_der_x509_certificate(data), data
+
+
+def certificate_holds(certificate: Any, signature: bytes, message: bytes, digest: str) -> bool:
+    """RSA (PKCS #1 v1.5) or ECDSA by the certificate's key."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+    key, hashed = certificate.public_key(), getattr(hashes, digest.upper())()
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, padding.PKCS1v15(), hashed)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, message, ec.ECDSA(hashed))
+        else:
+            raise CannotTell("The timestamp's key is of a kind that this program does not know.")
+    except InvalidSignature:
+        return False
+    return True
+
+
 # Part 10. The checks of an export
 
 
-class ExportVerifier:
-    """The five checks, in order; a later one uses what an earlier one read, or says that it is missing."""
+@dataclass(frozen=True)
+class Besides:
+    """Whom the reader wants to have vouched besides the ledger: witnesses (vkeys), a time stamper's roots."""
 
-    def __init__(self, export: Export, trust: str | None, needed: int | None = None) -> None:
-        self.export = export
+    witnesses: tuple[NoteKey, ...] = ()
+    roots: tuple[Any, ...] = ()
+
+    @classmethod
+    def read(cls, witnesses: list[str], roots: str | None) -> "Besides":
+        keys = tuple(NoteKey.read(text) for text in witnesses)
+        if not roots:
+            return cls(keys)
+        try:
+            from cryptography.x509 import load_pem_x509_certificates
+
+            return cls(keys, tuple(load_pem_x509_certificates(Path(roots).read_bytes())))
+        except Exception:  # the library or the file is missing, or it is none of its kind
+            raise CannotTell("What is given with --tsa cannot be read as PEM certificates.") from None
+
+
+class ExportVerifier:
+    """The checks, in order; a later one uses what an earlier one read, or says that it is missing."""
+
+    def __init__(
+        self, export: Export, trust: str | None, needed: int | None = None, besides: Besides | None = None
+    ) -> None:
+        self.export, self.besides = export, besides or Besides()
         self.trust, self.needed = trust, needed
         self.manifest: Json | None = None
         self.manifest_digest = ""
         self.proof: Json | None = None
         self.signed: Checkpoint | None = None
         self.rows: int | None = None
-        self.steps = (self.files, self.signatures, self.inclusion, self.consistency, self.completeness)
+        steps = [self.files, self.signatures, self.inclusion, self.consistency, self.completeness]
+        wanted = set(OPTIONAL) & set(export.names) or self.besides.witnesses or self.besides.roots
+        self.steps = (*steps, self.witnesses) if wanted else tuple(steps)
 
     def files(self, check: Check) -> None:
         """1. The known files and no others, each with the digest and size that the manifest names."""
@@ -853,11 +1135,13 @@ class ExportVerifier:
             known |= set(field_of(manifest, "files", dict))
         if missing := known - there:
             raise CannotTell(f"Missing: {', '.join(sorted(missing))}.")
+        known |= there & set(OPTIONAL)
         if extra := there - known:
             raise CannotTell(f"{len(extra)} file(s) are here that do not belong to an export; take them out.")
         self.export.check()
         assert self.manifest is not None
-        only(self.manifest, "custodian", "files", "format", "ledger", "made", "rows", "selection")
+        fields = ("custodian", "files", "format", "ledger", "made", "rows", "selection")
+        only(self.manifest, *fields, *(["note"] if "note" in self.manifest else []))
         files = field_of(self.manifest, "files", dict)
         plain = all(DOCUMENT.fullmatch(name) for name in files) and len(files) <= MOST_FILES
         if not plain or not set(DIGESTED) <= set(files) or set(UNDIGESTED) & set(files):
@@ -985,6 +1269,37 @@ class ExportVerifier:
                 f"Every row here names the one {selection['about']['field']} of the manifest. A selection "
                 f"cannot show that no other row does; an export of the whole log can."
             )
+
+    def witnesses(self, check: Check) -> None:
+        """6. The note of the checkpoint, who cosigned it, and when its time was stamped.
+
+        The log and the witnesses are those that the manifest names, which the log itself holds; whom the
+        reader names must have signed.
+        """
+        if self.manifest is None or self.signed is None or NOTE not in self.export.names:
+            raise CannotTell("There is no note of the checkpoint, or no checkpoint that holds.")
+        named: Any = self.manifest.get("note")
+        only(named, "log", "witnesses")
+        log, witnesses = NoteKey.read(named["log"]), [NoteKey.read(one) for one in named["witnesses"]]
+        with self.export.open(NOTE) as file:
+            data = file.read(MAX_JSON)
+        seen = check_note(data, self.signed.size, self.signed.root, log, witnesses)
+        check.says.append(f"{log.name} signed the note of the checkpoint.")
+        for name, at in sorted(seen.items()):
+            check.says.append(f"{name} cosigned it at {at} (seconds since 1970).")
+        if not seen:
+            check.says.append("No witness cosigned it.")
+        for wanted in self.besides.witnesses:
+            if wanted not in witnesses or wanted.name not in seen:
+                raise CannotTell(f"{wanted.name}, whom you named, did not cosign it.")
+        if TIMESTAMP in self.export.names:
+            with self.export.open(TIMESTAMP) as file:
+                token = file.read(MAX_JSON)
+            who, when, vouched = check_timestamp(token, read_note(data)[0], list(self.besides.roots))
+            vouch = "a root that you trust vouches for it" if vouched else "--tsa says whom you trust"
+            check.says.append(f"{who} stamped its time: {when} ({vouch}).")
+        elif self.besides.roots:
+            raise CannotTell("It has no timestamp.")
 
     def _needle(self) -> bytes:
         """What every row of a selection holds; empty where the rows are a part of the log without gaps."""
@@ -1178,8 +1493,19 @@ def passkey_holds(der: bytes, signature: bytes, message: bytes) -> bool:
 # Part 13. The program
 
 
-def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Report:
-    """Run all checks on what is at `path`: an export, a proof of single rows, or a signed consent."""
+def verify(
+    path: str | Path,
+    trust: str | None,
+    needed: int | None = None,
+    *,
+    witnesses: list[str] | None = None,
+    tsa: str | None = None,
+) -> Report:
+    """Run all checks on what is at `path`: an export, a proof of single rows, or a signed consent.
+
+    `witnesses` (vkeys) must have cosigned an export's checkpoint; `tsa` is a PEM file of roots, one of which
+    must vouch for its timestamp.
+    """
     report = Report()
     try:
         if str(path).endswith(".json") and Path(path).is_file():
@@ -1187,7 +1513,8 @@ def verify(path: str | Path, trust: str | None, needed: int | None = None) -> Re
                 data = file.read(MAX_JSON)
             signed = b'"format":"%s"' % SIGNED_FORMAT.encode() in data
             return (verify_signed_consent if signed else verify_rows)(data, Trust.read(trust, needed))
-        verifier = ExportVerifier(open_export(Path(path)), trust, needed)
+        besides = Besides.read(witnesses or [], tsa)
+        verifier = ExportVerifier(open_export(Path(path)), trust, needed, besides)
     except (CannotTell, OSError) as error:
         report.checks.append(Check("Files", says=[str(error)]))
         return report
@@ -1228,9 +1555,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--needed", type=int, metavar="M", help="organisations that must have signed (default: most of them)"
     )
+    parser.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a witness that must have cosigned: vkey",
+    )
+    parser.add_argument("--tsa", metavar="ROOTS", help="PEM file of roots that vouch for the timestamp")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    report = verify(options.export, options.trust, options.needed)
+    report = verify(options.export, options.trust, options.needed, witnesses=options.witness, tsa=options.tsa)
     if options.json:
         checks = {c.name.lower(): {"status": c.status, "says": c.says} for c in report.checks}
         print(json.dumps({"verdict": report.verdict, "exit": report.exit, "checks": checks}))

@@ -30,7 +30,7 @@ from gateway.accounts.roles import ACTS, ROLES, STAFF_ROLES, make_groups
 from gateway.adminsite import SEARCHED
 from gateway.analysis import registrations
 from gateway.analysis.models import AIModel, Job, JobSubject, Leg, ModelRegistration
-from gateway.compliance.models import Alarm, Export, Retraining
+from gateway.compliance.models import Alarm, Export, Retraining, RightsReview
 from gateway.emergency.models import Emergency
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
@@ -320,6 +320,12 @@ def _alarm(cast: Cast) -> Values:
     return {"id": made.pk}
 
 
+def _rights(cast: Cast) -> Values:
+    RightsReview.objects.update(settled_at=timezone.now())
+    made = RightsReview.objects.create(of=User.objects.get(username="eve"), roles=["clinician"])
+    return {"id": made.pk}
+
+
 def _ticket(cast: Cast) -> Values:
     made = Retraining.objects.create(consent=random_id(), requester=cast.helix, withdrawn_at=timezone.now())
     return {"id": made.pk}
@@ -368,6 +374,7 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
     ),
     "any alarm": (_alarm, None),
     "any ticket": (_ticket, None),
+    "any rights": (_rights, None),
     "any trace": (lambda cast: {"kind": "job", "id": _job(cast, cast.helix).pk}, None),
     "program": (lambda cast: _program(cast, cast.alice), lambda cast: _program(cast, cast.charlie)),
     "any export": (

@@ -41,6 +41,7 @@ def judge(look: Look, patients_within_the_hour: int) -> list[Kind]:
         Kind.OWN: look.patient.user_id == look.by.pk,
         Kind.SURNAME: name != "" and name == _surname(look.patient.name),
         Kind.VOLUME: patients_within_the_hour == MANY,
+        Kind.WELL_KNOWN: look.patient.well_known,
     }
     return [kind for kind, is_met in met.items() if is_met]
 

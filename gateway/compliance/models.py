@@ -1,4 +1,5 @@
-"""Exports that somebody asked for, alarms that somebody has to judge, and tickets of models to train anew.
+"""Exports that somebody asked for, alarms and rights that somebody has to judge, and tickets of models to
+train anew.
 
 An export's row outlives its sealed file: who asked for what, and when it was made, is kept. The audit log
 says the same, and is what alarms are found in.
@@ -100,6 +101,7 @@ class Alarm(models.Model):
         OWN = "own"
         SURNAME = "surname"
         VOLUME = "volume"
+        WELL_KNOWN = "well_known"
 
     class Outcome(models.TextChoices):
         EXPLAINED = "explained"
@@ -172,3 +174,37 @@ class Retraining(models.Model):
 
     def __str__(self) -> str:
         return f"retraining {self.state}"
+
+
+class RightsReview(models.Model):
+    """What one member of staff may do, looked at by somebody else (rights.py)."""
+
+    class Outcome(models.TextChoices):
+        CONFIRMED = "confirmed"
+        TAKEN_AWAY = "taken_away"
+
+    id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
+    of = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    # As they were when it was opened; once it is settled, as they were judged.
+    roles = models.JSONField()
+    opened_at = models.DateTimeField(auto_now_add=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    settled_at = models.DateTimeField(null=True)
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    outcome = models.CharField(max_length=10, choices=Outcome, blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["of"], condition=models.Q(settled_at=None), name="one_open_review"
+            )
+        ]
+        indexes = [models.Index(fields=["settled_at", "opened_at"], name="rights_queue")]
+
+    def __str__(self) -> str:
+        return f"review of rights {self.outcome or 'open'}"

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from consent.models import Consent, Patient, Requester
 from gateway.accounts.models import User
-from gateway.compliance import kinds, sealed
+from gateway.compliance import attesting, kinds, sealed
 from gateway.compliance.models import Export, ExportPart
 from gateway.compliance.tasks import enqueue
 from gateway.keyholder.client import Keyholder
@@ -174,6 +174,8 @@ def _make(asked: Export, progress: Callable[[Export], None], waiting: dict[str, 
             actor=SYSTEM,
             attached=attached,
             logged=_told(asked),
+            vouching=attesting.vouching(),
+            attest=attesting.attest,
             progress=count,
             **waiting,
         )

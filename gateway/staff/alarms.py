@@ -20,6 +20,7 @@ WHY = {
     Alarm.Kind.OWN: gettext_lazy("Their own record"),
     Alarm.Kind.SURNAME: gettext_lazy("The same surname as the patient"),
     Alarm.Kind.VOLUME: gettext_lazy("20 patients within an hour"),
+    Alarm.Kind.WELL_KNOWN: gettext_lazy("A patient whom many know"),
 }
 SHOWN = {"open": Q(settled_at=None), "settled": Q(settled_at__isnull=False)}
 

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from consent import referrals, services
 from consent.models import Patient, Requester
-from consent.patients import PROOFS
+from consent.patients import PROOFS, mark_well_known
 from consent.state import state_of
 from gateway.accounts.models import User
 from gateway.staff.visitor import actor, for_staff, page, perform, refused
@@ -90,6 +90,20 @@ def patient(request: HttpRequest, id: str) -> HttpResponse:
         methods=list(METHODS.items()),
         requesters=Requester.objects.filter(suspended_at=None).order_by("name")[:200],
         answers=[{"answer": each, "state": state_of(each)} for each in answers],
+    )
+
+
+@require_POST
+@for_staff("mark_patients")
+def mark(request: HttpRequest, id: str) -> HttpResponse:
+    """Many know this patient, or it is no longer so."""
+    found = find_patient(id)
+    return perform(
+        request,
+        SECTION,
+        lambda: mark_well_known(patient=found, is_so=request.POST.get("so") == "yes", by=actor(request)),
+        back=_at(found),
+        done=_("Saved."),
     )
 
 

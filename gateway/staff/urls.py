@@ -25,6 +25,7 @@ from gateway.staff import (
     requests,
     results,
     retraining,
+    rights,
     tracing,
     visitor,
 )
@@ -81,6 +82,10 @@ urlpatterns = [
     path("alarms/<hex64:id>", alarms.alarm, name="staff_alarm"),
     path("alarms/<hex64:id>/own", alarms.own, name="staff_alarm_own"),
     path("alarms/<hex64:id>/settle", alarms.settle, name="staff_alarm_settle"),
+    path("rights", rights.index, name="staff_rights"),
+    path("rights/<hex64:id>", rights.review, name="staff_rights_review"),
+    path("rights/<hex64:id>/own", rights.own, name="staff_rights_own"),
+    path("rights/<hex64:id>/settle", rights.settle, name="staff_rights_settle"),
     path("trace", tracing.begin, name="staff_trace"),
     path("trace/<slug:kind>/<hex64:id>", tracing.trace, name="staff_traced"),
     path("trace/<slug:kind>/<hex64:id>.csv", tracing.table, name="staff_trace_table"),
@@ -119,5 +124,6 @@ urlpatterns = [
     path("patients/<hex64:id>/identity", patients.proof, name="staff_proof"),
     path("patients/<hex64:id>/record", patients.link, name="staff_link"),
     path("patients/<hex64:id>/passkeys", passkeys.reset, name="staff_passkeys"),
+    path("patients/<hex64:id>/well-known", patients.mark, name="staff_mark"),
     path("patients/<hex64:id>/referral", patients.referral, name="staff_referral"),
 ]

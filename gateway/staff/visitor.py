@@ -47,6 +47,7 @@ MENU: list[Entry] = [
     Entry("staff_answers", _("Paper and phone"), "see_answers"),
     Entry("staff_requesters", _("AI providers"), "see_requesters"),
     Entry("staff_alarms", _("Alarms"), "see_alarms"),
+    Entry("staff_rights", _("Access rights"), "see_rights"),
     Entry("staff_trace", _("Trace"), "see_trace"),
     Entry("staff_retraining", _("Withdrawn copies"), "see_retraining"),
     Entry("staff_exports", _("Exports"), "see_exports"),

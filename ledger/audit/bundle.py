@@ -150,13 +150,14 @@ export that you trust. The SHA-256 fingerprints (of the key, or of each root cer
 
 WHOM is a file that holds the key, the key in hex, or the fingerprint; for a channel, a folder with a PEM file
 of root certificates for each organisation. If somebody may have changed this folder, take verify.py from the
-product's own source instead of from here. It prints five things:
+product's own source instead of from here. It prints:
 
     Files         every file is here and is the one that the manifest names
     Signatures    the ledger (or most of its organisations) signed the log's size and root
     Inclusion     each row, unchanged and at its place, is in the log that was signed
     Consistency   the log only grew since an earlier checkpoint; nothing in it was rewritten
     Completeness  nothing was left out between the first row and the last
+    Witnesses     who else saw the log and signed it, where somebody did
 
 and ends with VERIFIED (exit status 0), TAMPERED (1) or CANNOT TELL (2).
 
@@ -167,6 +168,9 @@ and ends with VERIFIED (exit status 0), TAMPERED (1) or CANNOT TELL (2).
     manifest.json  what was selected, and the digest of each file
     proof.json     the checkpoint, the ledger's evidence for it, and the row that records this export
     verify.py      the program that checks it
+    checkpoint.note, checkpoint.tst   where they are here: the checkpoint as a signed note (C2SP) with its
+                   witnesses' cosignatures, and a timestamp of it (RFC 3161). To insist on them:
+                   --witness KEY, --tsa ROOTS, each had from whoever they are
 
 A row says when, what kind of act, who acted, and about whom. People are named by pseudonyms. Only the
 custodian can say whose they are, and only until the person's key is erased. The nonce in each row keeps

@@ -117,6 +117,8 @@ def export(
     attached: Sequence[Attached] = (),
     logged: Mapping[str, Any] = MappingProxyType({}),
     compare_with: int | None = None,
+    vouching: Json | None = None,
+    attest: Callable[[AuditBatch], object] = lambda _: None,
     timeout: float = 60.0,
     progress: Progress = lambda _: None,
     wait: Callable[[], None] = lambda: time.sleep(POLL_SECONDS),
@@ -125,9 +127,10 @@ def export(
 
     `ledger_keys` (`ledger.client.public_keys`) are named by their fingerprints. `attached` are the documents
     that the rows go with, and `logged` more details of the row that records this export. `compare_with` is
-    the size of an earlier checkpoint to show consistency with; by default the last one before. Waits up to
-    `timeout` seconds for the ledger, calling `wait` between two looks; an attempt that fails then stays in
-    the log as an export that was begun. Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
+    the size of an earlier checkpoint to show consistency with; by default the last one before. `vouching` are
+    the keys of the checkpoint's note (`{"log", "witnesses"}`), where it has one, and `attest` has it signed.
+    Waits up to `timeout` seconds for the ledger, calling `wait` between two looks; an attempt that fails then
+    stays in the log as an export that was begun. Raises ExportFailed, InvalidInput, LedgerError, TreeDamaged.
     """
     if out.exists():
         raise InvalidInput(
@@ -142,6 +145,7 @@ def export(
         write_about(target, fingerprints, attached)
         manifest = dumps(
             {
+                **({} if vouching is None else {"note": vouching}),
                 "custodian": settings.CUSTODIAN,
                 "files": dict(sorted(target.files.items())),
                 "format": verify.FORMAT,
@@ -165,6 +169,9 @@ def export(
                 **logged,
             )
         batch = _wait_for_anchor(row, timeout, wait)
+        if vouching is not None:
+            attest(batch)
+            _write_notes(target, batch)
         _write_proof(target, runs=runs, row=row, batch=batch, ledger=ledger, compare_with=compare_with)
     return Export(rows=rows, size=batch.size, root=batch.root, tx_id=batch.tx_id)
 
@@ -378,6 +385,15 @@ def _write_proof(
     }
     with target.open(verify.PROOF) as write:
         write(dumps(proof))
+
+
+def _write_notes(target: Target, batch: AuditBatch) -> None:
+    if batch.note:
+        with target.open(verify.NOTE) as write:
+            write(batch.note.encode())
+    if batch.note and batch.timestamp:
+        with target.open(verify.TIMESTAMP) as write:
+            write(bytes(batch.timestamp))
 
 
 def _followed_by(runs: _Runs, leaf: int) -> Iterator[tuple[int, int]]:

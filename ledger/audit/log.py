@@ -88,6 +88,7 @@ _ACCESS = {
 
 _EXPORT = {"export": ID, "code": CODE, "requester": UUID, "model": ID, "request": ID}  # `code`: its kind
 
+_RIGHTS = {"person": ID, "roles": CODES}  # of whom: as an actor's id is made
 _RETRAINING = {"consent": ID, "requester": UUID}
 
 # What happened -> the details that its line may carry, each with the check that its value passes.
@@ -135,6 +136,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "erasure.done": _PATIENT,  # without a subject: there is nobody any more
     "patient.proofed": _PATIENT,
     "patient.linked": _PATIENT,
+    "patient.marked": _PATIENT,  # `code`: well_known, or not any more
     "passkey.enrolled": _PATIENT,  # it signs choices from now on
     "passkey.dropped": _PATIENT,
     "passkeys.reset": _PATIENT,  # staff proofed her again; none of her passkeys signs any more
@@ -172,6 +174,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "incident.settled": {"code": CODE, "incident": COUNT},
     "alarm.opened": {"code": CODE, "leaf": COUNT},  # `code`: its kind
     "alarm.settled": {"code": CODE, "leaf": COUNT, "outcome": CODE},
+    "rights.review_opened": _RIGHTS,
+    "rights.confirmed": _RIGHTS,
+    "rights.taken_away": _RIGHTS,
     "retraining.opened": _RETRAINING,  # a consent was withdrawn after a copy had left
     "retraining.asked": _RETRAINING,
     "retraining.settled": {**_RETRAINING, "outcome": CODE},

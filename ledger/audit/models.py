@@ -21,6 +21,9 @@ class AuditBatch(models.Model):
     tx_id = models.CharField(max_length=64, blank=True)
     block = models.PositiveBigIntegerField(null=True)
     sealed_at = models.DateTimeField(auto_now_add=True)
+    # The checkpoint as a signed note with its cosignatures (C2SP), and a timestamp of it (RFC 3161, DER).
+    note = models.TextField(blank=True)
+    timestamp = models.BinaryField(null=True)
 
     def __str__(self) -> str:
         return f"log of {self.size}"

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from consent.models import Cohort, Conflict
 from gateway.analysis.models import ModelRegistration, Output
-from gateway.compliance.models import Alarm, Export, Retraining
+from gateway.compliance.models import Alarm, Export, Retraining, RightsReview
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
 from ledger.audit.models import AuditRow
@@ -134,6 +134,9 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_alarm": lambda gallery, about: {"id": Alarm.objects.latest("seen_at").pk},
     "model": lambda gallery, about: {"digest": gallery.stage.model.pk},
     "staff_traced": lambda gallery, about: {"kind": "patient", **_patient(gallery, about)},
+    "staff_rights_review": lambda gallery, about: {
+        "id": RightsReview.objects.get(of=gallery.staff["clinician"]).pk
+    },
     "staff_ticket": lambda gallery, about: {"id": Retraining.objects.get().pk},
     "staff_new_export": lambda gallery, about: {"kind": "accounting" if about else "ai-act"},
     "staff_export": lambda gallery, about: {
@@ -240,6 +243,8 @@ STAFF = [
     *pages("staff_emergency_review", "compliance", of="emergency_reviewed"),
     *pages("staff_alarms", "compliance", "auditor"),
     *pages("staff_alarm", "compliance", "auditor"),
+    *pages("staff_rights", "compliance", "auditor"),
+    *pages("staff_rights_review", "compliance", "auditor"),
     Page("staff_trace", "compliance"),
     *pages("staff_traced", "compliance", of="used"),
     *pages("staff_traced", "compliance", of="emergency"),
@@ -287,6 +292,9 @@ LEAD_ON: Mapping[str, str] = {
     "staff_alarm_own": "acts, then shows staff_alarm",
     "staff_alarm_settle": "acts, then shows staff_alarm",
     "staff_trace_table": "a file: tests/compliance/test_trace.py",
+    "staff_rights_own": "acts, then shows staff_rights_review",
+    "staff_rights_settle": "acts, then shows staff_rights_review",
+    "staff_mark": "acts, then shows staff_patient",
     "staff_ticket_own": "acts, then shows staff_ticket",
     "staff_ticket_ask": "acts, then shows staff_ticket",
     "staff_ticket_settle": "acts, then shows staff_ticket",

@@ -89,6 +89,22 @@ def test_many_patients_over_a_day(saw: Saw) -> None:
     assert kinds() == []
 
 
+def test_a_patient_whom_many_know(alice: Any, saw: Saw, member: Any) -> None:
+    clinician = member("clinician")
+    page = clinician.get(f"/staff/patients/{alice.pk}").content.decode()
+    assert "Many know this patient" in page
+    for _ in range(2):
+        clinician.post(f"/staff/patients/{alice.pk}/well-known", {"so": "yes"})
+    saw(alice)
+    alarms.watch()
+    assert kinds() == ["well_known"]
+    assert AuditRow.objects.filter(kind="patient.marked", subject=alice.pseudonym).count() == 1
+    clinician.post(f"/staff/patients/{alice.pk}/well-known", {"so": "no"})
+    saw(alice, NOON + timedelta(days=1))
+    assert alarms.watch() == 0
+    assert member("auditor").post(f"/staff/patients/{alice.pk}/well-known").status_code == 403
+
+
 def test_each_look_is_judged_once(alice: Any, saw: Saw) -> None:
     saw(alice, NOON.replace(hour=23), steps=4)
     assert alarms.watch() == 1  # one a day for each person and patient

@@ -12,6 +12,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from tqdm import tqdm
 
 from consent.models import Patient
+from gateway.compliance import attesting
 from ledger.audit.export import Selection, export
 from ledger.audit.log import ID, Actor
 from ledger.audit.tree import TreeDamaged
@@ -54,6 +55,8 @@ class Command(BaseCommand):
                     ledger_keys=public_keys(settings.LEDGER_URL),
                     actor=Actor.system("command"),
                     compare_with=options["compare"],
+                    vouching=attesting.vouching(),
+                    attest=attesting.attest,
                     timeout=options["timeout"],
                     progress=lambda count: _forward(bar, count),
                 )
