@@ -2,11 +2,19 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from gateway.analysis.models import Job, Leg
-from tests.faults.house import PATIENTS, House, is_running, parent
+from gateway.compliance import services as compliance
+from gateway.compliance.models import Export
+from ledger.audit.log import Actor
+from ledger.embedded.folder import read_public_key
+from ledger.verify import verify
+from tests.faults.house import PATIENTS, REPOSITORY, House, is_running, parent
 
 State = Job.State
 
@@ -75,3 +83,30 @@ def test_a_killed_broker_loses_no_job(house: House) -> None:
     house.time_passes(*queued)
     for job in queued:
         is_done_once(house, job)
+
+
+ASK = (
+    "import django; django.setup(); from gateway.compliance import services;"
+    " from ledger.audit.log import Actor;"
+    " print(services.ask(kind='log', by=Actor.system('command'), language='en').pk)"
+)
+
+
+def test_an_export_is_made_by_a_worker_and_verifies(house: House, tmp_path: Path) -> None:
+    """Asked for in one process, carried by the broker, made by Celery's worker, checked by the ledger's key."""
+    environment = {**house.processes.environment, "DJANGO_SETTINGS_MODULE": "gateway.settings"}
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK], env=environment, cwd=REPOSITORY, capture_output=True, check=True
+    )
+    id = asked.stdout.decode().strip()
+
+    def export() -> Export:
+        return Export.objects.get(pk=id)
+
+    house.until(lambda: export().state in (Export.State.READY, Export.State.FAILED), "the worker made it")
+    made = export()
+    assert (made.state, made.error_code) == (Export.State.READY, "")
+    assert made.written == made.rows > 0
+    out = tmp_path / "log.zip"
+    out.write_bytes(b"".join(compliance.read(export=made, by=Actor.system("command"))))
+    assert verify(out, read_public_key(house.home / "ledger")).verdict == "verified"
