@@ -93,7 +93,7 @@ ASK = (
 
 
 def test_an_export_is_made_by_a_worker_and_verifies(house: House, tmp_path: Path) -> None:
-    """Asked for in one process, carried by the broker, made by Celery's worker, checked by the ledger's key."""
+    """Asked for in one process, carried by the broker, made by Celery, checked by the ledger's key."""
     environment = {**house.processes.environment, "DJANGO_SETTINGS_MODULE": "gateway.settings"}
     asked = subprocess.run(
         [sys.executable, "-c", ASK], env=environment, cwd=REPOSITORY, capture_output=True, check=True
