@@ -124,6 +124,10 @@ def rows() -> dict[str, Row]:
     return {row.name: row for row in (*_found("ROW"), *together)}
 
 
+# Rows that belong together, by one name.
+GROUPS = {"audit": ("audit append", "audit sealing", "export", "verify", "disclosure report")}
+
+
 def reports() -> dict[str, Report]:
     """Every report of this package, by name."""
     return {report.name: report for report in _found("REPORT")}

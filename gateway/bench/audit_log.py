@@ -1,6 +1,7 @@
 """A sealed log with a real embedded ledger behind it, for the rows `export` and `verify`."""
 
 import json
+import os
 import secrets
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from ledger.embedded.folder import make_ledger, read_public_key
 from ledger.embedded.server import LedgerProcess
 from ledger.models import EventCursor, LedgerTransaction
 
-ROWS = 100_000
+ROWS = int(os.environ.get("BENCH_LOG_ROWS", "100000"))
 
 
 class SealedLog:

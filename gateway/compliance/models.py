@@ -93,7 +93,23 @@ class Look(models.Model):
         return "look"
 
 
-class Alarm(models.Model):
+class Case(models.Model):
+    """What a person has to judge, and closes with a reason: whose it is, and who closed it when."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    settled_at = models.DateTimeField(null=True)
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Alarm(Case):
     """A look that somebody else should judge: who, at whom, on which day; its owner; what was found."""
 
     class Kind(models.TextChoices):
@@ -115,15 +131,7 @@ class Alarm(models.Model):
     day = models.DateField()
     seen_at = models.DateTimeField()
     leaf = models.PositiveBigIntegerField(help_text="of the log's row")
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    settled_at = models.DateTimeField(null=True)
-    settled_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
-    )
     outcome = models.CharField(max_length=10, choices=Outcome, blank=True)
-    reason = models.TextField(blank=True)
 
     class Meta:
         constraints = [
@@ -135,7 +143,7 @@ class Alarm(models.Model):
         return f"alarm {self.kind}"
 
 
-class Retraining(models.Model):
+class Retraining(Case):
     """A patient withdrew after a copy of her records had left: somebody sees to what learned from it.
 
     Which copies and which models those are is read from jobs and registrations each time (retraining.py);
@@ -158,16 +166,8 @@ class Retraining(models.Model):
     requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="retrainings")
     state = models.CharField(max_length=7, choices=State, default=State.OPEN)
     withdrawn_at = models.DateTimeField()
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
     asked_at = models.DateTimeField(null=True)
-    settled_at = models.DateTimeField(null=True)
-    settled_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
-    )
     outcome = models.CharField(max_length=11, choices=Outcome, blank=True)
-    reason = models.TextField(blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["state", "withdrawn_at"], name="retraining_queue")]
@@ -176,7 +176,7 @@ class Retraining(models.Model):
         return f"retraining {self.state}"
 
 
-class RightsReview(models.Model):
+class RightsReview(Case):
     """What one member of staff may do, looked at by somebody else (rights.py)."""
 
     class Outcome(models.TextChoices):
@@ -188,15 +188,7 @@ class RightsReview(models.Model):
     # As they were when it was opened; once it is settled, as they were judged.
     roles = models.JSONField()
     opened_at = models.DateTimeField(auto_now_add=True)
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    settled_at = models.DateTimeField(null=True)
-    settled_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
-    )
     outcome = models.CharField(max_length=10, choices=Outcome, blank=True)
-    reason = models.TextField(blank=True)
 
     class Meta:
         constraints = [

@@ -62,6 +62,13 @@ def test_the_command_measures_a_real_row(capsys: pytest.CaptureFixture[str]) -> 
     assert "| one decision |" in capsys.readouterr().out
 
 
+def test_a_group_is_its_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bench, "rows", lambda: {"toy": Toy(), "other": Toy()})
+    monkeypatch.setattr(bench, "GROUPS", {"toys": ("toy",)})
+    call_command("bench", "toys", "toy", "--rounds", "1", "--json")
+    assert [row["row"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["toy"]
+
+
 @pytest.mark.parametrize("arguments", [["no such row"], ["--rounds", "0"]])
 def test_wrong_options(arguments: list[str]) -> None:
     with pytest.raises(CommandError):
@@ -70,6 +77,7 @@ def test_wrong_options(arguments: list[str]) -> None:
 
 def test_every_row_says_what_it_measures() -> None:
     rows: dict[str, Any] = dict(bench.rows())
+    assert {name for names in bench.GROUPS.values() for name in names} <= set(rows)
     expected = {"audit append", "audit sealing", "export", "verify", "one decision", "open and parse"}
     assert expected <= set(rows)
     for row in rows.values():

@@ -28,6 +28,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the database is stopped too
         known = bench.rows()
+        named = [each for name in options["rows"] for each in bench.GROUPS.get(name, (name,))]
+        options["rows"] = list(dict.fromkeys(named))
         if unknown := [name for name in options["rows"] if name not in _names()]:
             raise CommandError(f"No such row: {unknown[0]}. There are: {', '.join(_names())}.")
         if options["rounds"] < 1:
@@ -74,7 +76,7 @@ class Command(BaseCommand):
 
 
 def _names() -> list[str]:
-    return [*bench.rows(), *bench.reports()]
+    return [*bench.rows(), *bench.reports(), *bench.GROUPS]
 
 
 def _forward(bar: "tqdm[Any]") -> None:
