@@ -125,7 +125,7 @@ def rows() -> dict[str, Row]:
 
 
 # Rows that belong together, by one name.
-GROUPS = {"audit": ("audit append", "audit sealing", "export", "verify", "disclosure report")}
+GROUPS = {"audit": ("audit append", "audit sealing", "export", "verify", "report")}
 
 
 def reports() -> dict[str, Report]:
