@@ -16,7 +16,7 @@ from gateway.compliance.models import RightsReview
 from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_rights"
-MOST = 50
+MOST = 25
 ROLE_NAMES = {
     "administrator": gettext_lazy("Administrator"),
     "auditor": gettext_lazy("Auditor"),

@@ -27,7 +27,8 @@ from gateway.staff.visitor import for_staff, page, refused
 from ledger.errors import GatewayError
 
 SECTION = "staff_trace"
-MOST = 25
+MOST = 20
+FEW = 5  # uses of which each packet is listed
 KINDS = {
     "patient": gettext_lazy("A patient’s record number"),
     "job": gettext_lazy("A job’s number"),
@@ -117,6 +118,7 @@ def trace(request: HttpRequest, kind: str, id: str) -> HttpResponse:
         told=summary.as_json(),
         more=len(uses) > MOST,
         most=MOST,
+        lists_packets=kind != "record" and len(uses) <= FEW,
     )
 
 
