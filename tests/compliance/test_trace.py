@@ -15,6 +15,7 @@ from gateway.analysis import exports, tasks
 from gateway.analysis.models import Job, JobSubject, Output
 from gateway.compliance import trace
 from gateway.compliance.trace import Traced
+from gateway.emergency import services as emergencies
 from gateway.records.models import Chunk
 from ledger.audit import sealing
 from ledger.client import HOME
@@ -105,6 +106,22 @@ def test_an_erased_patient_s_uses_lead_to_nobody(play: Play, job: Job) -> None:
     (use,) = trace.of_model(PCE.digest(), play.keyholder)
     assert use.patient is None
     assert len(use.records) == 3
+
+
+def test_a_person_s_reading_is_in_it(play: Play, bob: Any) -> None:
+    someone = play.someone(*records())
+    opened_at_night = emergencies.open_emergency(
+        patient=someone,
+        by=bob,
+        reason="ETREAT",
+        explanation="Found unconscious at the bus stop.",
+        keyholder=play.keyholder,
+    )
+    emergencies.read(emergency=opened_at_night, kind="Observation", by=bob, keyholder=play.keyholder)
+    (use,) = trace.of_patient(someone, play.keyholder)
+    assert (use.kind, use.key, len(use.records)) == ("emergency", opened_at_night.pk, 1)
+    (chunk,) = opened(use)
+    assert [each.key for each in trace.of_record(chunk, play.keyholder)] == [use.key]
 
 
 def test_the_command(play: Play, job: Job, capsys: pytest.CaptureFixture[str], settings: Any) -> None:
