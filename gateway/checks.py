@@ -8,6 +8,8 @@ from django.core.checks import CheckMessage, Error, register
 
 from gateway.accounts.oidc import discovery, providers
 from gateway.accounts.oidc.providers import ProviderRefused
+from gateway.compliance import attesting
+from ledger.errors import InvalidInput
 
 
 @register
@@ -93,6 +95,23 @@ def providers_can_be_trusted(app_configs: Sequence[Any] | None, **kwargs: Any) -
             )
         )
     return found
+
+
+@register
+def witnesses_can_be_asked(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Else every export would fail on it."""
+    try:
+        attesting.vouching()
+        attesting.witnesses()
+    except InvalidInput as error:
+        return [
+            Error(
+                error.message,
+                hint="Read docs/compliance.md on GATEWAY_CHECKPOINT_KEY, _NAME and GATEWAY_WITNESSES.",
+                id="gateway.E020",
+            )
+        ]
+    return []
 
 
 @register(deploy=True)

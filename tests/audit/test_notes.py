@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gateway.checks import witnesses_can_be_asked
 from gateway.compliance import attesting
 from gateway.demo.home import free_port
 from gateway.processes import listens_on
@@ -336,3 +337,4 @@ def test_without_a_key_there_is_no_note(settings: Any, act: Any, relay: Any) -> 
     settings.CHECKPOINT_KEY, settings.WITNESSES = "", ["nobody"]
     with pytest.raises(InvalidInput):
         attesting.witnesses()
+    assert [error.id for error in witnesses_can_be_asked(None)] == ["gateway.E020"]
