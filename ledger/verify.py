@@ -1,9 +1,10 @@
 """Verify an audit export of Consent Gateway, offline: one file, Python's standard library and `cryptography`.
 
-    python verify.py EXPORT --trust WHOM [--needed M] [--witness KEY]... [--tsa ROOTS] [--json]
+    python verify.py EXPORT --trust WHOM [--needed M] [--witness KEY]... [--tsa ROOTS] [--of FILE] [--json]
 
-EXPORT is the folder or the .zip; or a .json file that a patient downloads: the proof of single rows, or of a
-consent that she signed.
+EXPORT is the folder or the .zip; or a .json file: the proof of single rows, which patients and AI companies
+download, or of a consent that a patient signed. With --of, the proof is of a result that was sent, and FILE
+is that result, as it came.
 WHOM you hold from elsewhere. For an embedded ledger it is the ledger's public key: a file (PEM, or 64 hex
 digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes in hex. For a Fabric channel it is
 the root certificates of its organisations: a folder with a PEM file for each, or one PEM file in which each
@@ -20,7 +21,7 @@ What is checked, each by its number:
 
     of an export                  part 10   1 files, 2 signatures, 3 inclusion, 4 consistency, 5 completeness,
                                             and 6 witnesses, where it has a note of the checkpoint
-    of a proof of single rows     part 11   1 signatures, 2 inclusion
+    of a proof of single rows     part 11   1 signatures, 2 inclusion; 3 content, with --of
     of a signed consent           part 12   1 signature, 2 commitment; 1 to 3, in check_passkey
     of an embedded ledger's word  part 6    1 to 4, in check_embedded
     of a Fabric channel's word    part 7    1 to 6, in check_fabric
@@ -1350,12 +1351,12 @@ class _Rows:
 
 
 class RowsVerifier:
-    """The two checks, in order."""
+    """The checks, in order; the third where there is a file that the rows are of."""
 
-    def __init__(self, data: bytes, trust: Trust) -> None:
-        self.data, self.trust = data, trust
+    def __init__(self, data: bytes, trust: Trust, of: bytes | None = None) -> None:
+        self.data, self.trust, self.of = data, trust, of
         self.proof: Json | None = None
-        self.steps = (self.signatures, self.inclusion)
+        self.steps = (self.signatures, self.inclusion, *(() if of is None else (self.content,)))
 
     def signatures(self, check: Check) -> None:
         """1. The ledger's signatures over the checkpoint, by whom the reader trusts."""
@@ -1386,6 +1387,23 @@ class RowsVerifier:
         if last < 0:
             raise CannotTell("The proof is of no row.")
         check.says.append(f"{len(self.proof['rows'])} row(s) are in that log, each unchanged, at its place.")
+
+    def content(self, check: Check) -> None:
+        """3. Each row says that these very bytes were sent."""
+        if self.proof is None or self.of is None:
+            raise CannotTell("The proof could not be read.")
+        digest = sha256(self.of).hex()
+        for row in self.proof["rows"]:
+            line = parse_canonical(row["line"].encode(), "The row")
+            sent = field_of(line, "details", dict)
+            if line.get("kind") != "result.sent":
+                raise CannotTell("The proof is not of a result that was sent.")
+            if hash_of(sent, "content").hex() != digest:
+                raise Tampered("Other bytes were sent than this file holds.")
+            check.says.append(
+                f"These bytes were sent on {line['time']} to {line['actor']['id']}: the result "
+                f"{sent['output']} of job {sent['job']}, delivered by {sent['tx_id']}."
+            )
 
 
 # Part 12. A consent that a patient signed with a passkey
@@ -1500,14 +1518,18 @@ def verify(
     *,
     witnesses: list[str] | None = None,
     tsa: str | None = None,
+    of: str | Path | None = None,
 ) -> Report:
     """Run all checks on what is at `path`: an export, a proof of single rows, or a signed consent.
 
     `witnesses` (vkeys) must have cosigned an export's checkpoint; `tsa` is a PEM file of roots, one of which
-    must vouch for its timestamp.
+    must vouch for its timestamp. `of` is the file whose bytes a proof of rows says were sent.
     """
     report = Report()
     try:
+        if of is not None:
+            proof = Path(path).read_bytes()[:MAX_JSON]
+            return verify_rows(proof, Trust.read(trust, needed), Path(of).read_bytes())
         if str(path).endswith(".json") and Path(path).is_file():
             with Path(path).open("rb") as file:
                 data = file.read(MAX_JSON)
@@ -1523,10 +1545,10 @@ def verify(
     return report
 
 
-def verify_rows(data: bytes, trust: Trust) -> Report:
-    """Run both checks on the bytes of a proof of single rows."""
+def verify_rows(data: bytes, trust: Trust, of: bytes | None = None) -> Report:
+    """Run the checks on the bytes of a proof of single rows, and on those of the file that it is of."""
     report = Report()
-    for step in RowsVerifier(data, trust).steps:
+    for step in RowsVerifier(data, trust, of).steps:
         report.run(step)
     return report
 
@@ -1563,9 +1585,17 @@ def main(arguments: list[str] | None = None) -> int:
         help="a witness that must have cosigned: vkey",
     )
     parser.add_argument("--tsa", metavar="ROOTS", help="PEM file of roots that vouch for the timestamp")
+    parser.add_argument("--of", metavar="FILE", help="the result that a proof is of, as it came")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    report = verify(options.export, options.trust, options.needed, witnesses=options.witness, tsa=options.tsa)
+    report = verify(
+        options.export,
+        options.trust,
+        options.needed,
+        witnesses=options.witness,
+        tsa=options.tsa,
+        of=options.of,
+    )
     if options.json:
         checks = {c.name.lower(): {"status": c.status, "says": c.says} for c in report.checks}
         print(json.dumps({"verdict": report.verdict, "exit": report.exit, "checks": checks}))

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
+from uuid import uuid4
 
 from gateway.analysis.catalogue.model import Alert, Features, Model, Score
 from gateway.analysis.catalogue.units import UCUM
@@ -46,7 +47,11 @@ def result_bundle(
     index_date: date,
     now: datetime,
 ) -> Fhir:
-    """The Bundle (type collection). `digests` gives the SHA-256 of each resource by `Type/id`."""
+    """The Bundle (type collection). `digests` gives the SHA-256 of each resource by `Type/id`.
+
+    Its identifier is random: the log holds the Bundle's own digest, and nobody who can guess a result
+    confirms the guess by it.
+    """
     used = [
         {
             "type": reference.partition("/")[0],
@@ -68,7 +73,8 @@ def result_bundle(
     entries = [
         {"fullUrl": f"urn:consent-gateway:{subject}:{n}", "resource": r} for n, r in enumerate(resources)
     ]
-    return {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    identifier = {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid4()}"}
+    return {"resourceType": "Bundle", "identifier": identifier, "type": "collection", "entry": entries}
 
 
 def _risk_assessment(model: Model, score: Score, used: list[Fhir], subject: str, index_date: date) -> Fhir:

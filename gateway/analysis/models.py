@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from consent.models import Cohort, ConsentRequest, Patient, Requester, random_id
+from ledger.audit.models import AuditRow
 from ledger.client import HOME
 
 
@@ -233,6 +234,8 @@ class Output(models.Model):
     digest = models.CharField(max_length=64, db_index=True)
     sealed = models.BinaryField()
     delivered_at = models.DateTimeField(null=True)
+    # The log's row of the first time that its requester was sent it.
+    sent = models.ForeignKey(AuditRow, null=True, on_delete=models.PROTECT, related_name="+")
 
     def __str__(self) -> str:
         return "sealed output"

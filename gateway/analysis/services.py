@@ -21,6 +21,7 @@ from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.jobs import State, close, details, recover
 from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, ResultReview
+from gateway.analysis.proofs import log_sent
 from gateway.analysis.results import STATUS
 from gateway.analysis.taking import MOST_SUBJECTS, QuotaReached, submit, submit_export, submit_over_cohort
 from gateway.keyholder.client import Keyholder
@@ -402,6 +403,7 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
         raise AccessDenied("There is no result for you.", code="not_available")
     keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
     opened = open_delivered(job=job, output=output, keyholder=keyholder)
+    log_sent(job=job, output=output, content=opened)
     # A consent for one time only has now had it: what it gave is read, nothing more comes.
     if output.subject.consent:
         consents.use_up(

@@ -93,6 +93,7 @@ CODES: dict[str, Code] = {
     "ledger_proof_failed": Code(503, "The ledger's answer could not be proved", ASK_AGAIN),
     "ledger_send_failed": Code(503, "The ledger cannot be reached", ASK_AGAIN),
     "ledger_unavailable": Code(503, "The ledger cannot be reached", ASK_AGAIN),
+    "log_differs": Code(500, "The log is not what the ledger sealed", OURS),
     "malformed": Code(
         400, "The body is not readable", "Send JSON without duplicate members or NaN, 1 MiB at most."
     ),

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from consent.models import ConsentRequest, Requester
-from gateway.analysis import services
+from gateway.analysis import proofs, services
 from gateway.analysis.models import Job
 from gateway.api import events
 from gateway.api.consent_requests import IDEMPOTENCY_KEY, PROBLEMS
@@ -21,7 +21,7 @@ from gateway.api.events import EventStream
 from gateway.api.idempotency import once
 from gateway.api.permissions import requester_of
 from gateway.api.problems import NotAvailable
-from gateway.api.serializers import JobIn, JobListOut, JobOut
+from gateway.api.serializers import JobIn, JobListOut, JobOut, ProofOut, WaitingOut
 from ledger.errors import InvalidInput
 
 PAGE = 100
@@ -148,6 +148,23 @@ class SubjectResult(APIView):
         job = find_job(request, id)
         body = services.result(job=job, subject=subject, requester=job.requester)
         return HttpResponse(body, content_type="application/fhir+json", headers={"Cache-Control": "no-store"})
+
+
+class ResultProof(APIView):
+    required_scope = "jobs"
+
+    @extend_schema(
+        operation_id="prove_result",
+        responses={200: ProofOut, 202: WaitingOut, **PROBLEMS},
+    )
+    def get(self, request: Request, id: str, subject: str) -> HttpResponse:
+        """The proof of a result that you have read, to keep beside it: it verifies offline. 202 with
+        `Retry-After` until the ledger holds the log with it, a few seconds."""
+        job = find_job(request, id)
+        proof = proofs.proof_of(job=job, subject=subject, requester=job.requester)
+        if proof is None:
+            return Response({"state": "waiting"}, status=202, headers={"Retry-After": "2"})
+        return HttpResponse(proof, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 class JobEvents(APIView):

@@ -313,6 +313,16 @@ class JobListOut(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True, help_text="`before` of the next page")
 
 
+class ProofOut(serializers.Serializer[Any]):
+    format = serializers.CharField(help_text="what the verifier reads; its bytes are as they are signed")
+    rows = serializers.ListField(help_text="the log's row of what you were sent, with its path to the root")
+    checkpoint = serializers.DictField(help_text="that root, and the ledger's evidence for it")
+
+
+class WaitingOut(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(["waiting"])
+
+
 class DecisionIn(Strict):
     request = serializers.RegexField(DIGEST, help_text="a consent request of yours")
     kind = serializers.ChoiceField(["analyse", "export"], default="analyse")

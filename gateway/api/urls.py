@@ -39,6 +39,7 @@ version_1 = [
     path("jobs/<hex64:id>/cancel", jobs.JobCancel.as_view()),
     path("jobs/<hex64:id>/events", jobs.JobEvents.as_view()),
     path("jobs/<hex64:id>/results/<hex64:subject>", jobs.SubjectResult.as_view()),
+    path("jobs/<hex64:id>/results/<hex64:subject>/proof", jobs.ResultProof.as_view()),
 ]
 
 fhir = [

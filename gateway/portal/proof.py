@@ -15,17 +15,14 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
 from consent.models import Patient
-from gateway.keyholder.client import Keyholder
+from gateway.analysis.proofs import WEB, judge
 from gateway.portal import uses
 from gateway.portal.visitor import for_patient
 from ledger.audit.incidents import PROOF_DIFFERS, open_incident, row
-from ledger.audit.log import Actor
-from ledger.audit.models import AuditRow
-from ledger.audit.proof import MAX_BYTES, Verdict, judge_file, judge_rows, leaves_of
+from ledger.audit.proof import MAX_BYTES, Verdict, judge_file, leaves_of
 from ledger.errors import GatewayError
 
 CHECKS_A_MINUTE = 20  # from one address
-WEB = Actor.system("web")
 
 
 @never_cache
@@ -34,7 +31,7 @@ WEB = Actor.system("web")
 def proof(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
     """The verdict in plain words; what does not match opens an incident by itself."""
     steps = uses.find_use(patient, key)
-    verdict, kept = _judge(steps)
+    verdict, kept = judge(steps)
     sealed = json.loads(kept) if kept and verdict == Verdict.SEALED else None
     (told,) = uses.explain([steps])
     return render(
@@ -49,24 +46,12 @@ def proof(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
 @require_safe
 @for_patient(may="see")
 def download(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
-    verdict, kept = _judge(uses.find_use(patient, key))
+    verdict, kept = judge(uses.find_use(patient, key))
     if verdict != Verdict.SEALED or kept is None:
         return redirect("proof", key=key)
     answer = HttpResponse(kept, content_type="application/json")
     answer["Content-Disposition"] = f'attachment; filename="proof-{key[:12]}.json"'
     return answer
-
-
-def _judge(steps: list[AuditRow]) -> tuple[Verdict, bytes | None]:
-    """UNKNOWN where the ledger cannot be asked now."""
-    evidence = Keyholder(settings.KEYHOLDER_SOCKET).evidence
-    try:
-        verdict, kept = judge_rows(steps, lambda tx_id: evidence(tx_id=tx_id), settings.LEDGER_URL)
-    except GatewayError:
-        return Verdict.UNKNOWN, None
-    if verdict == Verdict.DIFFERS:
-        open_incident(code=PROOF_DIFFERS, place=row(min(step.leaf or 0 for step in steps)), by=WEB)
-    return verdict, kept
 
 
 # The checker

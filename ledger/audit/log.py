@@ -126,6 +126,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "job.failed": _JOB,
     "job.cancelled": _JOB,
     "result.read": {**_JOB, "output": ID},
+    # What a client was sent, of whom it knows by the job's name alone. `content`: SHA-256 of the very bytes.
+    "result.sent": {**_JOB, "output": ID, "content": ID},
     "result.accepted": {**_JOB, "output": ID},
     "result.rejected": {**_JOB, "output": ID},
     "result.withdrawn": {**_JOB, "output": ID},

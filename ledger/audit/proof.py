@@ -4,6 +4,7 @@ It holds the rows' lines, the hashes that lead from each to the log's root (RFC 
 ledger's evidence for that root. `ledger/verify.py` checks it; so do our own pages, by the same function.
 """
 
+import base64
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -20,7 +21,11 @@ from ledger.contract.state import Json
 Evidence = Callable[[str], Json]
 """Gives the ledger's evidence for a transaction, as `Ledger.evidence` does."""
 
+MayShow = Callable[[Json], bool]
+"""Whether whoever gets the proof may see this evidence."""
+
 MAX_BYTES = 4 << 20  # a Fabric block is in it, whole
+LOOKED_AT = 16  # checkpoints after the row, for one that may be shown
 
 
 class Verdict(StrEnum):
@@ -31,8 +36,26 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"  # not a proof that we can read
 
 
-def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
-    """The proof of these rows as canonical JSON, or None where they wait to be sealed.
+def any_block(evidence: Json) -> bool:
+    return True
+
+
+def shown_alone(evidence: Json) -> bool:
+    """Whether the evidence shows the checkpoint's transaction and no other.
+
+    A Fabric block is in it whole; with another transaction that may be a delivery, which names the consents
+    that were withheld from a company.
+    """
+    if evidence.get("kind") != "fabric":
+        return True
+    return len(verify.each(verify.inside(base64.b64decode(evidence["block"]), 2), 1)) == 1
+
+
+def build_proof(
+    rows: Sequence[AuditRow], evidence: Evidence, *, may_show: MayShow = any_block
+) -> bytes | None:
+    """The proof of these rows as canonical JSON, or None where they wait to be sealed, under a checkpoint
+    that may be shown: of the first few.
 
         {"checkpoint": {"evidence", "origin", "root", "size"}, "format", "rows": [{"leaf", "line", "path"}]}
 
@@ -41,7 +64,9 @@ def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
     leaves = [row.leaf for row in rows if row.leaf is not None]
     if len(leaves) < len(rows) or not leaves:
         return None
-    batch = AuditBatch.objects.filter(size__gt=max(leaves)).exclude(tx_id="").order_by("size").first()
+    batches = AuditBatch.objects.filter(size__gt=max(leaves)).exclude(tx_id="").order_by("size")
+    signed = ((batch, evidence(batch.tx_id)) for batch in batches[:LOOKED_AT])
+    batch, shown = next((pair for pair in signed if may_show(pair[1])), (None, {}))
     if batch is None:
         return None
     nodes = SealedTree(batch.size)
@@ -54,7 +79,7 @@ def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
         for leaf, row in sorted(zip(leaves, rows, strict=True), key=lambda pair: pair[0])
     ]
     checkpoint = {
-        "evidence": evidence(batch.tx_id),
+        "evidence": shown,
         "origin": batch.origin,
         "root": batch.root,
         "size": batch.size,
@@ -62,13 +87,15 @@ def build_proof(rows: Sequence[AuditRow], evidence: Evidence) -> bytes | None:
     return dumps({"checkpoint": checkpoint, "format": verify.PROOF_FORMAT, "rows": proved})
 
 
-def judge_rows(rows: Sequence[AuditRow], evidence: Evidence, ledger_url: str) -> tuple[Verdict, bytes | None]:
+def judge_rows(
+    rows: Sequence[AuditRow], evidence: Evidence, ledger_url: str, *, may_show: MayShow = any_block
+) -> tuple[Verdict, bytes | None]:
     """Whether our own rows are what the ledger sealed, and their proof. Raises LedgerError.
 
     What pages show is read from a row's columns, so those have to agree with its line as well.
     """
     try:
-        proof = build_proof(rows, evidence)
+        proof = build_proof(rows, evidence, may_show=may_show)
     except TreeDamaged:
         return Verdict.DIFFERS, None
     if proof is None:

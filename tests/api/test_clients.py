@@ -49,7 +49,7 @@ class Company:
         self.house, self.key, self.base = house, key, f"{house.public_url}/fhir"
         made = clients.register(requester=house.cast.helix, by=Actor.staff(1), jwks=key_set(key))
         self.client_id = str(made.application.client_id)
-        self.key_file = folder / "keys.json"
+        self.key_file = folder / "keys.jwks"
         private = {**key.as_dict(private=True), "key_ops": ["sign"], "alg": "ES384"}
         self.key_file.write_text(json.dumps({"keys": [private]}))
         self.given = house.patients[:3]

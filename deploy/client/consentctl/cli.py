@@ -22,6 +22,7 @@ from consentctl.keys import Key
 PROFILE = Path(os.environ.get("CONSENTCTL_PROFILE", Path.home() / ".config" / "consentctl.json"))
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 COPIES = "system/*.rs"  # the scope of Bulk Data
+JOB, PROOFS = "job.json", "proofs"  # in a folder of results
 Told = Callable[[int, int], None]
 
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.set_defaults(run=lambda given: _gateway().ask(json.loads(_read(given.question))))
 
     _models(groups.add_parser("models", help="model versions"))
+    _cohorts(groups.add_parser("cohorts", help="ask many: the hospital finds whom, and tells numbers"))
     _jobs(groups.add_parser("jobs", help="jobs"))
     _sandbox(groups.add_parser("sandbox", help="synthetic patients to try things out with"))
 
@@ -83,9 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--type", action="append", default=[], help="FHIR type; may be repeated")
     export.set_defaults(run=_export)
 
-    verify = groups.add_parser("verify", help="verify an audit export or a proof, without any server")
-    verify.add_argument("path", help="the folder, .zip or .json that you were given")
+    verify = groups.add_parser("verify", help="verify results, a proof or an export, without any server")
+    verify.add_argument("path", help="a folder of results, or the folder, .zip or .json that you were given")
     verify.add_argument("--trust", required=True, help="the ledger's key or the organisations' roots")
+    verify.add_argument("--of", metavar="FILE", help="the one result that a proof is of")
     verify.set_defaults(run=_verify)
     return parser
 
@@ -102,13 +105,30 @@ def _models(parser: argparse.ArgumentParser) -> None:
     register.set_defaults(run=lambda given: _gateway().register_model(json.loads(_read(given.model))))
 
 
+def _cohorts(parser: argparse.ArgumentParser) -> None:
+    cohorts = parser.add_subparsers(required=True, metavar="COMMAND")
+    ask = cohorts.add_parser("ask", help="propose a question to many, as JSON (docs/api.md); prints its id")
+    ask.add_argument("question", help="file, or - for stdin")
+    ask.set_defaults(run=lambda given: str(_gateway().ask_cohort(json.loads(_read(given.question)))["id"]))
+    show = cohorts.add_parser("show", help="how far it is, and the two numbers")
+    show.add_argument("cohort")
+    show.set_defaults(run=lambda given: _gateway().cohort(given.cohort))
+    cohorts.add_parser("list", help="yours").set_defaults(run=lambda given: _gateway().cohorts())
+
+
 def _jobs(parser: argparse.ArgumentParser) -> None:
     jobs = parser.add_subparsers(required=True, metavar="COMMAND")
     submit = jobs.add_parser("submit", help="start a job; prints its id")
-    submit.add_argument("--model", required=True, help="digest")
-    submit.add_argument("--purpose", required=True, help="v3-ActReason code")
+    submit.add_argument("--model", help="digest")
+    submit.add_argument("--purpose", help="v3-ActReason code")
     submit.add_argument("--use", action="append", default=[], help="DUO code; may be repeated")
     submit.add_argument("--request", action="append", help="consent request; may be repeated; all by default")
+    submit.add_argument("--cohort", help="its id, in the place of the four before: its question says them")
+    submit.add_argument(
+        "--kind", action="append", default=[], help="of a cohort, who gave this FHIR type; may be repeated"
+    )
+    submit.add_argument("--given-since", metavar="DATE", help="of a cohort, who said yes then or later")
+    submit.add_argument("--index-date", metavar="DATE", help="the model sees nothing later; today by default")
     submit.set_defaults(run=_submit)
     for name, run, what in (
         ("show", lambda given: _gateway().job(given.job), "the job"),
@@ -119,7 +139,7 @@ def _jobs(parser: argparse.ArgumentParser) -> None:
         each.add_argument("job")
         each.set_defaults(run=run)
     jobs.add_parser("list", help="all of them").set_defaults(run=lambda given: list(_gateway().jobs()))
-    download = jobs.add_parser("download", help="each result into a folder, as <subject>.json")
+    download = jobs.add_parser("download", help="each result into a folder, and its proof into proofs/")
     download.add_argument("job")
     download.add_argument("folder")
     download.set_defaults(run=_download)
@@ -157,14 +177,30 @@ def _login(given: argparse.Namespace) -> Any:
 
 
 def _submit(given: argparse.Namespace) -> Any:
-    job = _gateway().submit(model=given.model, purpose=given.purpose, use=given.use, requests=given.request)
+    named = given.model or given.purpose or given.use or given.request
+    of_cohort = given.kind or given.given_since
+    if given.cohort and not named:
+        job = _gateway().submit_over_cohort(
+            given.cohort, kinds=given.kind, given_since=given.given_since, index_date=given.index_date
+        )
+    elif given.model and given.purpose and not given.cohort and not of_cohort:
+        job = _gateway().submit(
+            model=given.model,
+            purpose=given.purpose,
+            use=given.use,
+            requests=given.request,
+            index_date=given.index_date,
+        )
+    else:
+        raise ValueError("Name --model and --purpose, or --cohort alone, with --kind and --given-since.")
     return str(job["id"])
 
 
 def _wait(given: argparse.Namespace) -> Any:
+    gateway = _gateway()
     with _progress(given, "job", "patient") as told:
-        job = _gateway().wait(given.job, told=told)
-    states = [entry["state"] for entry in job["subjects"]]
+        job = gateway.wait(given.job, told=told)
+    states = [entry["state"] for entry in gateway.subjects(job)]
     return {"state": job["state"], "code": job["code"], "delivered": states.count("delivered")}
 
 
@@ -172,15 +208,18 @@ def _download(given: argparse.Namespace) -> Any:
     gateway = _gateway()
     job = gateway.job(given.job)
     folder = _folder(given.folder)
+    proofs = _folder(folder / PROOFS)
     # What the results stand on: the ledger's transactions, and the digest of each as the ledger has it.
-    (folder / "job.json").write_text(json.dumps(job, indent=2))
-    delivered = sum(entry["state"] == "delivered" for entry in job["subjects"])
-    results = tqdm(gateway.results(job), total=delivered, unit="result", file=sys.stderr, disable=given.json)
-    count = 0
-    for subject, bundle in results:
-        (folder / f"{subject}.json").write_text(json.dumps(bundle, indent=2))
-        count += 1
-    return {"results": count} if given.json else None
+    (folder / JOB).write_text(json.dumps(job, indent=2))
+    delivered = sum(entry["state"] == "delivered" for entry in gateway.subjects(job))
+    results = tqdm(gateway.files(job), total=delivered, unit="result", file=sys.stderr, disable=given.json)
+    had = []
+    for subject, content in results:
+        (folder / f"{_id(subject)}.json").write_bytes(content)
+        had.append(subject)
+    for subject in tqdm(had, unit="proof", file=sys.stderr, disable=given.json):
+        (proofs / f"{subject}.json").write_bytes(gateway.proof(job, subject))
+    return {"results": len(had), "proofs": len(had)} if given.json else None
 
 
 def _export(given: argparse.Namespace) -> Any:
@@ -203,8 +242,30 @@ def _verify(given: argparse.Namespace) -> Any:
     """The auditor's own program, which needs `cryptography`; its exit status is ours."""
     from consentctl import verifier
 
-    arguments = [given.path, "--trust", given.trust, *(["--json"] if given.json else [])]
-    return SystemExit(verifier.main(arguments))
+    path = Path(given.path)
+    if (path / PROOFS).is_dir():
+        return _verify_results(given, path)
+    arguments = [given.path, "--trust", given.trust, *(["--of", given.of] if given.of else [])]
+    return SystemExit(verifier.main([*arguments, *(["--json"] if given.json else [])]))
+
+
+def _verify_results(given: argparse.Namespace, folder: Path) -> Any:
+    """Each result of a folder against its proof: 0 all verified, 1 one was tampered with, 2 cannot tell."""
+    from consentctl import verifier
+
+    verdicts = {}
+    for result in sorted(set(folder.glob("*.json")) - {folder / JOB}):
+        report = verifier.verify(folder / PROOFS / result.name, given.trust, of=result)
+        verdicts[result.stem] = report.verdict
+        if report.exit and not given.json:
+            told = " ".join(said for check in report.checks for said in check.says)
+            sys.stderr.write(f"{result.stem}: {report.verdict}. {told}\n")
+    found = list(verdicts.values())
+    if given.json:
+        sys.stdout.write(json.dumps(verdicts) + "\n")
+    else:
+        sys.stdout.write(f"{found.count('verified')} of {len(found)} results verified.\n")
+    return SystemExit(1 if "tampered" in found else 2 if set(found) != {"verified"} else 0)
 
 
 def _sandbox_up(given: argparse.Namespace) -> Any:
@@ -237,7 +298,7 @@ def _gateway(scope: str | None = None) -> Gateway:
     return Gateway(told["url"], client=told["client"], key=Key.read(told["key"]), **more)
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str | Path) -> Path:
     folder = Path(name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -248,6 +309,13 @@ def _name(kind: object) -> str:
     if not isinstance(kind, str) or not re.fullmatch("[A-Za-z]{1,64}", kind):
         raise ValueError("The manifest names a type that is none.")
     return kind
+
+
+def _id(subject: object) -> str:
+    """A subject as the name of a file. Raises ValueError: an answer names no path of ours."""
+    if not isinstance(subject, str) or not re.fullmatch("[0-9a-f]{64}", subject):
+        raise ValueError("The job names a subject that is none.")
+    return subject
 
 
 def _seconds(text: str) -> int:

@@ -58,6 +58,33 @@ class Gateway:
         """Would this be permitted now? Up to 1,000 at once, answered in their order."""
         return list(self._post("/api/v1/decisions", {"decisions": list(decisions)})["decisions"])
 
+    # Asking many: the hospital writes whom a wish fits, and tells numbers that are cut short
+
+    def ask_cohort(self, question: Mapping[str, Any], *, key: str | None = None) -> Json:
+        """Propose a question to many; docs/api.md says what it holds beside its `wish`. Gives `id`."""
+        return self._post("/api/v1/cohorts", question, key=key)
+
+    def cohort(self, id: str) -> Json:
+        """How far it is, and the two numbers."""
+        return self._get(f"/api/v1/cohorts/{id}")
+
+    def cohorts(self) -> list[Json]:
+        return list(self._get("/api/v1/cohorts")["cohorts"])
+
+    def submit_over_cohort(
+        self,
+        cohort: str,
+        *,
+        kinds: Sequence[str] = (),
+        given_since: str | None = None,
+        index_date: str | None = None,
+        key: str | None = None,
+    ) -> Json:
+        """Start a job over everyone of a cohort whose consent is in force, or over part of them."""
+        filters = {"kinds": list(kinds), "given_since": given_since, "index_date": index_date}
+        given = {name: value for name, value in filters.items() if value}
+        return self._post("/api/v1/jobs", {"cohort": cohort, **given}, key=key)
+
     # Jobs
 
     def submit(
@@ -94,17 +121,36 @@ class Gateway:
 
     def wait(self, id: str, *, told: Callable[[int, int], None] | None = None, seconds: float = 3600) -> Json:
         """Until the job has ended; `told(done, of)` each time it is asked. Raises TimeoutError."""
-        return self._until_done(f"/api/v1/jobs/{id}", told, seconds)
+        return dict(json.loads(self._until_done(f"/api/v1/jobs/{id}", told, seconds)))
+
+    def subjects(self, job: Mapping[str, Any]) -> Iterator[Json]:
+        """Every subject of a job that has ended, page by page where there are more than a thousand."""
+        while True:
+            yield from job["subjects"]
+            if job["next"] is None:
+                return
+            job = self._get(f"/api/v1/jobs/{job['id']}?after={job['next']}")
 
     def results(self, job: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
         """The FHIR Bundle of each subject that was delivered and is still there."""
-        for entry in job["subjects"]:
+        for subject, content in self.files(job):
+            yield subject, json.loads(content)
+
+    def files(self, job: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """The same, byte for byte as they come: what a proof is of."""
+        for entry in self.subjects(job):
             if entry["state"] == "delivered":
                 try:
-                    yield entry["subject"], self._get(f"/api/v1/jobs/{job['id']}/results/{entry['subject']}")
+                    yield entry["subject"], self._call("GET", _result(job, entry["subject"]))[2]
                 except Problem as problem:
                     if problem.code != "not_available":  # stopped since
                         raise
+
+    def proof(self, job: Mapping[str, Any], subject: str, *, seconds: float = 120) -> bytes:
+        """The proof of a result that you have read; waits until the ledger holds it, a few seconds.
+
+        Raises TimeoutError."""
+        return self._until_done(f"{_result(job, subject)}/proof", None, seconds)
 
     # Models
 
@@ -129,7 +175,7 @@ class Gateway:
         self, status: str, *, told: Callable[[int, int], None] | None = None, seconds: float = 3600
     ) -> Json:
         """Until it is done: the manifest. `told` as for `wait`."""
-        return self._until_done(status, told, seconds)
+        return dict(json.loads(self._until_done(status, told, seconds)))
 
     def file(self, address: str) -> Iterator[bytes]:
         """One file of a manifest, piece by piece, as it is opened."""
@@ -174,8 +220,10 @@ class Gateway:
             self._token, self._ends = got["access_token"], time.monotonic() + got["expires_in"]
         return self._token
 
-    def _until_done(self, path: str, told: Callable[[int, int], None] | None, seconds: float) -> Json:
-        """Ask until the answer is a 200; what passes (429, 503) is waited for. Raises TimeoutError."""
+    def _until_done(self, path: str, told: Callable[[int, int], None] | None, seconds: float) -> bytes:
+        """Ask until the answer is a 200: its body. What passes (429, 503) is waited for.
+
+        Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -185,7 +233,7 @@ class Gateway:
                     raise
                 status, headers, body = problem.status, {"Retry-After": str(problem.retry_after or 1)}, b""
             if status == 200:
-                return dict(json.loads(body))
+                return body
             progress = headers.get("X-Progress")
             if told is not None and progress:
                 done, _, of = progress.rpartition(", ")[2].partition(" of ")
@@ -223,6 +271,10 @@ class Gateway:
             return urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
         except urllib.error.HTTPError as error:
             raise _problem(error.code, error.headers, error.read()) from None
+
+
+def _result(job: Mapping[str, Any], subject: str) -> str:
+    return f"/api/v1/jobs/{job['id']}/results/{subject}"
 
 
 def _problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
