@@ -33,7 +33,8 @@ def decide_all(*, requester: Requester, asked: Sequence[Mapping[str, Any]]) -> l
     """
     named = {each["request"] for each in asked}
     requests = {each.id: each for each in ConsentRequest.objects.named_by(requester).filter(id__in=named)}
-    patients = {each.patient_id for each in requests.values()}
+    # Of nobody is asked, too: Django asks the database nothing about none.
+    patients = {each.patient_id for each in requests.values()} or {""}
     speaking: dict[str, list[Json]] = {}
     own: set[str] = set()
     for consent in Consent.objects.in_force().filter(patient_id__in=patients).select_related("request"):

@@ -14,13 +14,21 @@ from gateway.accounts.scopes import OURS
 from gateway.api.codes import CODES
 from gateway.sandbox.catalogue import FAULTS, PEOPLE
 
+# From nothing to a consented result; tests/api/test_quickstart.py runs them as they stand.
+QUICKSTART = """\
+consentctl login $URL --client $CLIENT --key $KEY
+consentctl jobs submit --model $MODEL --purpose HRESCH --use HMB > job
+consentctl jobs wait $(cat job)
+consentctl jobs download $(cat job) results
+"""
+
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "developers/index.html",
-        {"base": settings.PUBLIC_URL.rstrip("/"), "token_address": token_address(), "scopes": OURS,
+        {"quickstart": QUICKSTART.strip(), "token_address": token_address(), "scopes": OURS,
          "operations": operations()},
     )  # fmt: skip
 

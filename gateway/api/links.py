@@ -9,7 +9,10 @@ LINKS: dict[tuple[str, str], dict[str, dict[str, str]]] = {
     ("ask_for_consent", "201"): {"read_consent_request": ID},
     ("start_job", "202"): {"read_job": ID, "cancel_job": ID, "follow_job": ID},
     ("list_jobs", "200"): {"read_job": {"id": "$response.body#/jobs/0/id"}},
-    ("read_job", "200"): {"read_result": {**OWN, "subject": "$response.body#/subjects/0/subject"}},
+    ("read_job", "200"): {
+        name: {**OWN, "subject": "$response.body#/subjects/0/subject"}
+        for name in ("read_result", "prove_result")
+    },
     ("register_webhook", "201"): {"list_webhook_calls": ID, "delete_webhook": ID},
     ("list_webhooks", "200"): {"list_webhook_calls": {"id": "$response.body#/webhooks/0/id"}},
     ("list_webhook_calls", "200"): {

@@ -17,7 +17,6 @@ from gateway.keyholder.submit import Draft, finish, submit
 from ledger.channels import Channel
 from ledger.contract import canonical
 from ledger.contract.decision import Asking, decide
-from ledger.contract.in_force import consent_key
 from ledger.contract.requests import check_request
 from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
@@ -177,8 +176,8 @@ class Doors:
         found = {}
         for first in range(0, max(1, len(openings)), Reader.AT_ONCE):
             batch = openings[first : first + Reader.AT_ONCE]
-            # Without a consent the ledger is read all the same, so that who never said yes takes no shorter.
-            look = self._reader.look([] if batch else [consent_key(NOBODYS)], [one.consent for one in batch])
+            # Without a consent as much is read of nobody's, so that who never said yes takes no shorter.
+            look = self._reader.look([], [one.consent for one in batch] or [NOBODYS])
             for one in batch:
                 stands = standing(look, one.consent, at=now)
                 # A deny counts until every answer shows its end: one organisation alone cannot take it away.

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -210,6 +211,7 @@ def test_a_consented_subject_gets_a_risk_assessment_with_its_provenance(play: Pl
     manifest = services.client_view(job)
     assert manifest["subjects"][0]["state"] == "delivered"
     assert manifest["subjects"][0]["digest"] == Output.objects.get().digest
+    assert Output.objects.get().sent is not None
     assert len(manifest["release_tx"]) == len(manifest["deliver_tx"]) == 64
 
 
@@ -306,17 +308,16 @@ def test_refused_revoked_never_asked_and_unknown_are_one_answer(play: Play) -> N
 class Counted:
     """A keyholder that notes which calls are made to it, in their order."""
 
-    def __init__(self, play: Play) -> None:
-        self._keyholder, self.calls = play.keyholder, list[str]()
+    def __init__(self, keyholder: Any) -> None:
+        self._keyholder, self.calls = keyholder, list[str]()
 
     def __getattr__(self, name: str) -> Any:
         self.calls.append(name)
         return getattr(self._keyholder, name)
 
 
-def test_refused_revoked_never_asked_and_unknown_take_the_same_steps(play: Play) -> None:
-    """The same queries in the same order, and the same calls to the keyholder: from taking the job to its
-    end, and to the reading of a result that is not there."""
+def not_available(play: Play) -> list[str]:
+    """Requests that were refused, revoked, not answered and another's, and one that there is not."""
     refused, revoked, silent, strangers = (play.someone(*records()) for _ in range(4))
     said_no = play.ask(refused)
     consents.refuse(request=said_no, patient=refused)
@@ -324,9 +325,15 @@ def test_refused_revoked_never_asked_and_unknown_take_the_same_steps(play: Play)
     play.stop(said_stop)
     play.settle()
     others = play.ask(strangers, requester=Requester.objects.create(name="Other AI"))
+    return [said_no.id, said_stop.request_id, play.ask(silent).id, others.id, "no such request"]
+
+
+def test_refused_revoked_never_asked_and_unknown_take_the_same_steps(play: Play) -> None:
+    """The same queries in the same order, and the same calls to the keyholder: from taking the job to its
+    end, and to the reading of a result that is not there."""
     steps = []
-    for request in (said_no.id, said_stop.request_id, play.ask(silent).id, others.id, "no such request"):
-        keyholder = Counted(play)
+    for request in not_available(play):
+        keyholder = Counted(play.keyholder)
         with CaptureQueriesContext(connection) as taken:
             job = play.run(play.submit(request), keyholder=keyholder)
             services.client_view(job)
@@ -339,6 +346,47 @@ def test_refused_revoked_never_asked_and_unknown_take_the_same_steps(play: Play)
     for other_calls, other_queries in steps[1:]:
         assert other_calls == calls
         assert other_queries == queries
+
+
+def test_they_take_the_same_steps_behind_the_keyholder(
+    own_installation: Any, helix: Requester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same calls to the ledger in the same order, for as many keys, and no wait. The keyholder is in this
+    process, and so is each of its calls and sleeps."""
+    monkeypatch.setattr(tasks.run_job, "apply_async", lambda **_: None)
+    play = Play({HOME: own_installation.ledger_url}, own_installation.keyholder_socket, helix)
+    play.register()
+    requests = not_available(play)
+    own_installation.processes.kill("keyholder")
+    folder = own_installation.home / "keyholder"
+    store = Store(folder, FileKEK(folder / "kek"))
+    ledger = EmbeddedLedger(own_installation.home / "ledger", identity="keyholder")
+    asked: list[tuple[str, int]] = []
+
+    def call(method: str, params: Any, *, timeout: float) -> Any:
+        asked.append((method, len(params.get("keys", ()))))
+        return connection_of(method, params, timeout=timeout)
+
+    connection_of, slept = ledger._connection.call, list[float]()
+    monkeypatch.setattr(ledger._connection, "call", call)
+    # The only place behind the keyholder that waits: before a transaction that lost to another is sent again.
+    monkeypatch.setattr(
+        "gateway.keyholder.submit.time", SimpleNamespace(**{**vars(time), "sleep": slept.append})
+    )
+    keyholder = Service(store, Channels.single(ledger, trust(own_installation.ledger_url)))
+    steps = []
+    for request in requests:
+        job = play.submit(request)
+        asked.clear()
+        play.run(job, keyholder=keyholder)
+        assert job.state == State.DENIED
+        with pytest.raises(AccessDenied):
+            play.result(job)
+        steps.append(list(asked))
+    store.close()
+    assert slept == []
+    assert {method for method, _ in steps[0]} >= {"read", "prepare", "send", "outcome"}
+    assert all(each == steps[0] for each in steps[1:]), steps
 
 
 def _form(sql: str) -> str:

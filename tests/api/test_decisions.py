@@ -1,11 +1,14 @@
 """`POST /api/v1/decisions` and `/fhir/Consent`: what is in force is told, to its own client alone."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from consent import services
@@ -97,6 +100,25 @@ def test_stopped_refused_waiting_anothers_and_unknown_are_one_answer(
     (unknown,) = ask(call, {**asked, "request": "0" * 64})
     assert stopped == expired == refused == waiting == anothers == {**unknown, "request": asked["request"]}
     assert stopped["decision"] == "not_available"
+
+
+def test_they_take_the_same_steps(call: Call, asked: dict[str, Any], consent: Consent) -> None:
+    """The same queries in the same order: which one it is, no count of them tells."""
+
+    def steps(request: str = consent.request_id) -> list[str]:
+        with CaptureQueriesContext(connection) as taken:
+            ask(call, {**asked, "request": request})
+        return [re.sub("'[^']*'", "?", each["sql"]) for each in taken.captured_queries]
+
+    steps()  # what is kept for the next time is kept
+    Consent.objects.update(stopped_at=timezone.now())
+    stopped = steps()
+    assert any('FROM "consent_consent"' in each for each in stopped)
+    Consent.objects.all().delete()
+    assert steps() == stopped
+    assert steps("0" * 64) == stopped
+    ConsentRequest.objects.update(requester=Requester.objects.create(name="Other AI"))
+    assert steps() == stopped
 
 
 def test_anothers_deny_wins_and_tells_nothing(

@@ -1,6 +1,7 @@
 """`/developers/`: every operation and every code that is answered has a page."""
 
 import ast
+import html
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -74,6 +75,13 @@ def test_the_type_of_a_problem_leads_to_its_page(client: Client, call: Callable[
     assert client.get(problem["type"].removeprefix("http://localhost:8000")).status_code == 200
     outcome = client.get("/fhir/Patient").json()["issue"][0]["details"]["coding"][0]
     assert outcome == {"system": "http://localhost:8000/developers/errors", "code": "unauthenticated"}
+
+
+def test_the_quickstart_is_the_one_that_is_run(client: Client) -> None:
+    """tests/api/test_quickstart.py runs the commands of docs/quickstart.md: here they are the same."""
+    index = html.unescape(client.get("/developers/").content.decode())
+    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "quickstart.md").read_text(), re.DOTALL)
+    assert f"<code>{block.strip()}</code>" in index
 
 
 def test_every_operation_has_a_page_with_its_call(client: Client) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
-from consent import asking, notices
-from consent.models import ConsentRequest
+from consent import asking, cohorts, notices, services
+from consent.models import Cohort, Consent, ConsentRequest
 from gateway.analysis.catalogue import find
+from gateway.keyholder.client import Keyholder
 from tests.faults.house import House, open_house
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,82 @@ def test_four_commands_lead_to_results(house: House, shell: dict[str, str], tmp_
     for path in results:
         bundle = json.loads(path.read_text())
         assert bundle["entry"][0]["resource"]["resourceType"] == "RiskAssessment"
+
+
+def test_what_was_downloaded_verifies_offline(house: House, shell: dict[str, str], tmp_path: Path) -> None:
+    run("consentctl login $URL --client $CLIENT --key $KEY", shell, tmp_path)
+    run("consentctl jobs submit --model $MODEL --purpose HRESCH --use HMB > job", shell, tmp_path)
+    run("consentctl jobs wait $(cat job)", shell, tmp_path)
+    told = run("consentctl --json jobs download $(cat job) results", shell, tmp_path)
+    many = len(house.consents)
+    assert json.loads(told.stdout) == {"results": many, "proofs": many}
+    shell = {**shell, "TRUST": str(house.home / "ledger" / "ledger.pub"), "URL": ""}
+    good = run("consentctl verify results --trust $TRUST", shell, tmp_path)
+    assert (good.returncode, good.stdout) == (0, f"{many} of {many} results verified.\n"), good.stderr
+    one, other, *_ = sorted(path.name for path in (tmp_path / "results" / "proofs").iterdir())
+    alone = f"consentctl verify results/proofs/{one} --of results/{one} --trust $TRUST"
+    assert run(alone, shell, tmp_path).returncode == 0
+    assert run(alone.replace(f"--of results/{one}", f"--of results/{other}"), shell, tmp_path).returncode == 1
+
+    content = (tmp_path / "results" / one).read_bytes()
+    (tmp_path / "results" / one).write_bytes(content.replace(b"final", b"ended"))
+    bad = run("consentctl --json verify results --trust $TRUST", shell, tmp_path)
+    verdicts = json.loads(bad.stdout)
+    assert (bad.returncode, verdicts.pop(Path(one).stem)) == (1, "tampered")
+    assert set(verdicts.values()) == {"verified"}
+    (tmp_path / "results" / one).write_bytes(content)
+    (tmp_path / "results" / "proofs" / one).unlink()
+    assert run("consentctl verify results --trust $TRUST", shell, tmp_path).returncode == 2
+
+
+def test_a_cohort_is_asked_and_a_job_goes_over_it(
+    house: House, shell: dict[str, str], tmp_path: Path
+) -> None:
+    assert house.cast is not None
+    assert house.cast.reviewer is not None
+    assert house.cast.officer is not None
+    today = timezone.localdate()
+    question = {
+        "wish": "Everyone with laboratory values.", "model": shell["MODEL"], "purpose": "HRESCH",
+        "use": ["HMB"], "kinds": ["Patient", "Observation", "Condition", "MedicationRequest"],
+        "what_for": "Use a computer program to find out how likely a heart attack is.",
+        "who_sees": "Your heart clinic. A person checks every result before it is used.",
+        "what_can_go_wrong": "The program is wrong for about 8 out of every 100 people.",
+        "share_until": str(today + timedelta(days=200)), "answer_by": str(today + timedelta(days=30)),
+    }  # fmt: skip
+    (tmp_path / "question.json").write_text(json.dumps(question))
+    run("consentctl login $URL --client $CLIENT --key $KEY", shell, tmp_path)
+    asked = run("consentctl cohorts ask question.json", shell, tmp_path)
+    assert asked.returncode == 0, asked.stderr
+    id = asked.stdout.strip()
+    assert json.loads(run(f"consentctl cohorts show {id}", shell, tmp_path).stdout)["state"] == "waiting"
+
+    # What the hospital and its patients do, on their own pages.
+    cohort, keyholder = Cohort.objects.get(), Keyholder(settings.KEYHOLDER_SOCKET)
+    cohorts.write(
+        cohort=cohort,
+        criteria=cohorts.Criteria(),
+        by=house.cast.reviewer,
+        index=lambda patient: keyholder.index(patient=patient),
+    )
+    cohorts.approve(cohort=cohort, by=house.cast.officer)
+    house.until(lambda: cohort.requests.count() == len(house.patients), "the relay has asked everyone")
+    for each in cohort.requests.select_related("patient"):
+        services.grant(request=each, patient=each.patient, kinds=question["kinds"], duration="until")
+    given = Consent.objects.filter(request__cohort=cohort)
+    house.until(
+        lambda: {one.ledger_state for one in given.all()} == {Consent.LedgerState.IN_FORCE}, "they share"
+    )
+
+    (listed,) = json.loads(run("consentctl --json cohorts list", shell, tmp_path).stdout)
+    assert (listed["id"], listed["state"]) == (id, "asked")
+    assert run(f"consentctl jobs submit --cohort {id} --model $MODEL", shell, tmp_path).returncode == 1
+    started = run(f"consentctl jobs submit --cohort {id} --kind Observation > job", shell, tmp_path)
+    assert started.returncode == 0, started.stderr
+    told = json.loads(run("consentctl --json jobs wait $(cat job)", shell, tmp_path).stdout)
+    assert (told["state"], told["delivered"]) == ("done", len(house.patients))
+    had = json.loads(run("consentctl --json jobs download $(cat job) all", shell, tmp_path).stdout)
+    assert had["results"] == len(house.patients)
 
 
 def test_what_is_refused_is_said_with_its_code(shell: dict[str, str], tmp_path: Path) -> None:

@@ -92,6 +92,22 @@ def test_what_was_changed_in_the_database_does_not_match(
     assert verdict == Verdict.DIFFERS
 
 
+def test_the_first_checkpoint_that_may_be_shown_is_taken(
+    sealed: list[AuditRow], ledger: Ledger, act: Callable[..., Any], relay: Callable[[], None]
+) -> None:
+    act()
+    sealing.seal()
+    relay()
+    first, second = AuditBatch.objects.filter(size__gt=8).order_by("size")
+
+    def but_the_first(evidence: Any) -> bool:
+        return bool(evidence != ledger.evidence(first.tx_id))
+
+    found = build_proof(sealed, ledger.evidence, may_show=but_the_first)
+    assert json.loads(found or b"")["checkpoint"]["size"] == second.size
+    assert build_proof(sealed, ledger.evidence, may_show=lambda evidence: False) is None
+
+
 def test_a_kept_proof_shows_that_the_log_was_rewritten(proof: bytes, url: str) -> None:
     verdict, lines = judge_file(proof, url)
     assert verdict == Verdict.SEALED

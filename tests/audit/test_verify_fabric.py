@@ -18,6 +18,7 @@ from ledger import outbox, verify
 from ledger.audit import sealing
 from ledger.audit.export import Selection, export
 from ledger.audit.log import Actor
+from ledger.audit.proof import shown_alone
 from ledger.client import Ledger, public_keys
 from ledger.contract.transactions import run
 from ledger.fabric import blocks
@@ -209,6 +210,16 @@ def test_other_flags_and_places(bundle: Path, trust: str) -> None:
     assert status_of(bundle, trust, "Signatures") == "tampered"
     put(bundle, block=block, position=0, channel="consent")
     assert verify.verify(bundle, trust).exit == 0
+
+
+def test_a_block_with_another_transaction_is_not_shown_to_a_company(bundle: Path) -> None:
+    """It may hold a delivery, which names the consents that were withheld."""
+    evidence = json.loads((bundle / "proof.json").read_bytes())["checkpoint"]["evidence"]
+    assert shown_alone(evidence)
+    block = common_pb2.Block.FromString(block_of(bundle))
+    block.data.data.append(block.data.data[0])
+    crowded = base64.b64encode(block.SerializeToString()).decode()
+    assert not shown_alone({**evidence, "block": crowded})
 
 
 def test_another_number_for_the_block(bundle: Path, trust: str) -> None:

@@ -204,7 +204,12 @@ def open_house() -> Iterator[House]:
     # These installations keep their data in SQLite, whatever the suite runs on.
     port = free_port()
     public_url = f"http://localhost:{port}"
-    environment = {"DATABASE_URL": "", "GATEWAY_LOG_LEVEL": "WARNING", "GATEWAY_URL": public_url}
+    environment = {
+        "DATABASE_URL": "",
+        "GATEWAY_COHORT_FEWEST": "2",  # a house has few people
+        "GATEWAY_LOG_LEVEL": "WARNING",
+        "GATEWAY_URL": public_url,
+    }
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         subprocess.run(
@@ -242,6 +247,7 @@ def living_at(home: Path) -> Iterator[None]:
     try:
         with override_settings(
             HOME=home,
+            COHORT_FEWEST=2,
             PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS,  # the web process checks what is made here
             SECRET_KEY=(home / "secret_key").read_text().strip(),
             LEDGER_URL=f"embedded://{home / 'ledger'}",

@@ -113,13 +113,17 @@ class Command(BaseCommand):
 
     def _tell(self, home: Path, port: int, cast: "Cast", password: str, everyone: "list[Person]") -> None:
         from gateway.analysis.catalogue import find
+        from gateway.demo import people
         from gateway.sandbox.catalogue import PEOPLE
 
         key, shell = home / "helix.jwk.json", home / "shell"
         key.write_text(json.dumps(cast.client_key))
         key.chmod(0o600)
         url = f"http://localhost:{port}"
-        shell.write_text(f"URL={url} CLIENT={cast.client_id}\nKEY={key} MODEL={find('pce').digest()}\n")
+        shell.write_text(
+            f"URL={url} CLIENT={cast.client_id}\nKEY={key} MODEL={find('pce').digest()}\n"
+            f"TRUST={people.trusted()}\n"
+        )
         self.stdout.write(f"\nThe sandbox is at {url}/ . Its patients, password {password}:")
         for person in everyone:
             gives = "a result" if PEOPLE[person.state].delivered else "nothing"
