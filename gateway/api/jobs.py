@@ -39,9 +39,11 @@ OF_A_COHORT = ("cohort", "kinds", "given_since", "index_date")
 
 def find_job(request: Request, id: str) -> Job:
     """The client's own job; another's and none look the same. Raises NotAvailable."""
-    job = Job.objects.filter(pk=id, requester=requester_of(request)).first()
+    requester = requester_of(request)
+    job = Job.objects.filter(pk=id, requester=requester).first()
     if job is None:
         raise NotAvailable
+    job.requester = requester
     return job
 
 

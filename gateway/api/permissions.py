@@ -20,10 +20,17 @@ class IsAIClient(BasePermission):
         token = request.auth
         if scope is None or not isinstance(token, AccessToken) or not token.is_valid([scope]):
             return False
-        return AIClient.objects.filter(application=token.application_id).exists()
+        return is_of_a_client(request, token)
+
+
+def is_of_a_client(request: Request, token: AccessToken) -> bool:
+    """Whether an AI client's token calls; whose it is, is looked up here and once for the whole request."""
+    client = AIClient.objects.select_related("requester").filter(application=token.application_id).first()
+    request.requester = client and client.requester  # type: ignore[attr-defined]
+    return client is not None
 
 
 def requester_of(request: Request) -> Requester:
     """The organisation whose client calls."""
-    assert isinstance(request.auth, AccessToken)
-    return Requester.objects.get(clients__application=request.auth.application_id)
+    requester: Requester = request.requester  # type: ignore[attr-defined]
+    return requester

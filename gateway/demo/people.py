@@ -159,7 +159,9 @@ def _helix() -> tuple[Requester, str, dict[str, Any]]:
     key = ECKey.generate_key("P-384", {"kid": "demo"})
     public = {"keys": [dict(key.as_dict(private=False))]}
     client = clients.register(requester=helix, by=SETUP, jwks=public)
-    return helix, client.application.client_id, dict(key.as_dict(private=True))
+    # With what clients of the standards look for in a private key (RFC 7517, 4.3 and 4.4).
+    private = {**key.as_dict(private=True), "alg": "ES384", "key_ops": ["sign"]}
+    return helix, client.application.client_id, private
 
 
 def _staff(cast: Cast, name: str, what: str, *roles: str) -> User:

@@ -98,13 +98,22 @@ def company(django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.skipif(ANY is None, reason="smart-fetch is not installed (CLIENTS_BIN)")
-def test_smart_fetch_gets_what_was_consented_and_nothing_else(company: Company, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--type", ",".join(KINDS), "--no-default-filters"], id="what was asked for"),
+        # As it comes: every type that it knows, and its own filters of Observations.
+        pytest.param(["--group", "HRESCH-HMB"], id="all of a group"),
+    ],
+)
+def test_smart_fetch_gets_what_was_consented_and_nothing_else(
+    company: Company, tmp_path: Path, options: list[str]
+) -> None:
     assert ANY is not None
     done = subprocess.run(
         [
             ANY, "bulk", str(tmp_path / "out"), "--fhir-url", company.base, "--no-compression",
-            "--smart-client-id", company.client_id, "--smart-key", str(company.key_file),
-            "--type", ",".join(KINDS), "--no-default-filters",
+            "--smart-client-id", company.client_id, "--smart-key", str(company.key_file), *options,
         ],
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip

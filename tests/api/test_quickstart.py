@@ -34,7 +34,7 @@ def house(django_db_blocker: Any) -> Iterator[House]:
 def shell(house: House, tmp_path: Path) -> dict[str, str]:
     """What the demonstration prints, as variables; and the command on the PATH."""
     assert house.cast is not None
-    key = tmp_path / "helix.jwk.json"
+    key = tmp_path / "helix.jwk"
     key.write_text(json.dumps(house.cast.client_key))
     command = tmp_path / "consentctl"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m consentctl "$@"\n')
@@ -173,6 +173,9 @@ def test_a_key_is_made_once_and_kept_private(shell: dict[str, str], tmp_path: Pa
     again = run("consentctl keys mine.json", shell, tmp_path)
     assert again.returncode == 1
     assert "d" not in json.loads(made.stdout)["keys"][0]
+    kept = json.loads((tmp_path / "mine.json").read_text())
+    assert (kept["alg"], kept["key_ops"]) == ("ES384", ["sign"])  # smart-fetch looks for both
+    assert json.loads(made.stdout)["keys"][0]["key_ops"] == ["verify"]
 
 
 def test_a_copy_is_waited_for_and_downloaded(house: House, shell: dict[str, str], tmp_path: Path) -> None:

@@ -34,14 +34,20 @@ class Key:
         return cls(key)
 
     def write(self, path: str | Path) -> None:
-        """Into a new file with mode 0600. Raises FileExistsError: a key is never written over."""
+        """Into a new file with mode 0600, as other clients of the standards read it too (`name.jwk`).
+
+        Raises FileExistsError: a key is never written over."""
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "w") as opened:
-            json.dump(self.jwk.as_dict(private=True), opened)
+            json.dump({**self.jwk.as_dict(private=True), **self._used("sign")}, opened)
 
     def public_set(self) -> dict[str, Any]:
         """The JWK set that the hospital registers."""
-        return {"keys": [dict(self.jwk.as_dict(private=False))]}
+        return {"keys": [{**self.jwk.as_dict(private=False), **self._used("verify")}]}
+
+    def _used(self, to: str) -> dict[str, Any]:
+        """RFC 7517, 4.3 and 4.4."""
+        return {"alg": ALGORITHMS[self.jwk.key_type], "key_ops": [to]}
 
     def assertion(self, *, client: str, audience: str) -> str:
         """A client assertion for one token (SMART Backend Services)."""

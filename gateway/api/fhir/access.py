@@ -9,8 +9,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from gateway.accounts.models import AIClient
 from gateway.accounts.scopes import Scopes
+from gateway.api.permissions import is_of_a_client
 
 
 class FHIRRenderer(JSONRenderer):
@@ -34,7 +34,7 @@ class HasSystemScope(BasePermission):
         token = request.auth
         if not isinstance(token, AccessToken) or token.is_expired() or not scopes_of(request).system:
             return False
-        return AIClient.objects.filter(application=token.application_id).exists()
+        return is_of_a_client(request, token)
 
 
 class FHIRView(APIView):

@@ -111,6 +111,7 @@ class Command(BaseCommand):
         self, port: int, processes: "Processes", cast: "Cast", password: str, everyone: "list[Person]"
     ) -> None:
         from gateway.analysis.catalogue import find
+        from gateway.demo import people
 
         self.stdout.write(f"\nThe portal is at http://localhost:{port}/ . Every state to look at:")
         for person in everyone:
@@ -122,12 +123,13 @@ class Command(BaseCommand):
             self.stdout.write(f"  {who}")
         self.stdout.write("Staff sign in without a second step here; an installation asks them for one.")
         if cast:
-            key = settings.HOME / "helix.jwk.json"
+            key = settings.HOME / "helix.jwk"
             key.write_text(json.dumps(cast.client_key))
             key.chmod(0o600)
             self.stdout.write("Helix AI's client for the API (docs/quickstart.md):")
             self.stdout.write(f"  URL=http://localhost:{port} CLIENT={cast.client_id}")
             self.stdout.write(f"  KEY={key} MODEL={find('pce').digest()}")
+            self.stdout.write(f"  TRUST={people.trusted()}")
         self.stdout.write(f"For the other commands, this installation is GATEWAY_HOME={settings.HOME}")
         self.stdout.write("Ctrl-C stops it.")
         self.stdout.flush()

@@ -116,7 +116,7 @@ class Command(BaseCommand):
         from gateway.demo import people
         from gateway.sandbox.catalogue import PEOPLE
 
-        key, shell = home / "helix.jwk.json", home / "shell"
+        key, shell = home / "helix.jwk", home / "shell"
         key.write_text(json.dumps(cast.client_key))
         key.chmod(0o600)
         url = f"http://localhost:{port}"
