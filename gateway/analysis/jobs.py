@@ -102,15 +102,20 @@ def held(mine: Claim) -> Iterator[Job]:
 
 def renew(mine: Claim) -> None:
     """Extend the lease. Raises ClaimLost."""
-    current = Job.objects.filter(pk=mine.job, fence=mine.fence, state__in=Job.UNDER_WAY)
-    if not current.update(lease_until=timezone.now() + _lease()):
+    if not _current(mine).update(lease_until=timezone.now() + _lease()):
         raise ClaimLost("Another worker has this job, or it is settled.")
+
+
+def _current(mine: Claim) -> QuerySet[Job]:
+    """The job, while the claim on it holds."""
+    return Job.objects.filter(pk=mine.job, fence=mine.fence, state__in=Job.UNDER_WAY)
 
 
 def keep_going(mine: Claim) -> None:
     """Between two chunks: extend the lease and heed a cancellation. Raises ClaimLost, CancelRequested."""
-    renew(mine)
-    if Job.objects.filter(pk=mine.job, cancel_requested=True).exists():
+    going = _current(mine).filter(cancel_requested=False)
+    if not going.update(lease_until=timezone.now() + _lease()):
+        renew(mine)
         raise CancelRequested("The client cancelled this job.")
 
 

@@ -219,11 +219,10 @@ class _Run:
                 after = chunk["chunk"]
             more = page["more"] and bool(page["chunks"])
         sealed = from_b64(child.call("finish", {})["sealed_b64"])
-        with held(self.claim):
-            Output.objects.update_or_create(
-                subject=subject,
-                defaults={"digest": hashlib.sha256(sealed).hexdigest(), "sealed": sealed},
-            )
+        with transaction.atomic():
+            jobs.renew(self.claim)
+            # What an earlier attempt left was dropped when this one began.
+            Output.objects.create(subject=subject, digest=hashlib.sha256(sealed).hexdigest(), sealed=sealed)
             JobSubject.objects.filter(pk=subject.pk).update(state=JobSubject.State.COMPUTED)
 
     def blob(self, subject: JobSubject, chunk: str, version: int) -> bytes:
@@ -253,7 +252,8 @@ class _Run:
 
     def deliver(self, attempt: Attempt) -> None:
         leg = attempt.leg
-        outputs = list(Output.objects.filter(subject__leg=leg).select_related("subject__patient"))
+        found = Output.objects.filter(subject__leg=leg).select_related("subject__patient").defer("sealed")
+        outputs = list(found)
         try:
             answer = self.keyholder.deliver(
                 job=leg.id,
@@ -269,14 +269,13 @@ class _Run:
         with held(self.claim) as job:
             attempt.deliver_tx = answer["tx_id"]
             attempt.save(update_fields=["deliver_tx"])
+            let_out = Output.objects.filter(subject__leg=leg, digest__in=delivered)
+            JobSubject.objects.filter(output__in=let_out).update(state=JobSubject.State.DELIVERED)
+            let_out.update(delivered_at=timezone.now())
             for output in outputs:
                 if output.digest in delivered:
-                    output.delivered_at = timezone.now()
-                    output.save(update_fields=["delivered_at"])
-                    JobSubject.objects.filter(pk=output.subject_id).update(state=JobSubject.State.DELIVERED)
                     self.log("job.delivered", output.subject, **where)
                 else:
-                    output.delete()
                     self.withhold(output.subject, ["withheld"], kind="job.stopped", **where)
             jobs.end_leg(job, leg, Leg.State.DONE if delivered else Leg.State.STOPPED)
 
