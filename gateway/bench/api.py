@@ -42,7 +42,7 @@ class OverHTTP(Row):
 class Read(OverHTTP):
     name = "api read"
     unit = "requests"
-    goal = "≥ 0.5 of the limit"
+    goal = "≥ 0.7 of the limit"
     product_is = f"GET /api/v1/jobs/<id>, {READS} times: token, scope, throttle, the job with its subjects"
     limit_is = "a bare Django view behind the same server and middleware, one JSON object"
 
@@ -63,7 +63,7 @@ class Read(OverHTTP):
 class Job(OverHTTP):
     name = "api job"
     unit = "jobs"
-    goal = "≥ 0.3 of the limit"
+    goal = "≤ 150 ms more than two blocks and the model"
     product_is = "submit, release, open, compute in a child, deliver, and read the result; one patient"
     limit_is = "a Python process that reads the child's code and ends: each part has one of its own"
 

@@ -28,7 +28,7 @@ class Chorus:
     needed = 2
 
     def __init__(self, inner: Trust) -> None:
-        self.inner, self.identity = inner, inner.identity
+        self.inner, self.identity, self.own = inner, inner.identity, inner.own
         self.alter: dict[str, Alter] = dict.fromkeys("ABC", same)
 
     def check(self, proof: Proof, *, keys: Sequence[str], nonce: bytes) -> list[Reading]:
