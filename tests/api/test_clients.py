@@ -187,6 +187,7 @@ def export(company: Company) -> None:
     from gateway.analysis.models import Job
 
     assert company.house.cast is not None
-    if not Job.objects.filter(kind=Job.Kind.EXPORT, state=Job.State.DONE).exists():
+    done = Job.objects.filter(kind=Job.Kind.EXPORT, state=Job.State.DONE)
+    if not done.filter(discarded_at=None).exists():  # smart-fetch ends what it had with DELETE
         job = exports.submit(requester=company.house.cast.helix, group=None, address="x", types=KINDS)
         company.house.settled(job.pk)
