@@ -363,6 +363,7 @@ class Late(EmbeddedLedger):
 
 def test_a_replayed_answer_refuses(case: Case) -> None:
     ledger = Replaying(case.house.home / "ledger", identity="keyholder")
+    ledger.read(["release/none/1"], nonce=bytes(32))
     case.house.service = Service(case.house.store, Channels.single(ledger, case.house.trust))
     with pytest.raises(ProofError):
         case.open()
