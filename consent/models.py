@@ -258,6 +258,11 @@ class ConsentRequest(models.Model):
     def __str__(self) -> str:
         return f"request of {self.requester}"
 
+    @property
+    def language(self) -> str:
+        """Of the asker's words: they stand beside a notice in the same one."""
+        return self.notice.language
+
 
 class Progress(models.Model):
     """How far an account is with a question that is not answered yet (consent/progress.py)."""
@@ -639,6 +644,7 @@ class News(models.Model):
         EMERGENCY = "emergency"
         COPY = "copy"
         PASSKEYS = "passkeys"  # the clinic removed her passkeys
+        WAY_BACK = "way_back"  # the clinic gave out a link with which to choose her password
         ACTS_FOR = "acts_for"  # the clinic registered somebody who may act for her
         ACTS_NO_MORE = "acts_no_more"  # one of those acts for her no longer
         OF_AGE = "of_age"  # she decides alone from now on

@@ -225,7 +225,10 @@ ACCOUNT_FORMS = {
     "reset_password": "gateway.accounts.forms.ResetPasswordForm",
 }
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = "none"
+# Whoever was invited signs in at once; a new password goes to an address that was confirmed (addresses.py).
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 # A session that was left open or stolen changes no e-mail and no second factor.
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 # So many tries within so long, for each address (ip), account that is signed in (user), or name tried (key);

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.contrib.auth.decorators import login_required
 from django.urls import include, path
 
-from gateway.accounts import passkeys
+from gateway.accounts import addresses, passkeys
 from gateway.adminsite import tighten
 
 # The admin site signs people in like every other page: with their second factor, and not without limit.
@@ -17,14 +17,17 @@ admin.site.site_title = "Consent Gateway"
 admin.site.index_title = "Administration"
 tighten(admin.site)
 
-# allauth has the page for a code that came by e-mail even where none is ever sent.
-ACCOUNT = [route for route in allauths if route.name != "account_confirm_login_code"]
+# allauth has the page for a code that came by e-mail even where none is ever sent; three pages are ours.
+OURS = {"account_confirm_login_code", "account_email", "account_confirm_email", "account_set_password"}
+ACCOUNT = [route for route in allauths if route.name not in OURS]
 set_password = login_required(reauthentication_required(app="allauth.account")(password_set))
 
 urlpatterns = [
     path("", include("gateway.portal.urls")),
     # A first password is another way in: it is chosen like a new one, after showing again who one is.
     path("accounts/password/set/", set_password, name="account_set_password"),
+    path("accounts/email/", addresses.index, name="account_email"),
+    path("accounts/confirm-email/<str:key>/", addresses.confirm_page, name="account_confirm_email"),
     path("accounts/", include(ACCOUNT)),
     path("accounts/", include("gateway.accounts.oidc.urls")),
     path("accounts/2fa/webauthn/", passkeys.index, name="mfa_list_webauthn"),

@@ -139,10 +139,13 @@ def sample_data() -> Path:
 
 @pytest.fixture
 def user(db: None) -> Callable[..., Any]:
+    from gateway.accounts.addresses import confirm_without_asking
     from gateway.accounts.models import User
 
     def make(name: str, **fields: Any) -> User:
-        return User.objects.create_user(name, f"{name}@example.org", "correct horse battery", **fields)
+        made = User.objects.create_user(name, f"{name}@example.org", "correct horse battery", **fields)
+        confirm_without_asking(made)
+        return made
 
     return make
 

@@ -1,6 +1,7 @@
 """How allauth works here: an account is made only by somebody whom the clinic invited, and what counts is
 done only after showing again who one is."""
 
+import logging
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,8 @@ from consent import invitations
 from gateway.accounts import step_up
 from gateway.accounts.models import User
 from ledger.errors import RefusedTransition
+
+log = logging.getLogger(__name__)
 
 INVITATION = "invitation"  # session: the code that the visitor came with, until they sign up or in
 SIGNED_OUT_OF = "provider"  # query: the provider by which the session that has ended had begun
@@ -37,6 +40,15 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             user = super().save_user(request, user, form, commit=True)
             invitations.accept(code=request.session.pop(INVITATION, ""), user=user)
         return user
+
+    def send_confirmation_mail(self, request: HttpRequest, emailconfirmation: Any, signup: bool) -> None:
+        """A mail server that is down keeps nobody from an account: the settings offer the link again."""
+        try:
+            super().send_confirmation_mail(request, emailconfirmation, signup)
+        except Exception as error:  # its words may name the address
+            if not signup:
+                raise
+            log.warning("a letter was not sent: %s", type(error).__name__)
 
     def pre_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse | None:
         request.session.pop(INVITATION, None)  # whoever has an account needs no sign-up

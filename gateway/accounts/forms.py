@@ -5,6 +5,8 @@ from typing import Any
 from allauth.account import forms as allauth
 from django.utils.translation import gettext_lazy as _
 
+from gateway.accounts.addresses import confirmed_accounts
+
 REQUIRED = {
     "login": _("Enter your e-mail"),
     "email": _("Enter your e-mail"),
@@ -33,4 +35,9 @@ class SignupForm(_PlainProblems, allauth.SignupForm):  # type: ignore[misc]
 
 
 class ResetPasswordForm(_PlainProblems, allauth.ResetPasswordForm):  # type: ignore[misc]
-    pass
+    """A link goes to an address that its account confirmed, and to no other; the page is the same."""
+
+    def clean_email(self) -> str:
+        email: str = super().clean_email()
+        self.users = confirmed_accounts(email)
+        return email

@@ -35,7 +35,7 @@ AT_ONCE = 100  # letters in one round
 
 Mail, Kind = News.Mail, News.Kind
 # Told at once, whatever a person wants else.
-ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS, Kind.COPY, Kind.ACTS_FOR)
+ALWAYS = (Kind.EMERGENCY, Kind.PASSKEYS, Kind.WAY_BACK, Kind.COPY, Kind.ACTS_FOR)
 
 
 def send_letters(*, now: datetime | None = None) -> int:
@@ -163,6 +163,9 @@ WORDS: dict[News.Kind, Any] = {
 # However often.
 SAME_WORDS: dict[News.Kind, Promise] = {
     Kind.PASSKEYS: gettext_lazy("The clinic removed your passkeys. If you did not ask for this, call us."),
+    Kind.WAY_BACK: gettext_lazy(
+        "The clinic made a link to choose a new password for you. If you did not ask for this, call us."
+    ),
     Kind.OF_AGE: gettext_lazy("You are an adult now. From now on you alone decide about your records."),
 }
 

@@ -21,6 +21,7 @@ from joserfc.jwk import ECKey
 from consent import services as consents
 from consent.models import Patient, Requester
 from gateway.accounts import clients
+from gateway.accounts.addresses import confirm_without_asking
 from gateway.accounts.models import User
 from gateway.analysis import services as analysis
 from gateway.analysis.catalogue import find
@@ -177,6 +178,7 @@ def _user(cast: Cast, name: str, what: str) -> User:
     email, password = f"{name}@example.org", secrets.token_urlsafe(9)
     # Everyone has a password, for a yes is asked for by it; whose is not listed never signs in.
     user: User = User.objects.create_user(name, email, password)
+    confirm_without_asking(user)
     if what:
         cast.sign_ins.append(f"{email:22} {password:14} {what}")
     return user

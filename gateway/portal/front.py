@@ -1,6 +1,7 @@
 """The pages around the questions: start, home, help, the full notice, invitations."""
 
 from datetime import datetime
+from typing import cast
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
@@ -13,6 +14,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from consent import invitations
 from consent.models import Consent, ConsentRequest, Notice, Patient
 from gateway.accounts.adapter import INVITATION, LAST_VISIT
+from gateway.accounts.addresses import is_confirmed
+from gateway.accounts.models import User
 from gateway.portal.uses import EMERGENCY, count_uses, rows_of
 from gateway.portal.visitor import for_patient
 from ledger.errors import RefusedTransition
@@ -65,11 +68,12 @@ def home(request: HttpRequest, patient: Patient) -> HttpResponse:
         {
             "section": "home",
             "patient": patient,
-            "waiting": waiting.select_related("requester").order_by("answer_by")[:5],
+            "waiting": waiting.select_related("requester", "notice").order_by("answer_by")[:5],
             "waiting_count": waiting.count(),
             "sharing_count": sharing.count(),
             "new_count": count_uses(new),
             "emergency": new.filter(kind=EMERGENCY).exists(),
+            "confirmed": is_confirmed(cast(User, request.user)),
         },
     )
 

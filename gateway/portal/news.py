@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from consent.models import News, Patient
 from gateway.accounts import preferences
+from gateway.accounts.addresses import is_confirmed
 from gateway.accounts.letters import say
 from gateway.accounts.models import User
 from gateway.portal.uses import read_place
@@ -41,6 +42,7 @@ PAGES = {
 # And where it is about no one thing.
 OWN_PAGES = {
     Kind.PASSKEYS: "mfa_list_webauthn",
+    Kind.WAY_BACK: "settings",
     Kind.ACTS_FOR: "people",
     Kind.ACTS_NO_MORE: "people",
     Kind.OF_AGE: "people",
@@ -104,7 +106,8 @@ def settings_page(request: HttpRequest) -> HttpResponse:
         answer = redirect("settings")
         preferences.remember(answer, user)
         return answer
-    return render(request, "portal/settings.html", {"section": "settings", "form": form})
+    context = {"section": "settings", "form": form, "confirmed": is_confirmed(user)}
+    return render(request, "portal/settings.html", context)
 
 
 def _chosen(user: User) -> dict[str, object]:

@@ -11,19 +11,23 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from gateway.accounts import passkeys
-from gateway.accounts.models import User
 from gateway.staff.patients import METHODS, SECTION, find_patient
-from gateway.staff.visitor import for_staff, page
+from gateway.staff.visitor import for_staff, me, page
 from ledger.errors import GatewayError
 
 
-class ResetForm(forms.Form):
-    method = forms.ChoiceField(
+def how_checked() -> forms.ChoiceField:
+    """The field of a form that gives somebody a way back in."""
+    return forms.ChoiceField(
         widget=forms.RadioSelect,
         choices=METHODS.items(),
         label=gettext_lazy("How did you check who they are?"),
         error_messages={"required": gettext_lazy("Say how you checked who they are")},
     )
+
+
+class ResetForm(forms.Form):
+    method = how_checked()
     app_too = forms.BooleanField(
         required=False,
         label=gettext_lazy("They lost their app and their spare codes too: remove these as well"),
@@ -40,10 +44,9 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
     found = find_patient(id)
     form, status = ResetForm(request.POST if request.method == "POST" else None), 200
     if form.is_valid():
-        assert isinstance(request.user, User)
         method, app_too = form.cleaned_data["method"], form.cleaned_data["app_too"]
         try:
-            until = passkeys.reset(patient=found, by=request.user, method=method, app_too=app_too)
+            until = passkeys.reset(patient=found, by=me(request), method=method, app_too=app_too)
         except GatewayError as error:
             form.add_error(None, error.message)
             status = error.status

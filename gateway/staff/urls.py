@@ -16,6 +16,7 @@ from gateway.staff import (
     erasures,
     exports,
     passkeys,
+    passwords,
     patients,
     queue,
     recording,
@@ -125,5 +126,6 @@ urlpatterns = [
     path("patients/<hex64:id>/record", patients.link, name="staff_link"),
     path("patients/<hex64:id>/passkeys", passkeys.reset, name="staff_passkeys"),
     path("patients/<hex64:id>/well-known", patients.mark, name="staff_mark"),
+    path("patients/<hex64:id>/password", passwords.link, name="staff_password"),
     path("patients/<hex64:id>/referral", patients.referral, name="staff_referral"),
 ]

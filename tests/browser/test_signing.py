@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
+from django.core import mail
 from django.urls import reverse
 
 from consent.models import Consent
@@ -14,6 +16,7 @@ from ledger.client import connect
 from tests.browser.visit import IN_A_BROWSER, Visit
 from tests.conftest import start_installation
 from tests.passkeys import Passkey, register
+from tests.portal.test_addresses import link_in
 from tests.portal.test_sealed import on_ledger, relay
 from tests.questions import ask
 
@@ -229,15 +232,29 @@ def test_every_page_of_getting_in(chromium: Any, live_server: Any, alice: Any, w
     visit.look("account_reset_password_from_key")
     visit.open(reverse("account_reset_password_from_key_done"))
     visit.look("account_reset_password_from_key_done")
-    visit.open(reverse("account_confirm_email", args=["wrong"]))
-    visit.look("account_confirm_email")
     sign_in(visit, alice.user)
+    visit.open(reverse("account_confirm_email", args=["wrong"]), status=404)
+    visit.look("account_confirm_email-wrong")
+    EmailAddress.objects.all().delete()  # as after a sign-up: nothing is confirmed
+    visit.open("/home")
+    visit.look("home-unconfirmed")
     for name in ("account_email", "account_change_password", "mfa_activate_totp"):
         visit.open(reverse(name))
         if "reauthenticate" in page.url:
             page.get_by_label("Password").fill("correct horse battery")
             visit.press("Confirm")
         visit.look(name)
+    visit.open(reverse("account_email"))
+    visit.press("Send me a new link")
+    page.get_by_text("We sent a link to alice@example.org").wait_for()
+    visit.open(link_in(mail.outbox[-1]))
+    visit.look("account_confirm_email")
+    visit.press("Yes, it is mine")
+    page.get_by_text("This e-mail is confirmed").wait_for()
+    page.get_by_label("New e-mail").fill("a-much-longer-address-of-alice@hospital.example.org")
+    visit.press("Send a link there")
+    page.get_by_text("A new e-mail waits").wait_for()
+    visit.look("account_email-waits")
 
 
 @pytest.mark.parametrize("width", [1280, 320])

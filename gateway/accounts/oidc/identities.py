@@ -78,16 +78,16 @@ def sign_up(request: HttpRequest, *, code: str, email: str, provider: Provider, 
 @transaction.atomic
 def record_sign_in(user: User, slug: str) -> None:
     """This person came in by the provider `slug`."""
-    actor, subject = _who(user)
+    actor, subject = audited_as(user)
     record(kind="identity.signed_in", actor=actor, subject=subject, provider=slug)
 
 
 def _record(kind: str, user: User, provider: Provider, code: str | None = None) -> None:
-    actor, subject = _who(user)
+    actor, subject = audited_as(user)
     record(kind=kind, actor=actor, subject=subject, provider=provider.slug, code=code)
 
 
-def _who(user: User) -> tuple[Actor, str]:
+def audited_as(user: User) -> tuple[Actor, str]:
     """An account as the audit log names it, and the patient concerned: its own records come first."""
     patient = Patient.objects.filter(user=user).first()
     if patient is not None:

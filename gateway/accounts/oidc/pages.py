@@ -25,6 +25,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from consent import invitations
 from gateway.accounts.adapter import INVITATION, SIGNED_OUT_OF
+from gateway.accounts.addresses import address_of, send_link
 from gateway.accounts.models import User
 from gateway.accounts.oidc import discovery, exchange, identities, providers
 from gateway.accounts.oidc.exchange import AGAIN, LINK, SIGN_IN, Begun
@@ -210,6 +211,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
             return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
         else:
             del request.session[SIGNING_UP]
+            send_link(request, address_of(user))
             return _enter(request, user, provider, begun["second_factor"])
     return render(request, "account/provider_sign_up.html", {"provider": provider, "form": form})
 

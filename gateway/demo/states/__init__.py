@@ -16,6 +16,7 @@ from django.contrib.auth.models import AbstractBaseUser
 
 from consent import services as consents
 from consent.models import Patient
+from gateway.accounts.addresses import confirm_without_asking
 from gateway.accounts.models import User
 from gateway.demo import patients
 
@@ -69,6 +70,7 @@ def sign_up(patient: Patient, name: str, password: str | None, *, by: AbstractBa
     user = User.objects.create_user(
         name.lower(), f"{name.lower()}@example.org", password or secrets.token_urlsafe()
     )
+    confirm_without_asking(user)
     consents.accept_invitation(code=code, user=user)
     patient.refresh_from_db()
     consents.proof_identity(patient=patient, by=by, method="in_person")
