@@ -53,7 +53,7 @@ def find_choice(patient: Patient, id: str) -> Consent:
 @require_safe
 @for_patient(may="see")
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
-    given = Consent.objects.filter(patient=patient).select_related("request__requester")
+    given = Consent.objects.filter(patient=patient).select_related("request__requester", "request__notice")
     found, older = page_of(given, "-decided_at", request.GET.get("after", ""))
     rows = [{"consent": each, "state": state_of(each)} for each in found]
     for row in rows:

@@ -84,7 +84,7 @@ def is_open(request: HttpRequest, asked: ConsentRequest) -> bool:
 @require_safe
 @for_patient(may="see")
 def index(request: HttpRequest, patient: Patient) -> HttpResponse:
-    asked = ConsentRequest.objects.shown_to(patient).select_related("requester")
+    asked = ConsentRequest.objects.shown_to(patient).select_related("requester", "notice")
     today, held = timezone.localdate(), ConsentRequest.State
     waiting, more = page_of(
         asked.filter(state=held.PENDING, answer_by__gte=today), "answer_by", request.GET.get("waiting", "")

@@ -1,7 +1,8 @@
-"""One template tag, in place of Django's own: the field that guards a form also says for whom it was made.
+"""Two template tags that every template knows.
 
-A visitor who acts for several people may have a page of each open; the same tag in every form means that
-none can be forgotten (gateway/portal/visitor.py compares it).
+`csrf_token`, in place of Django's own: the field that guards a form also says for whom it was made. A visitor
+who acts for several people may have a page of each open; the same tag in every form means that none can be
+forgotten (gateway/portal/visitor.py compares it). `said`: an asker's words, in the language they are in.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from django.template.defaulttags import CsrfTokenNode
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from consent.models import ConsentRequest
 from gateway.portal.visitor import MADE_FOR
 
 register = template.Library()
@@ -30,3 +32,9 @@ class GuardNode(CsrfTokenNode):
 @register.tag
 def csrf_token(parser: Parser, token: Token) -> GuardNode:
     return GuardNode()
+
+
+@register.simple_tag
+def said(question: ConsentRequest, words: str) -> SafeString:
+    """What an asker wrote, marked as its language (WCAG 3.1.2) and apart from the page's direction."""
+    return format_html('<span lang="{}" dir="auto">{}</span>', question.language, words or "–")

@@ -165,18 +165,22 @@ def explain(uses: Sequence[Sequence[AuditRow]]) -> list[dict[str, Any]]:
             pk__in={each["requester"] for each in details if "requester" in each}
         ).values_list("pk", "name")
     }
-    reasons = dict(
-        ConsentRequest.objects.filter(
-            pk__in={each["request"] for each in details if "request" in each}
-        ).values_list("pk", "what_for")
+    questions = (
+        ConsentRequest.objects.select_related("notice")
+        .only("what_for", "notice__language")
+        .in_bulk({each["request"] for each in details if "request" in each})
     )
-    return [_explained(steps, line, names, reasons) for steps, line in zip(uses, lines, strict=True)]
+    return [_explained(steps, line, names, questions) for steps, line in zip(uses, lines, strict=True)]
 
 
 def _explained(
-    steps: Sequence[AuditRow], line: dict[str, Any], names: Mapping[str, str], reasons: Mapping[str, str]
+    steps: Sequence[AuditRow],
+    line: dict[str, Any],
+    names: Mapping[str, str],
+    questions: Mapping[str, ConsentRequest],
 ) -> dict[str, Any]:
     last, told = steps[-1], line["details"]
+    question = questions.get(told.get("request", ""))
     return {
         **_step(last),
         "key": last.step_of or str(last.pk),
@@ -185,7 +189,8 @@ def _explained(
         and last.kind.startswith(("job.", "result.")),
         "emergency": last.kind in EMERGENCY_STEPS,
         "you": last.kind == OWN_COPY,
-        "why": reasons.get(told.get("request", ""), "")
+        "question": question,  # whose words `why` is, if it is somebody's
+        "why": (question.what_for if question else "")
         or PURPOSES.get(told.get("purpose", ""))
         or REASONS.get(last.kind, ""),
         "sealed": all(step.leaf is not None for step in steps),

@@ -122,3 +122,24 @@ def test_every_state_has_words(browser: Client, alice: Any, helix: Any) -> None:
     assert "" not in words
     assert len(words) == len(State)
     assert not Consent.objects.exists()
+
+
+def test_an_askers_words_are_marked_as_the_language_they_are_in(
+    browser: Client, alice: Any, helix: Any, member: Any
+) -> None:
+    """WCAG 3.1.2: a screen reader that reads Spanish pages does not read English aloud as Spanish."""
+    asked = ask(helix, alice, who_sees="Your own doctor.", what_can_go_wrong="It can be wrong.")
+    browser.cookies["django_language"] = "es"
+    marked = '<span lang="en" dir="auto">{}</span>'
+    for page in ("/home", "/requests", f"/requests/{asked.id}"):
+        text = browser.get(page).content.decode()
+        assert '<html lang="es"' in text
+        assert marked.format(asked.what_for) in text
+        assert text.count(asked.what_for) == text.count(marked.format(asked.what_for))
+    assert marked.format("Your own doctor.") in text
+    assert marked.format("It can be wrong.") in text
+    notice = browser.get(reverse("notice", args=[asked.notice.digest])).content.decode()
+    assert f'<div lang="en" dir="auto">\n<h1 class="govuk-heading-l">{asked.notice.title}</h1>' in notice
+    reviewer = member("reviewer")
+    reviewer.cookies["django_language"] = "es"
+    assert marked.format(asked.what_for) in reviewer.get(f"/staff/requests/{asked.id}").content.decode()
