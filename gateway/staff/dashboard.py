@@ -21,7 +21,6 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     incidents = list(
         Incident.objects.filter(settled_at=None).order_by("-holds", "-opened_at", "-pk")[:INCIDENTS]
     )
-    half, most = figures.review_age()
     return page(
         request,
         "staff/dashboard.html",
@@ -31,8 +30,6 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         figures=[make() for make in figures.FIGURES.values()],
         waiting=waiting,
         oldest=oldest,
-        review_half=half,
-        review_most=most,
     )
 
 

@@ -5,12 +5,12 @@ away; figures of the same things over the same time share no total but such sums
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import TruncMonth
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from consent.explanation import PURPOSES
 from consent.models import Consent
 from gateway.analysis.models import Job, JobSubject
+from gateway.compliance.models import Alarm
 from gateway.emergency.models import Emergency
 from gateway.staff.counting import fold, hide, percentiles
 from gateway.staff.plots import NOTHING, Plot, Series, Value
@@ -28,7 +29,6 @@ MONTHS = 12
 DAYS = 14
 MOST = 10_000  # latest stops, or transactions, that percentiles are taken of
 PERCENTILES = (50, 95, 99)
-NONE_OF_ANY: list[Value] = [NOTHING for _each in PERCENTILES]
 
 
 @dataclass(frozen=True)
@@ -72,31 +72,30 @@ def _month_names(months: Sequence[date]) -> list[str]:
     return [date_format(month, "M y") for month in months]
 
 
-def _column(found: Iterable[Any], name: str, months: Sequence[date]) -> list[int]:
-    counts = {timezone.localtime(each["month"]).date(): each[name] for each in found}
-    return [counts.get(month, 0) for month in months]
+def _by_month(
+    rows: QuerySet[Any], when: str, months: Sequence[date], **counts: Count
+) -> dict[str, list[int | None]]:
+    """Each count for each month by the field `when`, small ones hidden."""
+    found = list(
+        rows.filter(**{f"{when}__gte": _since(months[0])})
+        .annotate(month=TruncMonth(when))
+        .values("month")
+        .annotate(**counts)
+        .order_by()
+    )
+    by_month = {timezone.localtime(each["month"]).date(): each for each in found}
+    none = dict.fromkeys(counts, 0)
+    return {name: hide([by_month.get(month, none)[name] for month in months]) for name in counts}
 
 
 def choices() -> Figure:
     months = _months()
-    since = _since(months[0])
-    answered = list(
-        Consent.objects.filter(decided_at__gte=since, invalid_at=None)
-        .annotate(month=TruncMonth("decided_at"))
-        .values("month")
-        .annotate(
-            yes=Count("pk", filter=~Q(status=Consent.Status.REJECTED)),
-            no=Count("pk", filter=Q(status=Consent.Status.REJECTED)),
-        )
-        .order_by()
+    valid = Consent.objects.filter(invalid_at=None)
+    said_no = Q(status=Consent.Status.REJECTED)
+    answered = _by_month(
+        valid, "decided_at", months, yes=Count("pk", filter=~said_no), no=Count("pk", filter=said_no)
     )
-    stopped = (
-        Consent.objects.filter(stopped_at__gte=since, invalid_at=None)
-        .annotate(month=TruncMonth("stopped_at"))
-        .values("month")
-        .annotate(stopped=Count("pk"))
-        .order_by()
-    )
+    stopped = _by_month(valid, "stopped_at", months, stopped=Count("pk"))
     return Figure(
         Plot(
             "choices",
@@ -104,9 +103,9 @@ def choices() -> Figure:
             _("For each month, how many said yes, how many said no, and how many stopped sharing."),
             _month_names(months),
             [
-                Series(_("Yes"), hide(_column(answered, "yes", months))),
-                Series(_("No"), hide(_column(answered, "no", months))),
-                Series(_("Stopped"), hide(_column(stopped, "stopped", months))),
+                Series(_("Yes"), answered["yes"]),
+                Series(_("No"), answered["no"]),
+                Series(_("Stopped"), stopped["stopped"]),
             ],
             _("Choices"),
         )
@@ -138,17 +137,16 @@ def purposes() -> Figure:
 
 def blocked() -> Figure:
     months = _months()
-    found = list(
-        JobSubject.objects.filter(job__created_at__gte=_since(months[0]), job__state__in=Job.SETTLED)
-        .annotate(month=TruncMonth("job__created_at"))
-        .values("month")
-        .annotate(used=Count("pk", filter=~Q(consent="")), refused=Count("pk", filter=Q(consent="")))
-        .order_by()
+    tried = _by_month(
+        JobSubject.objects.filter(job__state__in=Job.SETTLED),
+        "job__created_at",
+        months,
+        used=Count("pk", filter=~Q(consent="")),
+        refused=Count("pk", filter=Q(consent="")),
     )
-    used, refused = (hide(_column(found, name, months)) for name in ("used", "refused"))
     rate: list[Value] = [
         None if a is None or b is None else round(100 * b / (a + b), 1) if a + b else NOTHING
-        for a, b in zip(used, refused, strict=True)
+        for a, b in zip(tried["used"], tried["refused"], strict=True)
     ]
     return Figure(
         Plot(
@@ -162,9 +160,10 @@ def blocked() -> Figure:
     )
 
 
-def _by_percentile(groups: Sequence[Sequence[float]]) -> list[Series]:
-    shown = [_rounded(percentiles(group, of=PERCENTILES)) if group else NONE_OF_ANY for group in groups]
-    return [Series(f"p{each}", [row[place] for row in shown]) for place, each in enumerate(PERCENTILES)]
+def _by_percentile(groups: Sequence[Sequence[float]], of: Sequence[int] = PERCENTILES) -> list[Series]:
+    none: list[Value] = [NOTHING for _each in of]
+    shown = [_rounded(percentiles(group, of=of)) if group else none for group in groups]
+    return [Series(f"p{each}", [row[place] for row in shown]) for place, each in enumerate(of)]
 
 
 def _rounded(values: Sequence[float | None]) -> list[Value]:
@@ -227,15 +226,13 @@ def lag() -> Figure:
 
 def emergencies() -> Figure:
     months = _months()
-    found = list(
-        Emergency.objects.filter(opened_at__gte=_since(months[0]))
-        .annotate(month=TruncMonth("opened_at"))
-        .values("month")
-        .annotate(
-            in_time=Count("pk", filter=Q(reviewed_at__lte=F("review_by"))),
-            late=Count("pk", filter=~Q(reviewed_at__lte=F("review_by")) | Q(reviewed_at=None)),
-        )
-        .order_by()
+    in_time = Q(reviewed_at__lte=F("review_by"))
+    found = _by_month(
+        Emergency.objects.all(),
+        "opened_at",
+        months,
+        in_time=Count("pk", filter=in_time),
+        late=Count("pk", filter=~in_time | Q(reviewed_at=None)),
     )
     return Figure(
         Plot(
@@ -244,23 +241,66 @@ def emergencies() -> Figure:
             _("For each month, how many were reviewed within 72 hours, and how many were not or still wait."),
             _month_names(months),
             [
-                Series(_("Reviewed in time"), hide(_column(found, "in_time", months))),
-                Series(_("Late or waiting"), hide(_column(found, "late", months))),
+                Series(_("Reviewed in time"), found["in_time"]),
+                Series(_("Late or waiting"), found["late"]),
             ],
             _("Accesses"),
         )
     )
 
 
-def review_age() -> list[Value]:
-    """Hours from an emergency to its review, p50 and p95, of those of the last 12 months."""
+def reviews() -> Figure:
+    months = _months()
     found = (
-        Emergency.objects.filter(opened_at__gte=_since(_months()[0]), reviewed_at__isnull=False)
+        Emergency.objects.filter(opened_at__gte=_since(months[0]), reviewed_at__isnull=False)
         .order_by("-opened_at")
         .values_list("opened_at", "reviewed_at")[:MOST]
     )
-    hours = [(reviewed - opened).total_seconds() / 3600 for opened, reviewed in found if reviewed]
-    return _rounded(percentiles(hours, of=(50, 95)))
+    groups: dict[date, list[float]] = defaultdict(list)
+    for opened, reviewed in found:
+        assert reviewed is not None
+        groups[timezone.localtime(opened).date().replace(day=1)].append(
+            (reviewed - opened).total_seconds() / 3600
+        )
+    return Figure(
+        Plot(
+            "reviews",
+            _("From an emergency to its review"),
+            _(
+                "For each month, within how many hours a second person reviewed an emergency: half of them,"
+                " and 95 of a hundred. A review is due after 72 hours."
+            ),
+            _month_names(months),
+            _by_percentile([groups[month] for month in months], of=(50, 95)),
+            _("Hours"),
+        )
+    )
+
+
+def alarms() -> Figure:
+    months = _months()
+    found = _by_month(
+        Alarm.objects.all(),
+        "seen_at",
+        months,
+        explained=Count("pk", filter=Q(outcome=Alarm.Outcome.EXPLAINED)),
+        misuse=Count("pk", filter=Q(outcome=Alarm.Outcome.MISUSE)),
+        waiting=Count("pk", filter=Q(settled_at=None)),
+    )
+    return Figure(
+        Plot(
+            "alarms",
+            _("Alarms"),
+            _("For each month, looks at records that a second person should judge, and what they found."),
+            _month_names(months),
+            [
+                Series(_("Explained"), found["explained"]),
+                Series(_("Misuse"), found["misuse"]),
+                Series(_("To judge"), found["waiting"]),
+            ],
+            _("Alarms"),
+        )
+    )
 
 
 def unsettled() -> tuple[int, int]:
@@ -279,4 +319,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "stops": stops,
     "lag": lag,
     "emergencies": emergencies,
+    "reviews": reviews,
+    "alarms": alarms,
 }

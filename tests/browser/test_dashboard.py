@@ -39,7 +39,7 @@ def test_the_dashboard(
     visit.open(reverse("staff_dashboard"))
     visit.look("staff-dashboard")
     assert visit.page.evaluate(SMALL_TEXT) == []
-    assert visit.page.get_by_role("img").count() == 4  # of six: the others have nothing to show yet
+    assert visit.page.get_by_role("img").count() == 4  # the others have nothing to show yet
     visit.page.get_by_text("Choices over time: the numbers").click()
     visit.look("staff-dashboard-table")
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from consent.models import Consent, random_id
 from gateway.analysis.models import Job, JobSubject, Leg
+from gateway.compliance.models import Alarm
 from gateway.emergency.models import Emergency
 from gateway.staff import figures
 from gateway.staff.plots import NOTHING, WIDEST, Plot, Series, nice
@@ -132,7 +133,20 @@ def test_emergencies_in_time_and_late(alice: Any, bob: Any) -> None:
         for n in range(18)
     )
     assert last(figures.emergencies()) == {"Reviewed in time": 6, "Late or waiting": 12}
-    assert figures.review_age() == [70.0, 73.0]
+    assert last(figures.reviews()) == {"p50": 70.0, "p95": 73.0}
+
+
+def test_alarms_by_what_was_found(alice: Any, bob: Any) -> None:
+    now, today = timezone.now(), timezone.localdate()
+    outcomes = ["explained"] * 9 + ["misuse"] * 6 + [""] * 7
+    Alarm.objects.bulk_create(
+        Alarm(
+            kind="night", by=bob, patient=alice, day=today - timedelta(days=n), seen_at=now, leaf=n,
+            outcome=outcome, settled_at=now if outcome else None,
+        )
+        for n, outcome in enumerate(outcomes)
+    )  # fmt: skip
+    assert last(figures.alarms()) == {"Explained": 9, "Misuse": 6, "To judge": 7}
 
 
 @pytest.mark.parametrize("role", ["clinician"])
