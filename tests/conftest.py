@@ -151,6 +151,15 @@ def user(db: None) -> Callable[..., Any]:
 
 
 @pytest.fixture(autouse=True)
+def english() -> None:
+    """Whatever language the last request of the test before was answered in."""
+    from django.conf import settings
+    from django.utils import translation
+
+    translation.activate(settings.LANGUAGE_CODE)
+
+
+@pytest.fixture(autouse=True)
 def no_relay(settings: Any) -> None:
     """No relay follows the ledger for a test's own database, so nobody waits for one."""
     settings.REPLAY_SECONDS = None

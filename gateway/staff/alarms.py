@@ -1,6 +1,5 @@
 """`/staff/alarms`: looks at records that somebody else should judge: a queue, one alarm, what was found."""
 
-from django import forms
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -11,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from gateway.compliance import alarms
 from gateway.compliance.models import Alarm
+from gateway.staff.forms import FoundForm
 from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_alarms"
@@ -23,20 +23,6 @@ WHY = {
     Alarm.Kind.WELL_KNOWN: gettext_lazy("A patient whom many know"),
 }
 SHOWN = {"open": Q(settled_at=None), "settled": Q(settled_at__isnull=False)}
-
-
-class FoundForm(forms.Form):
-    outcome = forms.ChoiceField(
-        widget=forms.RadioSelect,
-        choices=[("explained", gettext_lazy("Explained")), ("misuse", gettext_lazy("Misuse"))],
-        label=gettext_lazy("What did you find?"),
-    )
-    reason = forms.CharField(
-        min_length=alarms.SHORTEST,
-        max_length=1000,
-        label=gettext_lazy("Why?"),
-        help_text=gettext_lazy("At least 15 characters."),
-    )
 
 
 @require_safe

@@ -2,6 +2,7 @@
 refuses it with a reason that the law knows. The relay carries out what was confirmed."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpRequest, HttpResponse
@@ -35,20 +36,28 @@ STATES = {
 @require_safe
 @for_staff("see_erasures")
 def index(request: HttpRequest) -> HttpResponse:
-    """The newest first. Who is erased has no name here any more."""
-    found = Erasure.objects.select_related("patient", "confirmed_by").order_by("-pk")[:MOST]
-    rows = [
-        {
-            "erasure": each,
-            "state": STATES[Erasure.State(each.state)],
-            "hold": HOLDS[Erasure.Hold(each.hold)] if each.hold else "",
-            "is_open": each.state in Erasure.OPEN,
-            "is_second": each.state == Erasure.State.CONFIRMED,
-            "is_own": each.confirmed_by_id == request.user.pk,
-        }
-        for each in found
-    ]
-    return page(request, "staff/erasures.html", SECTION, rows=rows, holds=list(HOLDS.items()))
+    """Those to decide, the oldest first, then what was decided. Who is erased has no name here any more."""
+    found = Erasure.objects.select_related("patient", "confirmed_by")
+    return page(
+        request,
+        "staff/erasures.html",
+        SECTION,
+        open=[_row(request, each) for each in found.filter(state__in=Erasure.OPEN).order_by("pk")[:MOST]],
+        decided=[
+            _row(request, each) for each in found.exclude(state__in=Erasure.OPEN).order_by("-pk")[:MOST]
+        ],
+        holds=list(HOLDS.items()),
+    )
+
+
+def _row(request: HttpRequest, erasure: Erasure) -> dict[str, Any]:
+    return {
+        "erasure": erasure,
+        "state": STATES[Erasure.State(erasure.state)],
+        "hold": HOLDS[Erasure.Hold(erasure.hold)] if erasure.hold else "",
+        "is_second": erasure.state == Erasure.State.CONFIRMED,
+        "is_own": erasure.confirmed_by_id == request.user.pk,
+    }
 
 
 @require_POST

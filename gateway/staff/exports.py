@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import format_lazy
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -80,7 +81,8 @@ FIELDS: dict[str, Callable[[bool], forms.Field]] = {
 
 
 def _day(needed: bool, label: str) -> forms.Field:
-    return forms.DateField(required=needed, label=label, help_text=DAY, input_formats=["%Y-%m-%d"])
+    hint = DAY if needed else format_lazy("{} {}", DAY, _("It may stay empty."))
+    return forms.DateField(required=needed, label=label, help_text=hint, input_formats=["%Y-%m-%d"])
 
 
 class ExportForm(forms.Form):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, F, Min, Q, QuerySet
 from django.db.models.functions import TruncMonth
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -306,10 +306,12 @@ def alarms() -> Figure:
 def unsettled() -> tuple[int, int]:
     """How many transactions wait for the ledger now, and for how many seconds the oldest has."""
     state = LedgerTransaction.State
-    waiting = LedgerTransaction.objects.filter(state__in=(state.PENDING, state.SENT))
-    oldest = waiting.order_by("id").values_list("created_at", flat=True).first()
+    waiting = LedgerTransaction.objects.filter(state__in=(state.PENDING, state.SENT)).aggregate(
+        count=Count("id"), oldest=Min("created_at")
+    )
+    oldest = waiting["oldest"]
     age = int((timezone.now() - oldest).total_seconds()) if oldest else 0
-    return waiting.count(), age
+    return waiting["count"], age
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {

@@ -114,18 +114,20 @@ class ReadBackForm(forms.Form):
     read_back = forms.BooleanField(label=_("I read this out, and the person said that it is right"))
 
 
+def in_words(label: Any, hint: Any) -> forms.CharField:
+    """A reason that somebody gives for what they did or judged."""
+    return forms.CharField(
+        widget=forms.Textarea, min_length=SHORTEST, max_length=1000, label=label, help_text=hint
+    )
+
+
 class WhyForm(forms.Form):
     """Why a record is opened without the patient's yes."""
 
     reason = forms.ChoiceField(
         widget=forms.RadioSelect, choices=lambda: list(REASONS.items()), label=_("What is the reason?")
     )
-    explanation = forms.CharField(
-        min_length=SHORTEST,
-        max_length=1000,
-        label=_("What happened?"),
-        help_text=_("At least 15 characters. The patient reads this."),
-    )
+    explanation = in_words(_("What happened?"), _("At least 15 characters. The patient reads this."))
 
 
 class OutcomeForm(forms.Form):
@@ -136,12 +138,18 @@ class OutcomeForm(forms.Form):
         choices=[("justified", _("Justified")), ("not_justified", _("Not justified"))],
         label=_("Was it justified?"),
     )
-    reason = forms.CharField(
-        min_length=SHORTEST,
-        max_length=1000,
-        label=_("Why?"),
-        help_text=_("At least 15 characters. The patient reads this."),
+    reason = in_words(_("Why?"), _("At least 15 characters. The patient reads this."))
+
+
+class FoundForm(forms.Form):
+    """What a second person found when they looked into an alarm."""
+
+    outcome = forms.ChoiceField(
+        widget=forms.RadioSelect,
+        choices=[("explained", _("Explained")), ("misuse", _("Misuse"))],
+        label=_("What did you find?"),
     )
+    reason = in_words(_("Why?"), _("At least 15 characters."))
 
 
 class WithdrawForm(forms.Form):

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.dateparse import parse_date
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -204,7 +205,7 @@ def read(bundle: dict[str, Any]) -> dict[str, Any]:
         "unit": quantity.get("unit", ""),
         "why_none": prediction.get("rationale", measure.get("dataAbsentReason", {}).get("text", "")),
         "alert": by_type.get("DetectedIssue", {}).get("detail", ""),
-        "day": assessment.get("occurrenceDateTime", assessment.get("effectiveDateTime", "")),
+        "day": parse_date(assessment.get("occurrenceDateTime", assessment.get("effectiveDateTime", ""))),
         "labels": [label.get("code", "") for label in assessment.get("meta", {}).get("security", [])],
         "recorded": provenance.get("recorded", ""),
         "policy": [one.removeprefix(f"{SYSTEM}:") for one in provenance.get("policy", [])],

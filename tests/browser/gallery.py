@@ -18,8 +18,9 @@ from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
 from consent import cohorts
-from consent.models import Patient, Requester
+from consent.models import Erasure, Patient, Requester
 from gateway.accounts import clients
+from gateway.accounts.addresses import confirm_without_asking
 from gateway.accounts.models import User
 from gateway.accounts.roles import STAFF_ROLES, make_groups
 from gateway.analysis import registrations
@@ -127,6 +128,7 @@ def _fill(url: str, installation: Installation) -> Gallery:
     people = states.make(
         stage, installation.home / "data", password=None, reference_date=date(2026, 10, 1), spoil=True
     )
+    _ask_erasures(people, staff["compliance"])
     _propose_cohorts(stage)
     _register_a_version(stage)
     sealing.seal()
@@ -156,6 +158,22 @@ def _export(officer: User, patient: Patient, nudge: Callable[[], None]) -> None:
     compliance.make(made.pk, wait=nudge)
     waits = compliance.ask(kind="log", by=by, asked_by=officer, language=language, background=False)
     Export.objects.filter(pk=waits.pk).update(state=Export.State.RUNNING, written=120, rows=480)
+
+
+def _ask_erasures(people: list[Person], officer: User) -> None:
+    """One in each state."""
+    states = Erasure.State
+    for state, person in zip(states, people, strict=False):
+        patient, is_done = person.patient, state == states.DONE
+        Erasure.objects.create(
+            key=patient.pk,
+            patient=None if is_done else patient,
+            asked_by=officer,
+            state=state,
+            hold=Erasure.Hold.COURT if state == states.REFUSED else "",
+            confirmed_by=officer if state in (states.CONFIRMED, states.DUE) else None,
+            settled_at=timezone.now() if is_done or state == states.REFUSED else None,
+        )
 
 
 def _propose_cohorts(stage: Stage) -> None:
@@ -192,5 +210,6 @@ def _register_a_version(stage: Stage) -> None:
 def _member(role: str) -> User:
     person = User.objects.create_user(role, f"{role}@example.org", None, is_staff=True)
     person.groups.set(Group.objects.filter(name=role))
+    confirm_without_asking(person)
     add_factor(person)
     return person

@@ -17,6 +17,7 @@ from deploy import messages
 
 CODE = "ar-xb"
 FOLDER = "ar_XB"
+ONE = 1  # the place of Arabic's form for one
 RIGHT_TO_LEFT, END = "\u202e", "\u202c"
 # What must stay as it is: placeholders, and the elements of a text that has some.
 _KEPT = re.compile(r"(%\([a-z_]+\)[sd]|<[^>]+>|&[a-z]+;)")
@@ -63,4 +64,5 @@ def write(folder: Path) -> None:
 def _message(message: Message, plurals: int) -> Message:
     if isinstance(message.id, str):
         return Message(message.id, pseudo(message.id), context=message.context)
-    return Message(message.id, [pseudo(message.id[1])] * plurals, context=message.context)
+    forms = [pseudo(message.id[form != ONE]) for form in range(plurals)]
+    return Message(message.id, forms, context=message.context)

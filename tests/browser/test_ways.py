@@ -1,4 +1,5 @@
-"""From a question to a yes, to a stop: by mouse, by keyboard alone, without scripts, small, large, mirrored.
+"""Each journey by mouse, by keyboard alone, without scripts, small, large, mirrored: from a question to a
+yes, to a stop; an e-mail that is changed; what staff review and judge.
 
 Then what happens on the way in life: a double click, a ledger that nobody reaches. Nothing here looks for
 words, so that every language is the same to it.
@@ -9,13 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user
+from django.core import mail
+from django.core.cache import cache
 from django.urls import reverse
+from django.utils import timezone
 
-from consent.models import Consent
+from consent.models import Consent, ConsentRequest
 from consent.teach_back import ITEMS
+from gateway.compliance.models import Alarm
 from ledger.models import LedgerTransaction
 from tests.browser import pseudo
 from tests.browser.visit import IN_A_BROWSER, Visit
+from tests.portal.test_addresses import link_in
 from tests.questions import ask, commit
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
@@ -153,6 +160,64 @@ def test_no_is_one_press(chromium: Any, live_server: Any, alice: Any, helix: Any
     way.use(visit, f'form[action="{reverse("refuse", args=[question.id])}"] button')
     assert visit.path == reverse("done", args=[question.id])
     assert question.consents.get().status == Consent.Status.REJECTED
+    visit.close()
+
+
+@pytest.mark.parametrize("way", EACH_WAY)
+def test_an_email_is_changed(chromium: Any, live_server: Any, alice: Any, way: Way) -> None:
+    cache.clear()  # which counts letters to an address
+    visit = Visit(chromium, live_server.url, who=alice.user, **way.options)
+    visit.open(reverse("home"))
+    way.use(visit, f'main a[href="{reverse("settings")}"]')
+    way.use(visit, f'main a[href="{reverse("account_email")}"]')
+    visit.look("way-email")
+    way.type(visit, 'input[name="email"]', "alice@new.example.org")
+    way.use(visit, 'button[name="action_add"]')
+    if visit.path == reverse("account_reauthenticate"):
+        way.type(visit, 'input[name="password"]', "correct horse battery")
+        way.use(visit, FORWARD)
+    visit.look("way-email-waits")
+    visit.open(link_in(mail.outbox[-1]))
+    visit.look("way-email-confirm")
+    way.use(visit, FORWARD)
+    alice.user.refresh_from_db()
+    assert alice.user.email == "alice@new.example.org"
+    assert mail.outbox[-1].to == ["alice@example.org"]
+    visit.close()
+
+
+@pytest.mark.parametrize("way", EACH_WAY)
+def test_a_reviewer_approves(
+    chromium: Any, live_server: Any, unread: ConsentRequest, member: Any, way: Way
+) -> None:
+    visit = Visit(chromium, live_server.url, who=get_user(member("reviewer")), **way.options)
+    visit.open(reverse("staff_queue"))
+    visit.look("way-queue")
+    way.use(visit, f'main a[href="{reverse("staff_request", args=[unread.id])}"]')
+    visit.look("way-review")
+    way.use(visit, f'form[action="{reverse("staff_approve", args=[unread.id])}"] button')
+    assert visit.path == reverse("staff_request", args=[unread.id])
+    unread.refresh_from_db()
+    assert unread.state == ConsentRequest.State.PENDING
+    visit.close()
+
+
+@pytest.mark.parametrize("way", EACH_WAY)
+def test_a_look_is_judged(
+    chromium: Any, live_server: Any, alice: Any, bob: Any, member: Any, way: Way
+) -> None:
+    today, now = timezone.localdate(), timezone.now()
+    alarm = Alarm.objects.create(kind="night", by=bob, patient=alice, day=today, seen_at=now, leaf=1)
+    visit = Visit(chromium, live_server.url, who=get_user(member("compliance")), **way.options)
+    visit.open(reverse("staff_alarms"))
+    way.use(visit, f'main a[href="{reverse("staff_alarm", args=[alarm.pk])}"]')
+    visit.look("way-alarm")
+    way.use(visit, 'input[name="outcome"][value="explained"]')
+    way.type(visit, 'textarea[name="reason"]', "He was on duty that night.")
+    way.use(visit, f'form[action="{reverse("staff_alarm_settle", args=[alarm.pk])}"] button')
+    visit.look("way-alarm-judged")
+    alarm.refresh_from_db()
+    assert alarm.outcome == Alarm.Outcome.EXPLAINED
     visit.close()
 
 

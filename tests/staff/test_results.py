@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -229,5 +229,5 @@ def test_a_measure_past_its_threshold_reads_as_one() -> None:
         }
     )
     assert (said["outcome"], said["value"], said["unit"]) == ("NEWS2", 8, "{score}")
-    assert (said["alert"], said["day"]) == ("7 points or more (RCP 2017)", "2026-06-01")
+    assert (said["alert"], said["day"]) == ("7 points or more (RCP 2017)", date(2026, 6, 1))
     assert said["used"] == [("Observation", 1)]
