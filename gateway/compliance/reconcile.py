@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from consent import replay
@@ -20,7 +21,7 @@ from gateway.analysis.models import Attempt, JobSubject, Leg, Output
 from gateway.keyholder.client import Keyholder, LogEntry
 from ledger.audit.check import Finding, check_checkpoint, check_rows
 from ledger.audit.incidents import open_incident, settle_incident
-from ledger.audit.log import Actor
+from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditBatch, AuditRow, Incident
 from ledger.channels import HOME, Channels
 from ledger.client import Ledger
@@ -32,6 +33,8 @@ ROWS_AT_ONCE = 1_000
 BATCHES_IN_TURN = 500  # of the older ones, at each short look
 RECENT = timedelta(hours=1)
 DELIVERED = JobSubject.State.DELIVERED
+NEVER_OPENED, ATTEMPT = "never_opened", "attempt "
+LOST = "opening.lost"  # in the audit log: that of a job's attempt, as a person said
 
 
 @dataclass(frozen=True)
@@ -232,12 +235,16 @@ def _of_uses(since: datetime | None) -> Iterator[Finding]:
 
 
 def _never_opened(entries: Sequence[LogEntry]) -> Iterator[Finding]:
-    """never_opened: an attempt delivered results, and the keyholder's log has no opening for it."""
+    """never_opened: an attempt delivered results, and the keyholder's log has no opening for it, nor did
+    anybody write down that it was lost."""
     opened = {(one["reference"], one["attempt"]) for one in entries if one["ground"] == "release"}
+    for line in AuditRow.objects.filter(kind=LOST).values_list("line", flat=True):
+        lost = load_canonical(bytes(line))["details"]
+        opened.add((lost["job"], lost["attempt"]))
     for some in _some(Attempt.objects.exclude(deliver_tx="").order_by("pk")):
         for one in some:
             if (one.leg_id, one.number) not in opened:
-                yield Finding("never_opened", f"attempt {one.pk}")
+                yield Finding(NEVER_OPENED, f"{ATTEMPT}{one.pk}")
 
 
 def _values(ledger: Ledger, keys: Sequence[str]) -> list[bytes | None]:
@@ -263,6 +270,20 @@ def hold(findings: Iterable[Finding], *, by: Actor) -> None:
     """Open an incident for each: releases stop."""
     for one in findings:
         open_incident(code=one.code, place=one.place, by=by, holds=True)
+
+
+def accept_lost(findings: Iterable[Finding], *, by: Actor) -> list[Finding]:
+    """Write down of each `never_opened` that its opening was lost: a store came back from a backup that is
+    older, and nothing brings back the rows of its log. The other findings. There is no way back."""
+    others = []
+    for one in findings:
+        if one.code != NEVER_OPENED:
+            others.append(one)
+            continue
+        attempt = Attempt.objects.get(pk=int(one.place.removeprefix(ATTEMPT)))
+        with transaction.atomic():
+            record(kind=LOST, actor=by, job=attempt.leg_id, attempt=attempt.number)
+    return others
 
 
 def settle_others(findings: Iterable[Finding], *, by: Actor) -> int:

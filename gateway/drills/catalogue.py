@@ -25,9 +25,9 @@ class Drill:
 
 def drills() -> dict[str, Drill]:
     """In the order in which they are listed."""
-    from gateway.drills import channels, chaos, edits, fabric, hammer, stops, submits
+    from gateway.drills import channels, chaos, edits, fabric, hammer, keys, ordering, stops, submits
 
-    parts = (submits, stops, edits, hammer, channels, fabric, chaos)
+    parts = (submits, stops, keys, edits, hammer, channels, fabric, ordering, chaos)
     return {drill.name: drill for part in parts for drill in part.DRILLS}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 import zstandard
 
-from gateway.keyholder.store import Store
+from gateway.keyholder.store import Store, read_only
 from ledger.channels import named, pairs
 from ledger.client import HOME, Answer, Proof, Trust, trust
 from ledger.contract.in_force import consent_key
@@ -92,7 +92,7 @@ def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
     Reads the store's file alone, also while a keyholder holds it; neither key nor ledger is needed.
     Raises EnvelopeError (`log_tampered`) with the number of the first bad row, ProofError for a proof.
     """
-    with closing(_read_only(folder)) as db:
+    with closing(read_only(folder)) as db:
 
         @lru_cache(maxsize=256)
         def proven(digest: str, channel: str, *, is_emergency: bool) -> frozenset[str]:
@@ -129,13 +129,6 @@ def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
                 raise _tampered(number)
             previous = digest
             yield entry
-
-
-def _read_only(folder: Path) -> sqlite3.Connection:
-    try:
-        return sqlite3.connect(f"{(folder / 'keyholder.sqlite3').resolve().as_uri()}?mode=ro", uri=True)
-    except sqlite3.OperationalError:
-        raise EnvelopeError("There is no keyholder's store in this folder.", code="store_missing") from None
 
 
 def _tampered(number: int) -> EnvelopeError:

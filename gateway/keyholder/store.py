@@ -26,6 +26,7 @@ from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
 
+FILE = "keyholder.sqlite3"
 MOST_PARSED = 16
 
 
@@ -102,8 +103,8 @@ class Store:
         self.kek = kek
         self._keks = {one.id: one for one in (old, kek) if one is not None}
         self._guard = threading.RLock()
-        self._lock = self._hold(folder)
-        path = folder / "keyholder.sqlite3"
+        self._lock = hold(folder)
+        path = folder / FILE
         fresh = not path.exists()
         if fresh:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -136,17 +137,6 @@ class Store:
         except BaseException:
             self.close()
             raise
-
-    def _hold(self, folder: Path) -> int:
-        lock = os.open(folder / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise RefusedTransition(
-                "Another keyholder holds this store. Stop it first.", code="store_held"
-            ) from None
-        return lock
 
     def _check_format(self) -> None:
         while (upgrade := UPGRADES.get(self._meta("format"))) is not None:
@@ -578,6 +568,30 @@ class Store:
             table: self._one(f"SELECT COUNT(*) FROM {table}")[0]  # noqa: S608 (the names stand here)
             for table in ("patients", "chunks", "consents", "openings")
         }
+
+
+def hold(folder: Path) -> int:
+    """Nobody else holds the store in this folder until the file descriptor is closed.
+
+    Raises RefusedTransition (`store_held`).
+    """
+    lock = os.open(folder / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise RefusedTransition(
+            "Another keyholder holds this store. Stop it first.", code="store_held"
+        ) from None
+    return lock
+
+
+def read_only(folder: Path) -> sqlite3.Connection:
+    """The store's file, also while a keyholder holds it. Raises EnvelopeError (`store_missing`)."""
+    try:
+        return sqlite3.connect(f"{(folder / FILE).resolve().as_uri()}?mode=ro", uri=True)
+    except sqlite3.OperationalError:
+        raise EnvelopeError("There is no keyholder's store in this folder.", code="store_missing") from None
 
 
 @lru_cache(maxsize=MOST_PARSED)

@@ -176,6 +176,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "password.link_given": _PATIENT,  # staff proofed her again and gave her a link to choose a password
     "incident.opened": {"code": CODE, "incident": COUNT, "leaf": COUNT},  # `leaf`: before there were places
     "incident.settled": {"code": CODE, "incident": COUNT},
+    # A keyholder's store came back from an older backup: its log has no row of this attempt any more.
+    "opening.lost": {"job": ID, "attempt": COUNT},
     "alarm.opened": {"code": CODE, "leaf": COUNT},  # `code`: its kind
     "alarm.settled": {"code": CODE, "leaf": COUNT, "outcome": CODE},
     "rights.review_opened": _RIGHTS,

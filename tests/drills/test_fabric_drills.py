@@ -33,6 +33,8 @@ QUICK = {"orderer-hung", "stale-peer"}
     ],
 )
 def test_on_fabric(name: str, django_db_blocker: Any) -> None:
+    if catalogue.drills()[name].network.get("bft") and Binaries.find().version() < (3, 0):
+        pytest.skip("BFT ordering needs Fabric 3")
     report = Report(name, "fabric")
     with django_db_blocker.unblock():  # one of them brings a database of its own
         catalogue.run(catalogue.drills()[name], "fabric", report, {"jobs": 40, "stops": 10, "kills": 4})

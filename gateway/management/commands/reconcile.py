@@ -2,16 +2,20 @@
 
 Exit status: 0 they agree, 1 something differs, 2 the ledger or the keyholder cannot be asked. What differs
 holds releases from then on; what differs no more is settled, and releases go on.
+
+After the keyholder's store was lost and an older backup restored, its log lacks what was opened since.
+Nothing brings those rows back: `--accept-lost-openings` writes down, for good, that they were lost.
 """
 
 import json
 from argparse import ArgumentParser
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from gateway.compliance.reconcile import Look, Reconciler, hold, settle_others
+from gateway.compliance.reconcile import Look, Reconciler, accept_lost, hold, settle_others
 from gateway.keyholder.client import Keyholder
 from ledger.audit.log import Actor
 from ledger.channels import Channels, named
@@ -31,6 +35,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--look-only", action="store_true", help="neither hold releases nor settle anything"
         )
+        parser.add_argument(
+            "--accept-lost-openings",
+            action="store_true",
+            help="after a restore: what the keyholder's log lacks of delivered jobs (never_opened) was lost",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         channels = Channels.open(named(settings.LEDGER_URL, settings.LEDGER_CHANNELS), identity="gateway")
@@ -43,6 +52,8 @@ class Command(BaseCommand):
         finally:
             channels.close()
             keyholder.close()
+        if options["accept_lost_openings"]:
+            look = replace(look, findings=tuple(accept_lost(look.findings, by=BY)))
         settled = 0
         if not options["look_only"]:
             hold(look.findings, by=BY)
