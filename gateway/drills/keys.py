@@ -1,11 +1,12 @@
 """Drills of the keyholder's own losses: its KEK, and the disk with its store."""
 
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from gateway.drills.catalogue import EMBEDDED, FABRIC, Drill
@@ -15,7 +16,7 @@ from gateway.keyholder import backup
 from gateway.keyholder.envelope import open_chunk
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.log import check_log
-from gateway.keyholder.store import FILE
+from gateway.keyholder.store import FILE, read_only
 from gateway.processes import python
 from ledger.client import HOME, VALID
 from ledger.errors import EnvelopeError, GatewayError
@@ -33,18 +34,18 @@ def kek_lost(rig: Rig, report: Report, options: Mapping[str, Any]) -> None:
     kek.unlink()
     code = _refused_start(rig)
     report.promise("the keyholder does not start without it, and says why", code == "kek_unreadable", code)
-    store = sha256((folder / FILE).read_bytes()).digest()
+    rows = _rows(folder)
     FileKEK.create(kek)
     code = _refused_start(rig)
     report.promise("nor with one that somebody made in its place", code == "wrong_kek", code)
-    same = sha256((folder / FILE).read_bytes()).digest() == store
-    report.promise("the store is as it was", same, "to the byte" if same else "changed")
+    same = _rows(folder) == rows
+    report.promise("the store is as it was", same, "every row" if same else "changed")
     validity = rig.revoke(bob.consent).validity
     report.promise("meanwhile a stop lands on the ledger", validity == VALID, validity)
     found = check(rig.url)
     report.promise("the ledger verifies without it", found.good, f"{found.blocks} blocks")
-    rows = len(list(check_log(folder, {HOME: rig.trust()})))
-    report.promise("and so does the log of openings", rows > 0, f"{rows} openings")
+    count = _openings(rig)
+    report.promise("and so does the log of openings", count > 0, f"{count} openings")
 
     kek.unlink()
     shutil.copy(copy, kek)
@@ -99,8 +100,19 @@ def disk_lost(rig: Rig, report: Report, options: Mapping[str, Any]) -> None:
     code = _emergency(rig, alice)
     report.promise("another does", code == "committed", code)
     rig.kill("keyholder")
-    rows = len(list(check_log(folder, {HOME: rig.trust()})))
-    report.promise("the log of openings verifies", rows > 0, f"{rows} openings")
+    count = _openings(rig)
+    report.promise("the log of openings verifies", count > 0, f"{count} openings")
+
+
+def _rows(folder: Path) -> list[str]:
+    """All that the store holds, as SQL."""
+    with closing(read_only(folder)) as db:
+        return list(db.iterdump())
+
+
+def _openings(rig: Rig) -> int:
+    """How many rows of the log of openings verify. Raises EnvelopeError where one does not."""
+    return len(list(check_log(rig.home / "keyholder", {HOME: rig.trust()})))
 
 
 def _refused_start(rig: Rig) -> str:
@@ -109,7 +121,7 @@ def _refused_start(rig: Rig) -> str:
     return done.stderr.strip().rpartition("(")[2].rstrip(")") if done.returncode else "started"
 
 
-def _restoring(rig: Rig, file: os.PathLike[str]) -> list[str]:
+def _restoring(rig: Rig, file: Path) -> list[str]:
     folder = rig.home / "keyholder"
     return ["restore", str(file), str(folder), "--kek", str(folder / "kek"), "--erased", "-"]
 
