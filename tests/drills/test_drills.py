@@ -14,7 +14,7 @@ from gateway.drills import catalogue
 from gateway.drills.report import Report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LONG = {"history", "ledger-gone", "keyholder-killed", "disk-full"}
+LONG = {"history", "ledger-gone", "keyholder-killed", "disk-full", "lost-kek", "lost-keyholder"}
 
 
 def drilled(name: str, ledger: str, **options: Any) -> None:
