@@ -19,6 +19,7 @@ ACTS: dict[str, frozenset[str]] = {
     "approve_models": frozenset({"reviewer", "administrator"}),
     "confirm_deletions": frozenset({"compliance", "administrator"}),
     "see_patients": frozenset({"clinician"}),
+    "label_records": frozenset({"clinician"}),
     "reset_passkeys": frozenset({"clinician"}),
     "record_answers": frozenset({"clinician"}),
     "see_answers": frozenset({"clinician", "compliance", "auditor"}),

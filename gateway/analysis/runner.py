@@ -42,7 +42,9 @@ MOST_UNHEARD = 5  # releases in a row that a dead worker may have left unrecorde
 # There is a release under this number already, of a worker that died before it could write it down.
 UNHEARD = frozenset({"release_differs", "attempt_superseded", "attempt_out_of_order"})
 # The keyholder says: the attempt is over, whatever the consents say.
-ATTEMPT_OVER = frozenset({"attempt_superseded", "release_too_old", "release_unknown", "release_missing"})
+ATTEMPT_OVER = frozenset(
+    {"attempt_superseded", "records_changed", "release_too_old", "release_unknown", "release_missing"}
+)
 
 log = logging.getLogger(__name__)
 

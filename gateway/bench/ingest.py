@@ -10,10 +10,11 @@ import orjson
 from fhir.resources.R4B import get_fhir_model_class
 
 from gateway.bench import Row
-from gateway.keyholder.envelope import new_key, seal_chunk
+from gateway.keyholder.envelope import new_key, seal_chunk, seal_notes
+from gateway.keyholder.regrouping import notes_of, resource_name
 from gateway.records.intake import Intake, Record
 from gateway.records.lines import pack
-from gateway.records.sealing import digests
+from gateway.records.sealing import digests, note_of
 from gateway.records.sources import Source
 
 PATIENTS = 12
@@ -59,7 +60,11 @@ class Ingest(Row):
                     groups[record.owner, record.kind, record.labels].append(record)
             for group in groups.values():
                 digests(key, group)
+                for one in group:
+                    resource_name(key, one.resource)
                 seal_chunk(key, pack(one.raw for one in group), patient=PATIENT, chunk=CHUNK, version=1)
+                noted = notes_of(map(note_of, group))
+                seal_notes(key, noted, patient=PATIENT, chunk=CHUNK, version=1)
                 count += len(group)
         return count
 

@@ -42,6 +42,33 @@ class NewChunks(TypedDict):
     index_key: bytes
 
 
+class HeldChunk(TypedDict):
+    """A chunk as the database keeps it; `notes` is empty for one of before there were notes."""
+
+    chunk: str
+    version: int
+    blob: bytes
+    notes: bytes
+
+
+class RegroupedChunk(TypedDict):
+    """A chunk that the keyholder sealed. `lines`: of each line, the chunk and number that it had before."""
+
+    chunk: str
+    version: int
+    blob: bytes
+    notes: bytes
+    lines: list[tuple[str, int]]
+
+
+class RegroupedChunks(TypedDict):
+    """`chunks` replace those of `retired`; `notes` are new ones of chunks that stay."""
+
+    chunks: list[RegroupedChunk]
+    notes: dict[str, bytes]
+    retired: list[str]
+
+
 class Count(TypedDict):
     """How many resources of a kind there are; nothing was opened to know it."""
 
@@ -250,6 +277,44 @@ class Keyholder:
     def confirm_chunks(self, *, chunks: Sequence[ChunkVersion]) -> None:
         """Their blobs are safe in the database: they may be selected from now on."""
         self._call("confirm_chunks", {"chunks": list(chunks)})
+
+    def regroup(
+        self, *, act: str, patient: str, chunks: Sequence[HeldChunk], changes: Json
+    ) -> RegroupedChunks:
+        """Lines of these sealed chunks moved, labelled or left out (regrouping.Changes), and sealed again.
+
+        Selected instead of them only after `replace_chunks`. Raises RefusedTransition, EnvelopeError.
+        """
+        sent = [
+            {
+                "chunk": one["chunk"],
+                "version": one["version"],
+                "blob_b64": to_b64(one["blob"]),
+                "notes_b64": to_b64(one["notes"]),
+            }
+            for one in chunks
+        ]
+        params = {"act": act, "patient": patient, "chunks": sent, "changes": changes}
+        found = self._call("regroup", params, LEDGER_SECONDS)
+        for one in found["chunks"]:
+            one["blob"], one["notes"] = from_b64(one.pop("blob_b64")), from_b64(one.pop("notes_b64"))
+        found["notes"] = {one["chunk"]: from_b64(one["notes_b64"]) for one in found["notes"]}
+        return found  # type: ignore[return-value]
+
+    def replace_chunks(
+        self, *, patient: str, confirm: Sequence[ChunkVersion], retire: Sequence[ChunkVersion]
+    ) -> None:
+        """From now on `confirm` may be selected, and `retire` cannot be opened any more; repeat it freely."""
+        self._call("replace_chunks", {"patient": patient, "confirm": list(confirm), "retire": list(retire)})
+
+    def resource_name(self, *, resource: str) -> str:
+        """What finds the versions of a resource (`Type/id`) in the database (ResourceVersion.name)."""
+        return str(self._call("resource_name", {"resource": resource})["name"])
+
+    def restrict_chunk(self, *, patient: str, chunk: str, version: int, label: str) -> None:
+        """From when this returns all of the chunk carries the sensitivity, until it is regrouped."""
+        params = {"patient": patient, "chunk": chunk, "version": version, "label": label}
+        self._call("restrict_chunk", params)
 
     def index(self, *, patient: str) -> list[Count]:
         """What there is of a patient, by type and labels."""

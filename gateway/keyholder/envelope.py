@@ -75,6 +75,17 @@ def chunk_aad(patient: str, chunk: str, version: int) -> bytes:
     return _id(patient) + _id(chunk) + version.to_bytes(8, "big")
 
 
+def seal_notes(dek: bytes, notes: bytes, *, patient: str, chunk: str, version: int) -> bytes:
+    """Seal what is noted of each line of a chunk (regrouping.py) under the chunk's own data key."""
+    return seal(dek, _pack(notes, limit=MAX_CHUNK_BYTES), b"notes" + chunk_aad(patient, chunk, version))
+
+
+def open_notes(dek: bytes, sealed: bytes, *, patient: str, chunk: str, version: int) -> bytes:
+    """The reverse of `seal_notes`. Raises EnvelopeError."""
+    packed = unseal(dek, sealed, b"notes" + chunk_aad(patient, chunk, version))
+    return _unpack(packed, limit=MAX_CHUNK_BYTES)
+
+
 # A data key on its way to a job
 
 

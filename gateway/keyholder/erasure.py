@@ -20,7 +20,7 @@ DAY = 86_400
 # Whoever holds the web process must not be able to destroy everybody's records in an hour.
 ERASURES_A_DAY = 20
 
-_OF_PATIENT = ("chunks", "consents", "drafts", "passkeys", "accesses")
+_OF_PATIENT = ("chunks", "regrouped", "consents", "drafts", "passkeys", "accesses")
 
 
 def erase(store: Store, *, patient: str, clock: Callable[[], float], most: int = ERASURES_A_DAY) -> Json:

@@ -27,17 +27,21 @@ from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError
 from ledger.rpc import from_b64, to_b64
 
+REGROUP = "regroup"
 _FIRST = bytes(32)
 _MAX_PROOF = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One opening. `ground` is release, output, emergency or subject; ids are hex; `at` is seconds."""
+    """One opening. `ground` is release, output, emergency or subject; ids are hex; `at` is seconds.
+
+    Or one regrouping (`regroup`), which rests on no door because nothing leaves: it has no proof.
+    """
 
     at: int
     ground: str
-    reference: str  # the job or the access
+    reference: str  # the job, the access or the regrouping
     attempt: int | None
     part: int | None
     subjects: tuple[str, ...]
@@ -119,7 +123,12 @@ def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
             entry = orjson.loads(line) if sha256(line).digest() == digest else {}
             if row != number or entry.get("previous") != previous.hex():
                 raise _tampered(number)
-            # 4. its proof is kept and verifies, 5. and speaks of the row's door and of all its consents
+            # 4. its proof is kept and verifies, 5. and speaks of the row's door and of all its consents;
+            # a regrouping has no door, and names no consent and no subject
+            if entry["ground"] == REGROUP and not entry["consents"] and not entry["subjects"]:
+                previous = digest
+                yield entry
+                continue
             door = f"access/{entry['reference']}"
             if entry["attempt"] is not None:
                 door = f"release/{entry['reference']}/{entry['attempt']}"

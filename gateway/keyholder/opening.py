@@ -15,9 +15,10 @@ from typing import NoReturn
 from gateway.keyholder.denials import denied_patients
 from gateway.keyholder.doors import patients_of
 from gateway.keyholder.envelope import PartWrapper, open_chunk, open_sealed_output
-from gateway.keyholder.log import Entry, append
+from gateway.keyholder.log import REGROUP, Entry, append
 from gateway.keyholder.parts import Part, Parts, job_keys
 from gateway.keyholder.reading import Look, Reader, in_force
+from gateway.keyholder.regrouping import Changes, Held, Regrouped, regroup
 from gateway.keyholder.signing import Signing, committed
 from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
@@ -77,6 +78,20 @@ Ground = JobRelease | DeliveredOutput | PersonalRecords
 
 
 @dataclass(frozen=True)
+class Regroup:
+    """Chunks of a patient whose lines move as `changes` say (regrouping.py): sealed in, sealed out.
+
+    No door is passed, because neither a key nor a word of a record leaves: what comes out is sealed again,
+    under keys that stay here.
+    """
+
+    act: str
+    patient: str
+    chunks: Mapping[str, Held]
+    changes: Changes
+
+
+@dataclass(frozen=True)
 class WrappedDek:
     """One chunk's data key, wrapped to the public key of a part."""
 
@@ -86,14 +101,15 @@ class WrappedDek:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an opening gives: keys of chunks with the rules left over for them, one output, or records
-    (NDJSON by chunk)."""
+    """What an opening gives: keys of chunks with the rules left over for them, one output, records
+    (NDJSON by chunk), or chunks that were sealed again."""
 
     chunks: tuple[WrappedDek, ...] = ()
     rules: Json | None = None
     more: bool = False
     output: bytes = b""
     records: Mapping[str, bytes] = field(default_factory=dict)
+    regrouped: Regrouped = field(default_factory=Regrouped)
 
 
 @dataclass(frozen=True)
@@ -143,12 +159,15 @@ class Opener:
         self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
         self._guard = threading.Lock()
 
-    def open_sealed(self, ground: Ground) -> Opened:
+    def open_sealed(self, ground: Ground | Regroup) -> Opened:
         """Open what `ground` asks for, or refuse. Nothing sealed is opened anywhere else.
 
         Raises AccessDenied with the code of the check that said no, LedgerError where the ledger cannot be
         asked or its answer came too late (ask again), EnvelopeError for what was tampered with.
         """
+        # (0) what is sealed again here and goes to nobody has no door; all else has
+        if isinstance(ground, Regroup):
+            return self._regroup(ground)
         # (1) what we know of the ground ourselves: whom it names, and that no one asked to stop
         claim = self._claim(ground)
         self._check_not_stopped(claim)
@@ -173,6 +192,30 @@ class Opener:
         if self._monotonic() - look.began > self._delta:
             raise LedgerError("The ledger's answer is too old to rest on. Ask again.", code="reading_too_old")
         return opened
+
+    def _regroup(self, ground: Regroup) -> Opened:
+        """Opens no more chunks than the changes touch, and writes down which, before anything is answered."""
+        headers = {
+            chunk: self._store.header(ground.patient, chunk, held.version)
+            for chunk, held in ground.chunks.items()
+        }
+        regrouped = regroup(headers, ground.chunks, ground.changes, patient=ground.patient)
+        entry = Entry(
+            at=self._clock(),
+            ground=REGROUP,
+            reference=ground.act,
+            attempt=None,
+            part=None,
+            subjects=(),
+            consents=(),
+            opened=tuple(f"{chunk}/{headers[chunk].version}" for chunk in regrouped.retired),
+            tx_id="",
+            channel=told(self._channel),
+        )
+        with self._store.transaction() as db:
+            self._store.add_chunks(ground.patient, [one.header for one in regrouped.chunks])
+            append(db, entry, proof=b"", digest=sha256(b"").hexdigest())
+        return Opened(regrouped=regrouped)
 
     def forget(self, job: str) -> None:
         """Rest on no reading of this job from before."""
@@ -280,6 +323,8 @@ class Opener:
                     _refuse("already_delivered", "The job is delivered: its records are closed.")
                 if now - self._kept(claim).issued > self._lease:
                     _refuse("release_too_old", "The release has run out. Start another attempt.")
+                if ground.after and self._store.regrouped_at(claim.patient or "") >= self._kept(claim).issued:
+                    _refuse("records_changed", "The records changed meanwhile. Start another attempt.")
                 return look
             case DeliveredOutput():
                 return self._check_delivery(ground, claim, self._check_release(claim, look))

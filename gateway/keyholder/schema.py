@@ -48,6 +48,8 @@ CREATE TABLE heights (
 CREATE TABLE openings (
     id INTEGER PRIMARY KEY, line BLOB NOT NULL, digest BLOB NOT NULL,
     proof TEXT NOT NULL REFERENCES proofs) STRICT;
+-- When a patient's chunks were last regrouped: who was in the middle of reading them begins anew.
+CREATE TABLE regrouped (patient TEXT PRIMARY KEY REFERENCES patients, at INTEGER NOT NULL) STRICT;
 -- A proof is kept once for all the openings that rested on it.
 CREATE TABLE proofs (digest TEXT PRIMARY KEY, proof BLOB NOT NULL) STRICT;
 CREATE TABLE opened (
@@ -61,7 +63,7 @@ REFERENCE = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.refere
 SUBJECT = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.subjects[0]') END"
 INDEX = f"CREATE INDEX IF NOT EXISTS openings_of ON openings ({REFERENCE}, {SUBJECT})"
 
-FORMAT = b"6"
+FORMAT = b"7"
 # From an older format to the next one, by these statements.
 UPGRADES = {
     b"2": (
@@ -92,5 +94,9 @@ UPGRADES = {
         "ALTER TABLE patients ADD COLUMN kek TEXT NOT NULL DEFAULT '';"
         "UPDATE patients SET kek = (SELECT CAST(value AS TEXT) FROM meta WHERE name = 'kek_id');"
         "CREATE TABLE erasures (patient TEXT PRIMARY KEY, at INTEGER NOT NULL, kek TEXT NOT NULL) STRICT",
+    ),
+    b"6": (
+        b"7",
+        "CREATE TABLE regrouped (patient TEXT PRIMARY KEY REFERENCES patients, at INTEGER NOT NULL) STRICT",
     ),
 }

@@ -3,21 +3,20 @@
 import ctypes
 import os
 import pwd
-import re
 import resource
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from gateway.keyholder.envelope import new_key
 from gateway.keyholder.opening import JobRelease
+from gateway.keyholder.params import Params
+from gateway.keyholder.regrouping import Changes, Held, Regrouped
 from gateway.keyholder.service import Service
 from gateway.keyholder.store import Header
-from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, InvalidInput
-from ledger.rpc import Method, Server, from_b64, serve, to_b64
+from ledger.rpc import Method, Server, serve, to_b64
 from ledger.webauthn import Assertion
 
 PR_SET_DUMPABLE = 4
@@ -46,6 +45,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "own_copy",
             "own_copy_index",
             "read_own_copy",
+            "resource_name",
+            "restrict_chunk",
         }
     ),
     "relay": frozenset(
@@ -54,6 +55,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "grant_many",
             "stop",
             "confirm_chunks",
+            "regroup",
+            "replace_chunks",
             "kept_openings",
             "log_page",
             "erase",
@@ -62,13 +65,10 @@ ROLES: Mapping[str, frozenset[str]] = {
             "complete_emergencies",
         }
     ),
-    "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index"}),
+    "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index", "regroup", "replace_chunks"}),
 }
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
-
-_HEX64 = re.compile(r"[0-9a-f]{64}")
-_HEX = re.compile(r"(?:[0-9a-f]{2}){1,1024}")
 
 
 def harden() -> None:
@@ -124,72 +124,75 @@ def start(
     return serve(socket, methods, uids={own, *allowed}, group=group)
 
 
-class Params:
-    """The parameters of a call, each taken with its check. Raises InvalidInput; never quotes a value."""
+def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
+    """Patients' keys and the headers of their chunks."""
 
-    def __init__(self, values: Json) -> None:
-        self._values = values
+    def enrol(params: Params) -> Json:
+        service.enrol(patient=params.id("patient"), channel=params.channel())
+        return {}
 
-    def _take(self, name: str, is_right: Callable[[Any], bool]) -> Any:
-        value = self._values.get(name)
-        if not is_right(value):
-            raise InvalidInput(f"The field {name} is missing or malformed.")
-        return value
+    def new_chunks(params: Params) -> Json:
+        headers = [
+            Header(
+                chunk=row.id("chunk"),
+                version=row.number("version", least=1),
+                resource_type=row.text("resource_type"),
+                labels=tuple(sorted(row.texts("labels"))),
+                count=row.number("count"),
+                dek=new_key(),
+            )
+            for row in params.each("chunks")
+        ]
+        keys, index_key = service.new_chunks(patient=params.id("patient"), chunks=headers)
+        return {"keys": {chunk: key.hex() for chunk, key in keys.items()}, "index_key": index_key.hex()}
 
-    def id(self, name: str) -> str:
-        return str(self._take(name, is_id))
+    def confirm_chunks(params: Params) -> Json:
+        service.confirm_chunks(chunks=_versions(params, "chunks"))
+        return {}
 
-    def optional_id(self, name: str) -> str | None:
-        return None if self._values.get(name) is None else self.id(name)
-
-    def number(self, name: str, *, least: int = 0) -> int:
-        return int(self._take(name, lambda value: type(value) is int and least <= value < 2**53))
-
-    def channel(self) -> str:
-        """Absent means home."""
-        return self.text("channel") if "channel" in self._values else HOME
-
-    def text(self, name: str) -> str:
-        return str(self._take(name, lambda value: isinstance(value, str) and 0 < len(value) <= 64))
-
-    def texts(self, name: str) -> list[str]:
-        return list(
-            self._take(name, lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value))
+    def regroup(params: Params) -> Json:
+        held = {
+            row.id("chunk"): Held(row.number("version", least=1), row.blob("blob"), row.blob("notes"))
+            for row in params.each("chunks")
+        }
+        changes = Changes.read(params.json("changes"))
+        return _regrouped(
+            service.regroup(act=params.id("act"), patient=params.id("patient"), chunks=held, changes=changes)
         )
 
-    def ids(self, name: str) -> list[str]:
-        return list(self._take(name, lambda value: isinstance(value, list) and all(map(is_id, value))))
+    def named(params: Params) -> Json:
+        return {"name": service.resource_name(resource=params.long_text("resource"))}
 
-    def json(self, name: str) -> Json:
-        return dict(self._take(name, lambda value: isinstance(value, dict)))
-
-    def optional_json(self, name: str) -> Json | None:
-        return None if self._values.get(name) is None else self.json(name)
-
-    def flag(self, name: str) -> bool:
-        """Absent means false."""
-        return (
-            bool(self._take(name, lambda value: isinstance(value, bool))) if name in self._values else False
+    def restrict_chunk(params: Params) -> Json:
+        service.restrict_chunk(
+            patient=params.id("patient"),
+            chunk=params.id("chunk"),
+            version=params.number("version", least=1),
+            label=params.text("label"),
         )
+        return {}
 
-    def hex(self, name: str) -> str:
-        """Bytes of any length up to 1024, in hex."""
-        return str(
-            self._take(name, lambda value: isinstance(value, str) and _HEX.fullmatch(value) is not None)
+    def replace_chunks(params: Params) -> Json:
+        service.replace_chunks(
+            patient=params.id("patient"),
+            confirm=_versions(params, "confirm"),
+            retire=_versions(params, "retire"),
         )
+        return {}
 
-    def each(self, name: str) -> list["Params"]:
-        rows = self._take(
-            name, lambda value: isinstance(value, list) and all(isinstance(row, dict) for row in value)
-        )
-        return [Params(row) for row in rows]
+    def index(params: Params) -> Json:
+        return {"index": service.index(patient=params.id("patient"))}
 
-    def blob(self, name: str) -> bytes:
-        return from_b64(self._values.get(f"{name}_b64"))
-
-
-def is_id(value: Any) -> bool:
-    return isinstance(value, str) and _HEX64.fullmatch(value) is not None
+    return {
+        "enrol": enrol,
+        "new_chunks": new_chunks,
+        "confirm_chunks": confirm_chunks,
+        "regroup": regroup,
+        "resource_name": named,
+        "restrict_chunk": restrict_chunk,
+        "replace_chunks": replace_chunks,
+        "index": index,
+    }
 
 
 def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
@@ -234,34 +237,6 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
 
 def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     """Every call but `status`: parse, one call of the service, answer."""
-
-    def enrol(params: Params) -> Json:
-        service.enrol(patient=params.id("patient"), channel=params.channel())
-        return {}
-
-    def new_chunks(params: Params) -> Json:
-        headers = [
-            Header(
-                chunk=row.id("chunk"),
-                version=row.number("version", least=1),
-                resource_type=row.text("resource_type"),
-                labels=tuple(sorted(row.texts("labels"))),
-                count=row.number("count"),
-                dek=new_key(),
-            )
-            for row in params.each("chunks")
-        ]
-        keys, index_key = service.new_chunks(patient=params.id("patient"), chunks=headers)
-        return {"keys": {chunk: key.hex() for chunk, key in keys.items()}, "index_key": index_key.hex()}
-
-    def confirm_chunks(params: Params) -> Json:
-        service.confirm_chunks(
-            chunks=[(row.id("chunk"), row.number("version", least=1)) for row in params.each("chunks")]
-        )
-        return {}
-
-    def index(params: Params) -> Json:
-        return {"index": service.index(patient=params.id("patient"))}
 
     def grant(params: Params) -> Json:
         return service.grant(**_grant(params), replaces=params.optional_id("replaces"))
@@ -380,11 +355,8 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return service.access_told(access=params.id("access"))
 
     return {
+        **_record_calls(service),
         **_signing_calls(service),
-        "enrol": enrol,
-        "new_chunks": new_chunks,
-        "confirm_chunks": confirm_chunks,
-        "index": index,
         "grant": grant,
         "grant_many": grant_many,
         "stop": stop,
@@ -430,6 +402,27 @@ def _sealed(params: Params) -> dict[str, bytes]:
 
 def _records(records: Mapping[str, bytes]) -> Json:
     return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
+
+
+def _versions(params: Params, name: str) -> list[tuple[str, int]]:
+    return [(row.id("chunk"), row.number("version", least=1)) for row in params.each(name)]
+
+
+def _regrouped(found: Regrouped) -> Json:
+    return {
+        "chunks": [
+            {
+                "chunk": one.header.chunk,
+                "version": one.header.version,
+                "blob_b64": to_b64(one.blob),
+                "notes_b64": to_b64(one.notes),
+                "lines": one.lines,
+            }
+            for one in found.chunks
+        ],
+        "notes": [{"chunk": chunk, "notes_b64": to_b64(notes)} for chunk, notes in found.notes.items()],
+        "retired": list(found.retired),
+    }
 
 
 def _parts(params: Params) -> list[Json]:

@@ -24,9 +24,11 @@ from gateway.keyholder.opening import (
     Opened,
     Opener,
     PersonalRecords,
+    Regroup,
     access_purpose,
 )
 from gateway.keyholder.pages import log_page, openings_of
+from gateway.keyholder.regrouping import CUSTODIAN, Changes, Held, Regrouped, resource_name
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
@@ -118,6 +120,32 @@ class Service:
 
     def confirm_chunks(self, *, chunks: Sequence[tuple[str, int]]) -> None:
         self._store.confirm_chunks(chunks)
+
+    def regroup(self, *, act: str, patient: str, chunks: Mapping[str, Held], changes: Changes) -> Regrouped:
+        """Lines of sealed chunks moved, labelled or left out, and sealed again; nothing is opened to anybody.
+
+        What comes out is selected, and what went in is not, only after `replace_chunks`. Raises
+        RefusedTransition (`chunk_unknown`), InvalidInput, EnvelopeError.
+        """
+        place = self._at(self._store.channel_of(patient))
+        return place.opener.open_sealed(Regroup(act, patient, chunks, changes)).regrouped
+
+    def replace_chunks(
+        self, *, patient: str, confirm: Sequence[tuple[str, int]], retire: Sequence[tuple[str, int]]
+    ) -> None:
+        """`retire` are in no later opening, and their keys are gone."""
+        self._store.replace_chunks(patient, confirm=confirm, retire=retire, at=int(self._clock()))
+
+    def resource_name(self, *, resource: str) -> str:
+        """What finds the versions of a resource in the database. Raises RefusedTransition."""
+        return resource_name(self._store.index_key(CUSTODIAN), resource.encode())
+
+    def restrict_chunk(self, *, patient: str, chunk: str, version: int, label: str) -> None:
+        """The whole chunk carries one more sensitivity from now on, until a regrouping tells its lines apart.
+
+        Nothing is opened. Raises RefusedTransition (`chunk_unknown`).
+        """
+        self._store.restrict_chunk(patient, chunk, version, label)
 
     def index(self, *, patient: str) -> list[Json]:
         """Counts by type and labels: headers are read, no record is."""

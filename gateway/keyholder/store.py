@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -331,6 +331,51 @@ class Store:
         )
         for chunk, version, sealed in rows:
             yield _header(key, patient, chunk, version, sealed)
+
+    def header(self, patient: str, chunk: str, version: int) -> Header:
+        """One chunk's header, confirmed or not. Raises RefusedTransition (`chunk_unknown`), EnvelopeError."""
+        row = self._one(
+            "SELECT header FROM chunks WHERE patient = ? AND chunk = ? AND version = ?",
+            patient,
+            chunk,
+            version,
+        )
+        if row is None:
+            raise RefusedTransition("No header is kept for this chunk.", code="chunk_unknown")
+        return _header(self.patient_key(patient), patient, chunk, version, row[0])
+
+    def restrict_chunk(self, patient: str, chunk: str, version: int, label: str) -> None:
+        """Raises RefusedTransition (`chunk_unknown`), EnvelopeError."""
+        with self.transaction() as db:
+            header = self.header(patient, chunk, version)
+            highest = "V" if "V" in header.labels else "R"
+            labels = (set(header.labels) - {"N", "R"}) | {label, highest}
+            header = replace(header, labels=tuple(sorted(labels)))
+            sealed = seal(self.patient_key(patient), _header_body(header), _header_aad(patient, header))
+            db.execute(
+                "UPDATE chunks SET header = ? WHERE chunk = ? AND version = ?", (sealed, chunk, version)
+            )
+
+    def replace_chunks(
+        self, patient: str, *, confirm: Sequence[tuple[str, int]], retire: Sequence[tuple[str, int]], at: int
+    ) -> None:
+        """In one transaction `confirm` may be selected and `retire` are gone, with the keys that open them.
+
+        Harmless to repeat. Raises RefusedTransition (`chunk_unknown`).
+        """
+        with self.transaction() as db:
+            self.confirm_chunks(confirm)
+            db.executemany(
+                "DELETE FROM chunks WHERE chunk = ? AND version = ? AND patient = ?",
+                [(*chunk, patient) for chunk in retire],
+            )
+            db.execute("INSERT OR REPLACE INTO regrouped VALUES (?, ?)", (patient, at))
+        self.truncate_journal()  # the keys of what is retired are gone from there too
+
+    def regrouped_at(self, patient: str) -> int:
+        """When the patient's chunks were last regrouped, in seconds since 1970 UTC; -1: never."""
+        row = self._one("SELECT at FROM regrouped WHERE patient = ?", patient)
+        return -1 if row is None else int(row[0])
 
     # Consents
 

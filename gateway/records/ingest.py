@@ -2,31 +2,46 @@
 
 A file is read and checked to its end (`intake.py`), sealed outside the database (`sealing.py`), and
 then kept in one short transaction. Only after its commit is the keyholder told that the chunks may be
-selected; what a crash leaves untold, `confirm_pending` tells.
+selected (`settling.py`); what a crash leaves untold, `confirm_pending` tells.
 """
 
+import json
 import logging
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import Count
 from django.utils import timezone
 
 from consent.channels import channel_for
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
-from gateway.records import quarantine
-from gateway.records.intake import Intake, Record, Refusal, Spoiled, refusal
-from gateway.records.label_rules import ORDER
-from gateway.records.models import Chunk, IngestedFile, Quarantined, ResourceVersion
+from gateway.keyholder.regrouping import CUSTODIAN, instant, resource_name
+from gateway.records import quarantine, settling
+from gateway.records.intake import Deleted, Intake, Record, Refusal, Spoiled, refusal
+from gateway.records.label_rules import ORDER, VERSION
+from gateway.records.models import (
+    Chunk,
+    Deletion,
+    Gone,
+    IngestedFile,
+    Quarantined,
+    ResourceVersion,
+    Unsettled,
+)
 from gateway.records.quarantine import Aside
-from gateway.records.sealing import CUSTODIAN, SealedChunk, Spool, digests, seal
+from gateway.records.reports import FileReport, Report
+from gateway.records.sealing import Fresh, SealedChunk, Spool, digests, seal
+from gateway.records.settling import confirm, settle, settle_due
 from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Source
 from gateway.records.spill import Spill
 from gateway.records.strict_json import Refused
@@ -35,11 +50,11 @@ from ledger.client import HOME
 from ledger.errors import GatewayError, RefusedTransition
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ACTOR = Actor.system("command")
 # Plaintext held at once while one file is read; past it, what is there is sealed and set aside.
 MAX_HELD_BYTES = 64 * 1024 * 1024
-MAX_REFUSALS = 1000
 # Faulty resources of one file that a lenient run sets aside; past it, the file is refused: it is not R4.
 MAX_ASIDE = 10_000
 MAX_PATIENTS = 50_000  # looked-up persons that are remembered
@@ -52,64 +67,6 @@ class IngestError(GatewayError):
 
     code = "ingest_failed"
     status = 503
-
-
-@dataclass
-class FileReport:
-    """What became of one file: `taken`, `checked` (dry run), `repeated` (taken before), `refused`, or
-    `failed` (it was not its fault).
-
-    by_type   resources read, by type (of a file that was not refused)
-    sealed    resources sealed now; the others were here in the same version
-    aside     faulty resources that a lenient run set aside; `refused` says what is wrong with them
-    """
-
-    path: str
-    state: str = "failed"
-    by_type: Counter[str] = field(default_factory=Counter)
-    withheld: int = 0
-    sealed: int = 0
-    chunks: int = 0
-    patients: int = 0
-    confirmed: bool = True
-    aside: int = 0
-    refused: list[Refusal] = field(default_factory=list)
-    refusals: int = 0
-
-    def refuse(self, *found: Refusal) -> None:
-        self.state = "refused"
-        self.tell(*found)
-
-    def tell(self, *found: Refusal) -> None:
-        self.refusals += len(found)
-        self.refused += found[: max(0, MAX_REFUSALS - len(self.refused))]
-
-
-@dataclass
-class Report:
-    """What became of all files."""
-
-    files: list[FileReport] = field(default_factory=list)
-
-    @property
-    def by_type(self) -> Counter[str]:
-        return sum((one.by_type for one in self.files if one.state in ("taken", "checked")), Counter())
-
-    @property
-    def resources(self) -> int:
-        return self.by_type.total()
-
-    @property
-    def sealed(self) -> int:
-        return sum(one.sealed for one in self.files if one.state == "taken")
-
-    @property
-    def refused(self) -> list[Refusal]:
-        return [found for one in self.files for found in one.refused]
-
-    @property
-    def refusals(self) -> int:
-        return sum(one.refusals for one in self.files)
 
 
 def ingest(
@@ -164,33 +121,28 @@ def _rank(path: Path) -> float:
 
 
 def confirm_pending(keyholder: Keyholder) -> int:
-    """Tell the keyholder of chunks that were kept and not yet confirmed; how many it took.
+    """Tell the keyholder of chunks that were kept and not yet told of; how many it took.
 
-    Raises KeyholderUnavailable. A chunk that it does not know stays unconfirmed, and is never selected.
+    Of those whose records are to be regrouped first, `settle_due` tells. Raises KeyholderUnavailable. A chunk
+    that it does not know stays unconfirmed, and is never selected.
     """
-    pending = list(
-        Chunk.objects.filter(confirmed_at=None).order_by("created_at").values_list("pk", flat=True)[:_BATCH]
-    )
+    settle_due(keyholder)
+    pending = Chunk.objects.filter(confirmed_at=None).exclude(patient__in=Unsettled.objects.values("whose"))
+    acts = pending.exclude(act="").order_by("act").values_list("act", flat=True).distinct()[:_BATCH]
+    told = sum(_confirm_logged(Chunk.objects.filter(confirmed_at=None, act=act), keyholder) for act in acts)
+    some = list(pending.filter(act="").order_by("created_at")[:_BATCH])
     try:
-        return _confirm(keyholder, pending)
+        return told + confirm(some, keyholder=keyholder)
     except RefusedTransition:
-        return sum(_confirm_alone(keyholder, chunk) for chunk in pending)
+        return told + sum(_confirm_logged([one], keyholder) for one in some)
 
 
-def _confirm_alone(keyholder: Keyholder, chunk: str) -> int:
+def _confirm_logged(chunks: Iterable[Chunk], keyholder: Keyholder) -> int:
     try:
-        return _confirm(keyholder, [chunk])
+        return confirm(chunks, keyholder=keyholder)
     except RefusedTransition:
         log.error("The keyholder has no header of a chunk in the database: its records cannot be opened.")
         return 0
-
-
-def _confirm(keyholder: Keyholder, chunks: Sequence[str]) -> int:
-    for batch in _batches(chunks):
-        kept = Chunk.objects.filter(pk__in=batch).values_list("pk", "version")
-        keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": version} for chunk, version in kept])
-        Chunk.objects.filter(pk__in=batch, confirmed_at=None).update(confirmed_at=timezone.now())
-    return len(chunks)
 
 
 class Run:
@@ -219,7 +171,7 @@ class Run:
             return
         with source:
             digest = "" if self.dry_run else source.digest()
-            if digest and IngestedFile.objects.filter(pk=digest).exists():
+            if digest and IngestedFile.objects.filter(pk=digest, rules=VERSION).exists():
                 report.state = "repeated"
                 self.progress(source.size)
                 return
@@ -229,8 +181,8 @@ class Run:
         self, source: Source, report: FileReport, digest: str, noted: Callable[[int], object]
     ) -> None:
         """Read, seal and keep. `noted` is called in the transaction that keeps, with the number of chunks."""
-        with Spool() as spool, closing(Spill()) as seen:
-            held = _File(self, source, spool, seen, report)
+        with Spool() as spool, closing(Spill()) as seen, TemporaryFile() as labelled:
+            held = _File(self, source, report, spool=spool, seen=seen, labelled=labelled)
             try:
                 held.read()
                 if report.state == "refused":
@@ -278,9 +230,22 @@ class Run:
 class _File:
     """One file on its way in."""
 
-    def __init__(self, run: Run, source: Source, spool: Spool, seen: Spill, report: FileReport) -> None:
+    def __init__(
+        self,
+        run: Run,
+        source: Source,
+        report: FileReport,
+        *,
+        spool: Spool,
+        seen: Spill,
+        labelled: IO[bytes],
+    ) -> None:
         self.run, self.source, self.spool, self.report = run, source, spool, report
-        self.seen = seen  # digests of this file's versions
+        self.seen = seen  # digests and names of this file's versions
+        self.labelled = labelled  # versions that are here under older rules: JSON lines of whose, and labels
+        self.deleted: list[bytes] = []  # resources, `Type/id`
+        self.again: list[str] = []  # names that came again after their deletion
+        self.unsettled: set[str] = set()
         self.new: dict[str, Patient] = {}  # by record id
         self.held: dict[str | None, list[Record]] = defaultdict(list)
         self.size = 0
@@ -295,6 +260,10 @@ class _File:
         for found in self.run.intake.records(self.source):
             if isinstance(found, Spoiled):
                 self._spoiled(found)
+                continue
+            if isinstance(found, Deleted):
+                self.deleted.append(found.resource)
+                self.report.deleted += 1
                 continue
             self.run.progress(max(found.place.offset + found.place.length - done, 0))
             done = max(done, found.place.offset + found.place.length)
@@ -371,7 +340,7 @@ class _File:
             del self.new[record_id]
         for owner, records in self.held.items():
             patient, channel = self._place(owner)
-            fresh = self._fresh(digests(self._index_key(patient, channel), records), records)
+            fresh = self._fresh(patient, self._named(patient, channel, records), is_new=owner in self.new)
             if fresh:
                 seal(self.run.keyholder, patient, fresh, self.spool)
             self.report.sealed += len(fresh)
@@ -392,27 +361,63 @@ class _File:
             self.enrolled[patient] = self.run.keyholder.new_chunks(patient=patient, chunks=[])["index_key"]
         return self.enrolled[patient]
 
-    def _fresh(self, names: list[str], records: list[Record]) -> list[tuple[Record, str]]:
-        """Those that are in no chunk yet, each once."""
-        here = {
-            digest
-            for batch in _batches(names)
-            for digest in ResourceVersion.objects.filter(digest__in=batch).values_list("digest", flat=True)
-        }
-        found = []
-        for one, digest in zip(records, names, strict=True):
-            if digest not in here and digest not in self.seen:
-                self.seen[digest] = 1
-                found.append((one, digest))
+    def _named(self, patient: str, channel: str, records: list[Record]) -> list[Fresh]:
+        found = digests(self._index_key(patient, channel), records)
+        key = self._index_key(CUSTODIAN, HOME)
+        return [
+            Fresh(one, digest, resource_name(key, one.resource))
+            for one, digest in zip(records, found, strict=True)
+        ]
+
+    def _fresh(self, patient: str, named: list[Fresh], *, is_new: bool) -> list[Fresh]:
+        """Those that are in no chunk yet, each once; notes what is to be regrouped because of them."""
+        rules: dict[str, str] = {}  # of those that are here, or were
+        older: set[str] = set()
+        deleted: dict[str, datetime] = {}
+        for some in () if is_new else _batches(named):
+            digest_in, name_in = [one.digest for one in some], [one.name for one in some]
+            here = ResourceVersion.objects.filter(digest__in=digest_in)
+            rules.update(here.values_list("digest", "rules"))
+            gone = Gone.objects.filter(digest__in=digest_in).values_list("digest", flat=True)
+            rules.update(dict.fromkeys(gone, VERSION))
+            older.update(ResourceVersion.objects.filter(name__in=name_in).values_list("name", flat=True))
+            deleted.update(Deletion.objects.filter(name__in=name_in).values_list("name", "at"))
+        found, labelled = [], {}
+        for one in named:
+            if one.digest in rules:
+                if rules[one.digest] != VERSION:
+                    labelled[one.digest] = one.record.labels, one.record.basis, one.name
+            elif one.digest not in self.seen and not self._is_deleted(one, deleted):
+                if one.name in older or one.name in self.seen:
+                    self.unsettled.add(patient)
+                self.seen[one.digest] = self.seen[one.name] = 1
+                found.append(one)
+        if labelled:
+            self.report.labelled += len(labelled)
+            self.labelled.write(json.dumps([patient, labelled]).encode() + b"\n")
         return found
+
+    def _is_deleted(self, one: Fresh, deleted: dict[str, datetime]) -> bool:
+        """Whether its source deleted the resource after it said this. What came again later is no longer."""
+        if one.name not in deleted:
+            return False
+        if 0 <= instant(one.record.updated) <= instant(deleted[one.name].isoformat()):
+            return True
+        self.again.append(one.name)
+        return False
 
     def keep(self, digest: str, noted: Callable[[int], object]) -> None:
         """One transaction for patients, chunks and what was set aside; then the keyholder is told."""
         aside = quarantine.sealed(self.run.keyholder, digest, self.aside)
         with transaction.atomic():
             Patient.objects.bulk_create(self.new.values(), batch_size=_BATCH)
-            chunks = [self._keep_chunk(chunk, blob) for chunk, blob in self.spool]
+            chunks = [self._keep_chunk(*one) for one in self.spool]
             Quarantined.objects.bulk_create(aside, batch_size=_BATCH)
+            self._keep_deletions()
+            self._note_crowded({patient for _, patient in chunks} - self.unsettled)
+            Unsettled.objects.bulk_create(
+                [Unsettled(whose=one) for one in self.unsettled], ignore_conflicts=True, batch_size=_BATCH
+            )
             noted(len(chunks))
         self.run.patients.update(
             (record_id, (patient.pk, patient.channel)) for record_id, patient in self.new.items()
@@ -420,21 +425,67 @@ class _File:
         self.report.state = "taken"
         self.report.chunks, self.report.patients = len(chunks), len(self.new)
         try:
-            _confirm(self.run.keyholder, chunks)
+            self._settle(chunks)
         except (GatewayError, DatabaseError):
-            self.report.confirmed = False  # the file is safe; the relay confirms later
+            self.report.confirmed = False  # the file is safe; the relay goes on later
+        else:
+            if self.report.labelled:
+                IngestedFile.objects.filter(pk=digest).update(rules=VERSION)
 
-    def _keep_chunk(self, chunk: SealedChunk, blob: bytes) -> str:
+    def _keep_chunk(self, chunk: SealedChunk, blob: bytes, notes: bytes) -> tuple[str, str]:
         patient = None if chunk.patient == CUSTODIAN else chunk.patient
-        Chunk.objects.create(pk=chunk.id, patient_id=patient, blob=blob)
+        Chunk.objects.create(pk=chunk.id, patient_id=patient, blob=blob, notes=notes)
         ResourceVersion.objects.bulk_create(
-            (ResourceVersion(digest=one, chunk_id=chunk.id) for one in chunk.digests), batch_size=_BATCH
+            (
+                ResourceVersion(digest=digest, chunk_id=chunk.id, name=name, rules=VERSION)
+                for digest, name in zip(chunk.digests, chunk.names, strict=True)
+            ),
+            batch_size=_BATCH,
         )
-        return chunk.id
+        return chunk.id, chunk.patient
+
+    def _keep_deletions(self) -> None:
+        key, now = self._index_key(CUSTODIAN, HOME) if self.deleted else b"", timezone.now()
+        names = (resource_name(key, one) for one in self.deleted)
+        # FHIR R4, transaction: what a Bundle stores comes after what it deletes.
+        for some in _batches(name for name in names if name not in self.seen):
+            Deletion.objects.bulk_create(
+                [Deletion(name=name, at=now) for name in dict.fromkeys(some)],
+                update_conflicts=True,
+                unique_fields=["name"],
+                update_fields=["at"],
+            )
+            whose = ResourceVersion.objects.filter(name__in=some).values_list("chunk__patient", flat=True)
+            self.unsettled.update(one or CUSTODIAN for one in whose.distinct())
+        for some in _batches(self.again):
+            Deletion.objects.filter(name__in=some).delete()
+
+    def _note_crowded(self, patients: set[str]) -> None:
+        """Those with so many chunks that small ones are to be sealed as one."""
+        for some in _batches(sorted(patients)):
+            live = Chunk.objects.filter(patient__in=some, retired_at=None).values("patient")
+            crowded = live.annotate(count=Count("pk")).filter(count__gt=settling.MOST_CHUNKS)
+            self.unsettled.update(crowded.values_list("patient", flat=True))
+
+    def _settle(self, chunks: list[tuple[str, str]]) -> None:
+        """Have what is new selected: at once, or where older records are touched after a regrouping."""
+        settled = [chunk for chunk, patient in chunks if patient not in self.unsettled]
+        for some in _batches(settled):
+            confirm(Chunk.objects.filter(pk__in=some, act=""), keyholder=self.run.keyholder)
+        for patient in sorted(self.unsettled):
+            settle(patient, keyholder=self.run.keyholder)
+        self.labelled.seek(0)
+        for line in self.labelled:
+            patient, labelled = json.loads(line)
+            settle(patient, keyholder=self.run.keyholder, labelled=labelled)
 
 
 def _note_file(digest: str, report: FileReport, chunks: int) -> None:
-    IngestedFile.objects.create(digest=digest, resources=report.by_type.total())
+    # Under no rules until what was here before is labelled by today's: a crash before that reads it again.
+    rules = "" if report.labelled else VERSION
+    IngestedFile.objects.update_or_create(
+        digest=digest, defaults={"resources": report.by_type.total(), "rules": rules}
+    )
     record(
         kind="records.ingested",
         actor=ACTOR,
@@ -445,7 +496,7 @@ def _note_file(digest: str, report: FileReport, chunks: int) -> None:
     )
 
 
-def _batches(values: Iterable[str]) -> Iterator[list[str]]:
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(values)
     while batch := list(islice(rest, _BATCH)):
         yield batch

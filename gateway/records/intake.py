@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from gateway.records.label_rules import FOLLOWED, ORDER
 from gateway.records.labels import UNLABELLED, Labels, label
-from gateway.records.sources import BundleEntry, BundleFault, Place, Source
+from gateway.records.sources import BundleEntry, BundleFault, Place, Source, deleted
 from gateway.records.spill import Spill
 from gateway.records.strict_json import MAX_RESOURCE_BYTES, Parsed, Refused, read
 from gateway.records.validation import People, validate
@@ -55,6 +55,7 @@ class Record(NamedTuple):
     labels  the contract's labels, sorted; UNLABELLED alone where the rules cannot tell
     basis   why, as `labels.Labels.basis`; empty where UNLABELLED
     person  of a Patient resource
+    updated, version   meta.lastUpdated and meta.versionId, as received
     """
 
     raw: bytes
@@ -65,6 +66,21 @@ class Record(NamedTuple):
     place: Place
     basis: tuple[str, ...] = ()
     person: Person | None = None
+    updated: str = ""
+    version: str = ""
+
+    @property
+    def resource(self) -> bytes:
+        """`Type/id`."""
+        kind, id, _ = self.name.split(b"/", 2)
+        return kind + b"/" + id
+
+
+class Deleted(NamedTuple):
+    """A resource that the source has deleted, `Type/id`. Whose it was is not said."""
+
+    resource: bytes
+    place: Place
 
 
 class Spoiled(NamedTuple):
@@ -106,12 +122,12 @@ class Intake:
     known: Known = field(default_factory=Known)
     addresses: Mapping[str, str] = field(default_factory=dict)
 
-    def records(self, source: Source) -> Iterator[Record | Spoiled]:
+    def records(self, source: Source) -> Iterator[Record | Spoiled | Deleted]:
         """Everything in the file. It is all the caller's to take or to leave."""
         self.addresses = source.addresses
         return self._lines(source) if source.is_ndjson else self._bundle(source)
 
-    def _lines(self, source: Source) -> Iterator[Record | Spoiled]:
+    def _lines(self, source: Source) -> Iterator[Record | Spoiled | Deleted]:
         people = People(self.addresses)
         for place, raw in source.lines():
             if raw is None:
@@ -119,9 +135,12 @@ class Intake:
                 yield Spoiled((refusal(source, Refused("line_too_long", said), place),))
                 continue
             record, faults = self._record(raw, place, people, self.known)
+            if faults and faults[0].code == "type_not_taken" and _is_bundle(raw):
+                yield from _deletions(source, raw, place)
+                continue
             yield record or _spoiled(source, faults, place, raw)
 
-    def _bundle(self, source: Source) -> Iterator[Record | Spoiled]:
+    def _bundle(self, source: Source) -> Iterator[Record | Spoiled | Deleted]:
         try:
             entries = list(source.entries())
             self.addresses = _addresses(entries)
@@ -129,11 +148,14 @@ class Intake:
             yield Spoiled((refusal(source, fault, fault.place),))
             return
         people = People(self.addresses)
-        patients = [entry.id for entry in entries if entry.kind == "Patient"]
+        patients = [entry.id for entry in entries if entry.kind == "Patient" and not entry.is_deleted]
         whose = patients[0] if patients else None
         known: dict[str, Labels | None] = {}
         for entry in sorted(entries, key=lambda one: ORDER.get(one.kind, 1)):
             place = entry.place
+            if entry.is_deleted:
+                yield Deleted(f"{entry.kind}/{entry.id}".encode(), place)
+                continue
             raw = source.at(place)
             record, faults = self._record(raw, place, people, known)
             if record is not None:
@@ -161,11 +183,39 @@ class Intake:
         codes = (UNLABELLED,) if labels is None else labels.codes
         if kind in FOLLOWED and not (kind == "Observation" and codes == _PLAIN):
             known[f"{kind}/{identifier}"] = labels
-        version = (body.get("meta") or {}).get("versionId", "")
+        meta = body.get("meta") or {}
+        version = meta.get("versionId", "")
         name = f"{kind}/{identifier}/{version}/".encode() + hashlib.sha256(raw).digest()
         person = _person(parsed) if kind == "Patient" else None
         basis = () if labels is None else labels.basis
-        return Record(raw, kind, owner, codes, name, place, basis, person), []
+        updated = meta.get("lastUpdated", "")
+        return Record(raw, kind, owner, codes, name, place, basis, person, updated, version), []
+
+
+def _is_bundle(raw: bytes) -> bool:
+    return bool(read(raw).body.get("resourceType") == "Bundle")
+
+
+def _deletions(source: Source, raw: bytes, place: Place) -> Iterator[Deleted | Spoiled]:
+    """A line of a Bulk Data export's `deleted` files: a Bundle whose entries delete, and nothing else."""
+    try:
+        body = read(raw).body
+        entries = body.get("entry", [])
+        if body.get("type") != "transaction" or not isinstance(entries, list):
+            raise Refused("bundle_type", "must be a transaction of deletions", element="Bundle.type")
+        found = []
+        for number, entry in enumerate(entries):
+            element = f"Bundle.entry[{number}]"
+            if not isinstance(entry, dict) or "resource" in entry:
+                raise Refused(
+                    "type_not_taken", "stands in a line; a line holds deletions alone", element=element
+                )
+            found.append(deleted(entry.get("request"), element))
+    except Refused as fault:
+        yield _spoiled(source, [fault], place, raw)
+        return
+    for kind, id in found:
+        yield Deleted(f"{kind}/{id}".encode(), place)
 
 
 def _spoiled(source: Source, faults: list[Refused], place: Place, raw: bytes) -> Spoiled:

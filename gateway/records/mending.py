@@ -9,8 +9,9 @@ from django.db import transaction
 
 from gateway.keyholder.client import Keyholder
 from gateway.records import quarantine
-from gateway.records.ingest import ACTOR, FileReport, Run
+from gateway.records.ingest import ACTOR, Run
 from gateway.records.models import Quarantined
+from gateway.records.reports import FileReport
 from gateway.records.sources import OneResource
 from ledger.audit.log import record
 from ledger.errors import InvalidInput, RefusedTransition

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from consent.models import random_id
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import KEY_BYTES, open_chunk, seal_chunk
+from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.records.intake import Refusal
 from gateway.records.models import Quarantined
-from gateway.records.sealing import CUSTODIAN
 from gateway.records.sources import OneResource, Place
 from gateway.records.validation import kind_taken
 

@@ -10,28 +10,37 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from consent.models import random_id
 from gateway.keyholder.client import ChunkHeader, Keyholder
-from gateway.keyholder.envelope import seal_chunk
+from gateway.keyholder.envelope import seal_chunk, seal_notes
+from gateway.keyholder.regrouping import MAX_CHUNK_BYTES, Note, notes_of
 from gateway.records.intake import Record
+from gateway.records.label_rules import VERSION as RULES_VERSION
 from gateway.records.lines import pack
 
-# Under whose key the keyholder keeps resources of no patient. No consent names it, so no job opens them.
-CUSTODIAN = "0" * 64
-MAX_CHUNK_BYTES = 8 * 1024 * 1024
 _IN_MEMORY_BYTES = 32 * 1024 * 1024
+
+
+class Fresh(NamedTuple):
+    """A record that is not here yet, with the digest of its version and the name of its resource."""
+
+    record: Record
+    digest: str
+    name: str
 
 
 @dataclass(frozen=True)
 class SealedChunk:
-    """A chunk before it is in the database. `digests` are those of its resources' versions."""
+    """A chunk before it is in the database. `digests` and `names` are those of its resources' versions."""
 
     id: str
     patient: str
     digests: list[str]
+    names: list[str]
     size: int
+    notes_size: int
 
 
 class Spool:
@@ -48,15 +57,15 @@ class Spool:
                  trace: TracebackType | None) -> None:  # fmt: skip
         self._file.close()
 
-    def add(self, chunk: SealedChunk, blob: bytes) -> None:
-        self._file.write(json.dumps(asdict(chunk)).encode() + b"\n" + blob)
+    def add(self, chunk: SealedChunk, blob: bytes, notes: bytes) -> None:
+        self._file.write(json.dumps(asdict(chunk)).encode() + b"\n" + blob + notes)
         self.count += 1
 
-    def __iter__(self) -> Iterator[tuple[SealedChunk, bytes]]:
+    def __iter__(self) -> Iterator[tuple[SealedChunk, bytes, bytes]]:
         self._file.seek(0)
         while line := self._file.readline():
             chunk = SealedChunk(**json.loads(line))
-            yield chunk, self._file.read(chunk.size)
+            yield chunk, self._file.read(chunk.size), self._file.read(chunk.notes_size)
 
 
 def digests(index_key: bytes, records: Sequence[Record]) -> list[str]:
@@ -64,8 +73,8 @@ def digests(index_key: bytes, records: Sequence[Record]) -> list[str]:
     return [hmac.digest(index_key, record.name, "sha256").hex() for record in records]
 
 
-def seal(keyholder: Keyholder, patient: str, records: Iterable[tuple[Record, str]], spool: Spool) -> None:
-    """Seal the records (with their digests) of one patient into the spool. Raises GatewayError, OSError."""
+def seal(keyholder: Keyholder, patient: str, records: Iterable[Fresh], spool: Spool) -> None:
+    """Seal the records of one patient into the spool. Raises GatewayError, OSError."""
     pieces = [(random_id(), kind, labels, piece) for kind, labels, piece in _pieces(records)]
     headers: list[ChunkHeader] = [
         {
@@ -79,26 +88,33 @@ def seal(keyholder: Keyholder, patient: str, records: Iterable[tuple[Record, str
     ]
     keys = keyholder.new_chunks(patient=patient, chunks=headers)["keys"]
     for chunk, _, _, piece in pieces:
-        lines = pack(record.raw for record, _ in piece)
+        lines, noted = pack(one.record.raw for one in piece), notes_of(note_of(one.record) for one in piece)
         blob = seal_chunk(keys[chunk], lines, patient=patient, chunk=chunk, version=1)
-        spool.add(SealedChunk(chunk, patient, [digest for _, digest in piece], len(blob)), blob)
+        notes = seal_notes(keys[chunk], noted, patient=patient, chunk=chunk, version=1)
+        named = [one.digest for one in piece], [one.name for one in piece]
+        spool.add(SealedChunk(chunk, patient, *named, len(blob), len(notes)), blob, notes)
 
 
-Piece = list[tuple[Record, str]]
+def note_of(record: Record) -> Note:
+    """What is noted of a record when it comes in."""
+    return Note(record.labels, record.basis, RULES_VERSION, updated=record.updated, version=record.version)
 
 
-def _pieces(records: Iterable[tuple[Record, str]]) -> Iterator[tuple[str, tuple[str, ...], Piece]]:
+Piece = list[Fresh]
+
+
+def _pieces(records: Iterable[Fresh]) -> Iterator[tuple[str, tuple[str, ...], Piece]]:
     """Type, labels and records of each chunk, none above MAX_CHUNK_BYTES unless one resource is."""
     groups: dict[tuple[str, tuple[str, ...]], Piece] = defaultdict(list)
-    for record, digest in records:
-        groups[record.kind, record.labels].append((record, digest))
+    for one in records:
+        groups[one.record.kind, one.record.labels].append(one)
     for (kind, labels), group in groups.items():
         piece: Piece = []
         size = 0
-        for record, digest in group:
-            if piece and size + len(record.raw) > MAX_CHUNK_BYTES:
+        for one in group:
+            if piece and size + len(one.record.raw) > MAX_CHUNK_BYTES:
                 yield kind, labels, piece
                 piece, size = [], 0
-            piece.append((record, digest))
-            size += len(record.raw)
+            piece.append(one)
+            size += len(one.record.raw)
         yield kind, labels, piece

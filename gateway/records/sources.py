@@ -8,6 +8,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -20,6 +21,7 @@ NDJSON_SUFFIXES = frozenset({".ndjson", ".jsonl"})
 SUFFIXES = NDJSON_SUFFIXES | {".json"}
 BUNDLE_TYPES = frozenset({"collection", "transaction"})
 _WINDOW = 256 * 1024
+_DELETED = re.compile(r"([A-Z][A-Za-z]{1,40})/([A-Za-z0-9\-.]{1,64})")
 _BLANK = b" \t\r\n"
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -39,6 +41,7 @@ class BundleEntry(NamedTuple):
     full_url: str
     kind: str
     id: str
+    is_deleted: bool = False
 
 
 class Source:
@@ -104,7 +107,7 @@ class Source:
                 yield Place(number, start, len(line)), bare
 
     def entries(self) -> Iterator[BundleEntry]:
-        """Each entry of the Bundle that holds a resource, in its order.
+        """Each entry of the Bundle that holds a resource or asks to delete one, in its order.
 
         Raises Refused (with the place, as `BundleFault`) for anything that is not a Bundle to take in.
         """
@@ -124,6 +127,17 @@ class OneResource(Source):
     def lines(self) -> Iterator[tuple[Place, bytes | None]]:
         raw = self.file.read()
         yield Place(1, 0, len(raw)), raw if len(raw) <= MAX_RESOURCE_BYTES else None
+
+
+def deleted(request: object, element: str) -> tuple[str, str]:
+    """Type and id of what a Bundle's entry asks to delete (FHIR R4: DELETE [type]/[id]). Raises Refused."""
+    said = request if isinstance(request, dict) else {}
+    named = _DELETED.fullmatch(said["url"]) if isinstance(said.get("url"), str) else None
+    if said.get("method") != "DELETE" or named is None:
+        raise Refused(
+            "deletion_unclear", "must ask to DELETE one resource by Type/id", element=f"{element}.request"
+        )
+    return named[1], named[2]
 
 
 class BundleFault(Refused):
@@ -224,6 +238,7 @@ class _Bundle:
     def __init__(self, text: _Text) -> None:
         self._text = text
         self._count = 0
+        self._deletes = False
         self._said: dict[str, Any] = {}
 
     def entries(self) -> Iterator[BundleEntry]:
@@ -249,6 +264,8 @@ class _Bundle:
             raise Refused("not_a_bundle", "is not a FHIR Bundle; NDJSON files end in .ndjson")
         if self._said.get("type") not in BUNDLE_TYPES:
             raise Refused("bundle_type", "must be a collection or a transaction", element="Bundle.type")
+        if self._deletes and self._said["type"] != "transaction":
+            raise Refused("bundle_type", "must be a transaction, since it deletes", element="Bundle.type")
 
     def _object(self) -> Iterator[str]:
         """The names of an object; the caller takes each value. A name given twice is refused."""
@@ -292,6 +309,9 @@ class _Bundle:
                 read(b'{"":' + raw + b"}")
             said[name] = value
         request = said.get("request")
+        if isinstance(request, dict) and request.get("method") == "DELETE" and place is None:
+            self._deletes = True
+            return BundleEntry(self._text.place(entry=element), "", *deleted(request, element), True)
         if isinstance(request, dict) and request.get("method") not in ("POST", "PUT"):
             raise Refused("method_not_taken", "asks for something else than to store a resource",
                           element=f"{element}.request.method")  # fmt: skip

@@ -159,6 +159,11 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "client.secret_renewed": {"requester": UUID, "client": CLIENT},  # before clients had keys
     "client.keys_changed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
+    "records.regrouped": {"act": ID, "chunks": COUNT},  # sealed anew by the keyholder, opened to nobody
+    "labels.asked": {"change": ID, "code": CODE},  # by a clinician; `code`: add or lift
+    "labels.agreed": {"change": ID},  # by a second one
+    "labels.refused": {"change": ID},
+    "labels.changed": {"change": ID, "code": CODE},  # from then on the records are sealed so
     # One resource that a lenient ingest set aside: looked at, taken in after all, or thrown away.
     "quarantine.read": {"quarantined": ID},
     "quarantine.released": {"quarantined": ID, "code": CODE, "resources": COUNT, "chunks": COUNT},

@@ -14,7 +14,8 @@ import pytest
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import PartUnwrapper, open_chunk, seal_chunk
 from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.server import ONE_ACCOUNT, ROLES, Params, _calls, roles_of, start
+from gateway.keyholder.params import Params
+from gateway.keyholder.server import ONE_ACCOUNT, ROLES, _calls, roles_of, start
 from ledger.client import connect
 from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable
 from ledger.rpc import from_b64, to_b64

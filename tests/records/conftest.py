@@ -1,11 +1,15 @@
 """Small valid resources, and files made of them."""
 
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gateway.keyholder.client import Keyholder
+from tests.conftest import Installation
 
 SYSTEM = "http://loinc.org"
 
@@ -46,3 +50,16 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return written
+
+
+@pytest.fixture
+def keyholder(installation: Installation) -> Iterator[Keyholder]:
+    made = Keyholder(installation.keyholder_socket)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def alice_id() -> str:
+    """The keyholder is the session's: a record id of this test's own."""
+    return f"alice-{secrets.token_hex(8)}"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from django.db import connection
 
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
+from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.records import ingest as ingesting
-from gateway.records.ingest import IngestError, Report, confirm_pending, ingest
+from gateway.records.ingest import IngestError, confirm_pending, ingest
 from gateway.records.lines import resources
 from gateway.records.models import Chunk, IngestedFile, ResourceVersion
-from gateway.records.sealing import CUSTODIAN
+from gateway.records.reports import Report
 from ledger.audit.models import AuditRow
 from ledger.errors import KeyholderUnavailable
 from tests.conftest import Installation
@@ -31,19 +32,6 @@ from tests.records.conftest import bundle, entry, observation, patient
 
 Write = Callable[..., Path]
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def keyholder(installation: Installation) -> Iterator[Keyholder]:
-    made = Keyholder(installation.keyholder_socket)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def alice_id() -> str:
-    """The keyholder is the session's: a record id of this test's own."""
-    return f"alice-{secrets.token_hex(8)}"
 
 
 def nothing_is_kept() -> bool:

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from gateway.analysis.features import Table
 from gateway.records.ingest import in_order
-from gateway.records.intake import Intake, Spoiled
+from gateway.records.intake import Intake, Record, Spoiled
 from gateway.records.sources import Source
 from gateway.records.strict_json import Refused
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
                             refused += len(found.refusals)
                             for one in found.refusals:
                                 self.stderr.write(f"refused: {one}")
-                        elif found.owner is not None:
+                        elif isinstance(found, Record) and found.owner is not None:
                             table.add(found.raw, found.owner)
             except Refused as fault:
                 refused += 1

@@ -1,19 +1,26 @@
 """`manage.py ingest PATH…`: take in FHIR R4 records from files and folders, each file whole or not at all.
 
 Standard output has the counts and what was refused (or, with --json, one JSON object); progress goes to
-standard error. The exit status is 1 if a file was refused or something failed.
+standard error. The exit status is 1 if a file was refused or something failed. `--background` begins it in a
+process of its own, and `--status` says how far that is.
 """
 
 import json
 import sys
+import time
+from argparse import SUPPRESS
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from gateway.records.ingest import MAX_REFUSALS, Report, in_order, ingest
+from gateway.records import imports
+from gateway.records.ingest import in_order, ingest
+from gateway.records.models import ImportRun
+from gateway.records.reports import MAX_REFUSALS, Report
 from ledger.errors import GatewayError
 
 
@@ -22,7 +29,18 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+        parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+        parser.add_argument(
+            "--background", action="store_true", help="begin it in a process of its own; see --status"
+        )
+        parser.add_argument(
+            "--status",
+            nargs="?",
+            const="",
+            metavar="ID",
+            help="how far imports in the background are; with ID, one of them whole",
+        )
+        parser.add_argument("--run", help=SUPPRESS)
         parser.add_argument("--dry-run", action="store_true", help="check only; write nothing, need nothing")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
         parser.add_argument(
@@ -37,23 +55,39 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["status"] is not None:
+            self._status(options["status"], options["json"])
+            return
+        if not options["paths"]:
+            raise CommandError("Name a file or a folder.")
         paths = in_order(options["paths"])
+        if options["background"]:
+            self._begin(paths, options)
+            return
         total = sum(path.stat().st_size for path in paths if path.is_file())
         report, failure = Report(), None
         with tqdm(
             total=total, unit="B", unit_scale=True, desc="ingest", disable=None, file=sys.stderr
         ) as bar:
+            progress = _Progress(options["run"], report, bar.update)
             try:
                 ingest(
                     paths,
                     dry_run=options["dry_run"],
                     create_patients=not options["no_create_patients"],
                     lenient=options["lenient"],
-                    progress=bar.update,
+                    progress=progress,
                     report=report,
                 )
             except GatewayError as error:
                 failure = error
+            except Exception:
+                failure = GatewayError("It ended by a fault of its own.", code="ingest_failed")
+                raise
+            finally:
+                if options["run"]:
+                    progress.note()
+                    imports.end(options["run"], _answer(report, dry_run=options["dry_run"], failure=failure))
         if not paths:
             failure = GatewayError("There is no .json, .ndjson or .jsonl file there.", code="nothing_to_take")
         answer = _answer(report, dry_run=options["dry_run"], failure=failure)
@@ -63,6 +97,47 @@ class Command(BaseCommand):
             self._tell(answer, report)
         if answer["files"]["refused"] or failure is not None:
             sys.exit(1)
+
+    def _begin(self, paths: list[Path], options: dict[str, Any]) -> None:
+        chosen = [name for name in ("lenient", "no_create_patients", "dry_run") if options[name]]
+        arguments = [f"--{name.replace('_', '-')}" for name in chosen]
+        try:
+            run = imports.start(
+                [*arguments, "--", *(str(path.resolve()) for path in options["paths"])], files=paths
+            )
+        except GatewayError as error:
+            raise CommandError(f"{error.message} [{error.code}]") from None
+        if options["json"]:
+            self.stdout.write(json.dumps({"run": run.pk}))
+        else:
+            self.stdout.write(f"{run.pk[:12]} has begun; see `manage.py ingest --status {run.pk[:12]}`")
+
+    def _status(self, id: str, as_json: bool) -> None:
+        try:
+            runs = [imports.find(id)] if id else imports.newest()
+        except GatewayError as error:
+            raise CommandError(f"{error.message} [{error.code}]") from None
+        told = [_told(run) for run in runs]
+        if as_json:
+            self.stdout.write(json.dumps(told[0] if id else told))
+            return
+        for run, one in zip(runs, told, strict=True):
+            ended = f", {run.error_code}" if run.error_code else ""
+            self.stdout.write(
+                f"{run.pk[:12]}  {run.state}{ended}  {one['percent']} %"
+                f"  {run.files_done:,} of {run.files:,} files  begun {run.started_at:%Y-%m-%d %H:%M} UTC"
+            )
+            if id and run.report:
+                counts = run.report
+                self.stdout.write(
+                    f"{counts['resources']:>9,}  resources, {counts['sealed']:,} sealed now, "
+                    f"{counts['aside']:,} set aside, {counts['refusals']:,} faults"
+                )
+                for fault in counts["refused"]:
+                    where = f"file {fault['file']}" + (f" line {fault['line']}" if fault["line"] else "")
+                    self.stdout.write(
+                        f"refused: {where}: {fault['element'] or 'this'} {fault['message']} [{fault['code']}]"
+                    )
 
     def _tell(self, answer: dict[str, Any], report: Report) -> None:
         for kind, count in answer["types"].items():
@@ -74,6 +149,10 @@ class Command(BaseCommand):
         if not answer["dry_run"]:
             self.stdout.write(f"{answer['sealed']:>9,}  sealed now, in {answer['chunks']:,} chunks")
             self.stdout.write(f"{answer['patients']:>9,}  patients new here")
+            if answer["labelled"]:
+                self.stdout.write(f"{answer['labelled']:>9,}  labelled anew: the rules have changed")
+            if answer["deleted"]:
+                self.stdout.write(f"{answer['deleted']:>9,}  deletions")
         if answer["withheld"]:
             kept = "would be sealed" if answer["dry_run"] else "sealed"
             self.stdout.write(
@@ -94,6 +173,42 @@ class Command(BaseCommand):
             self.stdout.write(f"stopped: {answer['error']['message']} [{answer['error']['code']}]")
 
 
+class _Progress:
+    """Bytes done go to the bar, and once a second to the run's row, if there is one."""
+
+    def __init__(self, run: str | None, report: Report, bar: Callable[[int], object]) -> None:
+        self._run, self._report, self._bar = run, report, bar
+        self._done = 0
+        self._noted = 0.0
+
+    def __call__(self, done: int) -> None:
+        self._bar(done)
+        self._done += done
+        if self._run and time.monotonic() - self._noted > imports.EVERY:
+            self.note()
+
+    def note(self) -> None:
+        self._noted = time.monotonic()
+        files = sum(one.state != "failed" for one in self._report.files)  # `failed` until it is done
+        imports.note(str(self._run), files_done=files, bytes_done=self._done)
+
+
+def _told(run: ImportRun) -> dict[str, Any]:
+    return {
+        "run": run.pk,
+        "state": run.state,
+        "files": run.files,
+        "files_done": run.files_done,
+        "bytes": run.bytes,
+        "bytes_done": run.bytes_done,
+        "percent": 100 * run.bytes_done // run.bytes if run.bytes else 100,
+        "error": run.error_code or None,
+        "started": run.started_at.isoformat(),
+        "ended": run.ended_at and run.ended_at.isoformat(),
+        "report": run.report or None,
+    }
+
+
 def _answer(report: Report, *, dry_run: bool, failure: GatewayError | None) -> dict[str, Any]:
     """The whole outcome as JSON; at most MAX_REFUSALS refusals of each file are listed, all are counted."""
     states = [one.state for one in report.files]
@@ -103,6 +218,8 @@ def _answer(report: Report, *, dry_run: bool, failure: GatewayError | None) -> d
         "resources": report.resources,
         "types": dict(sorted(report.by_type.items())),
         "sealed": report.sealed,
+        "labelled": sum(one.labelled for one in done),
+        "deleted": sum(one.deleted for one in done),
         "chunks": sum(one.chunks for one in done),
         "patients": sum(one.patients for one in done),
         "aside": sum(one.aside for one in done),

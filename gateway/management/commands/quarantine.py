@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from gateway.keyholder.client import Keyholder
 from gateway.records import mending
-from gateway.records.ingest import FileReport
 from gateway.records.models import Quarantined
+from gateway.records.reports import FileReport
 from ledger.errors import GatewayError
 
 _SHOWN = 1_000
