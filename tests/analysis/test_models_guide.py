@@ -16,10 +16,14 @@ from tests.analysis.bodies import held, measured, patient
 GUIDE = Path(__file__).resolve().parent.parent.parent / "docs" / "models.md"
 
 
+def sources() -> list[str]:
+    """The modules of the guide, in its order."""
+    return re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+
+
 @pytest.fixture
 def bmi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    (source,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (tmp_path / "bmi.py").write_text(source)
+    (tmp_path / "bmi.py").write_text(sources()[0])
     spec = spec_from_file_location("gateway.analysis.catalogue.bmi", tmp_path / "bmi.py")
     assert spec is not None
     assert spec.loader is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.analysis.catalogue.evidence import Evidence
+from ledger.errors import InvalidInput
 
 Value = Decimal | str | bool
 
@@ -147,6 +148,17 @@ class Model(ABC):
     # Results to look at soon, the gravest first.
     alerts: tuple[Alert, ...] = ()
 
+    # Names of files beside its module that it computes with: part of its digest too.
+    files: Sequence[str] = ()
+
+    def file(self, name: str) -> bytes:
+        """One of its files. Raises InvalidInput (`model_file`)."""
+        module = sys.modules[type(self).__module__].__file__ or ""
+        try:
+            return (Path(module).parent / name).read_bytes()
+        except OSError:
+            raise InvalidInput("A file of this model cannot be read.", code="model_file") from None
+
     @abstractmethod
     def compute(self, values: Mapping[str, Any]) -> Decimal:
         """The score of inputs that are all present and in range."""
@@ -210,13 +222,14 @@ class Model(ABC):
     def digest(self) -> str:
         """SHA-256 (hex) over the sources that compute and the canonical card: what runs, by its bytes.
 
-        The sources are this model's module, those that it rests on, and the modules of the catalogue that
-        read the records, each preceded by its name and length, so that no byte can move to the next.
+        The sources are this model's module, those that it rests on, the modules of the catalogue that read
+        the records, and its files; each has its name and length before it, so that no byte can move over.
         """
         hashed = hashlib.sha256()
         package = __name__.rpartition(".")[0]
         modules = [type(self).__module__, *(f"{package}.{part}" for part in (*self.rests_on, *SHARED))]
         parts = [(module, _source(module)) for module in modules]
+        parts += [(name, self.file(name)) for name in self.files]
         card = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         for name, data in [*parts, ("card", card.encode())]:
             hashed.update(f"{name} {len(data)}\n".encode() + data)
