@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from gateway import bench
-from gateway.bench import fabric, fabric_stops, ingest_memory
+from gateway.bench import fabric, fabric_stops, growth, ingest_memory
 
 
 class Toy(bench.Row):
@@ -153,3 +153,11 @@ def test_the_export_that_memory_is_measured_with_is_taken_whole(
     measured = ingest_memory.REPORT.run(1, "here", lambda: None).as_json()
     assert [one["resources"] for one in measured["sizes"]] == [400, 800]
     assert all(one["peak_kib"] > 0 for one in measured["sizes"])
+
+
+def test_growth_finds_and_decides_in_stores_of_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "TIMES", 20)
+    monkeypatch.setattr(growth.StoreGrowth, "sizes", (100, 1_000))
+    measured = growth.REPORT.run(1, "here", lambda: None)
+    assert [one["consents"] for one in measured.as_json()["sizes"]] == [100, 1_000]
+    assert "1.00 ×" in measured.table()
