@@ -56,7 +56,7 @@ class LabelForm(forms.Form):
     reason = forms.CharField(
         max_length=clinical_labels.MOST_REASON,
         label=gettext_lazy("Why?"),
-        help_text=gettext_lazy("The auditor reads this."),
+        help_text=gettext_lazy("Other clinicians read this."),
     )
 
 
