@@ -3,6 +3,7 @@
 A label that is added counts at once. One that is to be lifted waits for a second clinician.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -93,27 +94,23 @@ def index(request: HttpRequest, id: str) -> HttpResponse:
 @require_POST
 @for_staff("label_records")
 def agree(request: HttpRequest, id: str) -> HttpResponse:
-    change = get_object_or_404(LabelChange, pk=id)
-    return perform(
-        request,
-        SECTION,
-        lambda: clinical_labels.agree(change=change, by=me(request)),
-        back=reverse("staff_labels", args=[change.patient_id]),
-        done=_("Agreed. The label is lifted within a minute."),
-        settled=("label_settled",),
-    )
+    return _decided(request, id, clinical_labels.agree, _("Agreed. The label is lifted within a minute."))
 
 
 @require_POST
 @for_staff("label_records")
 def refuse(request: HttpRequest, id: str) -> HttpResponse:
+    return _decided(request, id, clinical_labels.refuse, _("Refused. The label stays."))
+
+
+def _decided(request: HttpRequest, id: str, decide: Callable[..., None], done: str) -> HttpResponse:
     change = get_object_or_404(LabelChange, pk=id)
     return perform(
         request,
         SECTION,
-        lambda: clinical_labels.refuse(change=change, by=me(request)),
+        lambda: decide(change=change, by=me(request)),
         back=reverse("staff_labels", args=[change.patient_id]),
-        done=_("Refused. The label stays."),
+        done=done,
         settled=("label_settled",),
     )
 
