@@ -52,9 +52,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"rules": VERSION, "stored": counts}))
             return
         for rules, count in counts.items():
-            self.stdout.write(
-                f"{rules:10} {count:>12,}  {'' if rules == VERSION else 'take the files in again'}"
-            )
+            todo = "" if rules == VERSION else "  take the files in again"
+            self.stdout.write(f"{rules:10} {count:>12,}{todo}")
 
     def _rules(self, as_json: bool) -> None:
         if as_json:
