@@ -135,7 +135,7 @@ class Intake:
                 yield Spoiled((refusal(source, Refused("line_too_long", said), place),))
                 continue
             record, faults = self._record(raw, place, people, self.known)
-            if faults and faults[0].code == "type_not_taken" and _is_bundle(raw):
+            if faults and faults[0].code == "type_not_taken" and _is_transaction(raw):
                 yield from _deletions(source, raw, place)
                 continue
             yield record or _spoiled(source, faults, place, raw)
@@ -192,17 +192,17 @@ class Intake:
         return Record(raw, kind, owner, codes, name, place, basis, person, updated, version), []
 
 
-def _is_bundle(raw: bytes) -> bool:
-    return bool(read(raw).body.get("resourceType") == "Bundle")
+def _is_transaction(raw: bytes) -> bool:
+    body = read(raw).body
+    return body.get("resourceType") == "Bundle" and body.get("type") == "transaction"
 
 
 def _deletions(source: Source, raw: bytes, place: Place) -> Iterator[Deleted | Spoiled]:
     """A line of a Bulk Data export's `deleted` files: a Bundle whose entries delete, and nothing else."""
     try:
-        body = read(raw).body
-        entries = body.get("entry", [])
-        if body.get("type") != "transaction" or not isinstance(entries, list):
-            raise Refused("bundle_type", "must be a transaction of deletions", element="Bundle.type")
+        entries = read(raw).body.get("entry", [])
+        if not isinstance(entries, list):
+            raise Refused("wrong_type", "must be a list", element="Bundle.entry")
         found = []
         for number, entry in enumerate(entries):
             element = f"Bundle.entry[{number}]"

@@ -180,7 +180,7 @@ def test_a_fault_says_line_and_byte(write: Write) -> None:
         ('{"resourceType": "Bundle", "type": "collection", "entry": [{"fullUrl" 1}]}', "malformed_json"),
         (
             '{"resourceType": "Bundle", "type": "transaction", "entry": [{"request": {"method": "DELETE"}}]}',
-            "method_not_taken",
+            "deletion_unclear",
         ),
         (
             json.dumps(bundle({"fullUrl": "Patient/bob", "resource": patient()})),

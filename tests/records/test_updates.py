@@ -1,6 +1,7 @@
 """Newer versions, deletions, labels that change: what was there before is in no later opening."""
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_a_bundle_may_store_and_delete(
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"type": "collection", "entry": deletion("Observation/1")["entry"]}, "bundle_type"),
+        ({"type": "collection", "entry": deletion("Observation/1")["entry"]}, ""),
         ({"type": "transaction", "entry": [{"request": {"method": "DELETE"}}]}, "deletion_unclear"),
         (
             {
@@ -215,7 +216,7 @@ def test_a_crash_before_the_keyholder_regroups(
     """The new version is not selected beside the old one; the relay's round brings both to order."""
 
     def lost(*_: Any, **__: Any) -> None:
-        raise KeyholderUnavailable
+        raise KeyholderUnavailable("It is away.")
 
     with monkeypatch.context() as patch:
         patch.setattr(Keyholder, "regroup", lost)
@@ -246,7 +247,7 @@ def test_a_crash_while_the_keyholder_is_told(
     def lost(self: Keyholder, **params: Any) -> None:
         if when == "after":
             told(self, **params)
-        raise KeyholderUnavailable
+        raise KeyholderUnavailable("It is away.")
 
     with monkeypatch.context() as patch:
         patch.setattr(Keyholder, "replace_chunks", lost)
@@ -271,7 +272,7 @@ def test_a_crash_between_keyholder_and_database(
     """What the keyholder sealed was lost on its way: it is in no opening, and the next round seals anew."""
 
     def lost(*_: Any) -> None:
-        raise KeyholderUnavailable
+        raise KeyholderUnavailable("It is away.")
 
     with monkeypatch.context() as patch:
         patch.setattr(settling, "_keep", lost)
@@ -368,11 +369,10 @@ def test_the_same_file_under_newer_rules_is_labelled_anew(
     assert [one.state for one in ingest([path]).files] == ["repeated"]
 
 
-def test_labels_command_counts_what_is_under_which_rules(
-    write: Write, whose: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call_command("labels", "--stored")
-    assert f"{sealing.RULES_VERSION:10} {3:>12,}" in capsys.readouterr().out
+def test_labels_command_counts_what_is_under_which_rules(keyholder: Keyholder, whose: str) -> None:
+    out = StringIO()
+    call_command("labels", "--stored", stdout=out)
+    assert f"{sealing.RULES_VERSION:10} {3:>12,}\n" in out.getvalue()
 
 
 def test_reconciliation_knows_each_regrouping_by_its_row(
