@@ -225,6 +225,8 @@ def _keep(act: str, patient: str | None, due: _Due, found: RegroupedChunks) -> N
     live = Chunk.objects.filter(pk__in=found["retired"], patient_id=patient, retired_at=None)
     if live.update(retired_at=now, confirmed_at=None, act=act) != len(found["retired"]):
         raise Conflict("The same records were regrouped by someone else meanwhile. Try again.")
+    # What came with a newer version is selected in the moment in which the older one is not any more.
+    Chunk.objects.filter(pk__in=due.chunks, confirmed_at=None, act="").update(act=act)
     for chunk, notes in found["notes"].items():
         Chunk.objects.filter(pk=chunk, retired_at=None).update(notes=notes)
     named = [row for rows in due.chunks.values() for row in rows if row.digest in due.labelled]
