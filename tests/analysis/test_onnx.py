@@ -157,5 +157,5 @@ def test_its_telemetry_is_off(made: Make, tmp_path: Path) -> None:
     assert json.loads(run(made, quiet, "free").stdout)["value"] == str(by_hand(40, 150))
     assert list(quiet.rglob("*")) == []
     # Imported with it on before us, the model is not run; and what it left shows that this test can fail.
-    assert b"onnx_telemetry" in run(made, loud, "on").stderr
+    assert b"with its telemetry on" in run(made, loud, "on").stderr
     assert [one.name for one in loud.rglob("deviceid")] == ["deviceid"]
