@@ -131,7 +131,8 @@ class Command(BaseCommand):
         self.stdout.write("The staff:")
         for who in cast.sign_ins:
             self.stdout.write(f"  {who}")
-        self.stdout.write("In another terminal (docs/sandbox.md):")
+        self.stdout.write("In another terminal, in a virtual environment of yours (docs/quickstart.md):")
+        self.stdout.write(f"  pip install {settings.BASE_DIR / 'deploy' / 'client'}")
         self.stdout.write(f"  . {shell}")
         self.stdout.write("  consentctl login $URL --client $CLIENT --key $KEY")
         self.stdout.write("Ctrl-C stops it.")
