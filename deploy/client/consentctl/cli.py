@@ -288,6 +288,8 @@ def _progress(given: argparse.Namespace, what: str, unit: str) -> Iterator[Told]
             bar.refresh()
 
         yield told
+        if bar.total:  # the last answer has no progress: it is the end
+            told(bar.total, bar.total)
 
 
 def _gateway(scope: str | None = None) -> Gateway:
