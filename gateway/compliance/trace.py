@@ -68,12 +68,18 @@ class Traced:
 
 
 def of_record(chunk: str, keyholder: Keyholder) -> Iterator[Traced]:
-    """Every use for which this sealed packet was opened. Raises InvalidInput (`unknown_record`)."""
+    """Every use for which this sealed packet was opened. Raises InvalidInput (`unknown_record`).
+
+    A packet that a regrouping sealed holds lines of packets that stand no more, and nobody keeps which: uses
+    of any such packet of this patient count too, since a trace may name a use too many, and none too few.
+    """
     found = Chunk.objects.filter(pk=chunk).select_related("patient").first()
     if found is None or found.patient is None:
         raise InvalidInput("There is no sealed record of a patient with this id.", code="unknown_record")
+    standing = {*Chunk.objects.filter(patient=found.patient, retired_at=None).values_list("pk", flat=True)}
     for use in of_patient(found.patient, keyholder):
-        if any(record.partition("/")[0] == chunk for record in use.records):
+        opened = {record.partition("/")[0] for record in use.records}
+        if chunk in opened or (found.act and opened - standing):
             yield use
 
 

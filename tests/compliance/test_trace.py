@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,17 +11,20 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from consent.models import Patient, Requester
+from consent.models import Patient, Requester, random_id
 from gateway.analysis import exports, tasks
 from gateway.analysis.models import Job, JobSubject, Output
 from gateway.compliance import trace
 from gateway.compliance.trace import Traced
 from gateway.emergency import services as emergencies
+from gateway.records.ingest import ingest
 from gateway.records.models import Chunk
 from ledger.audit import sealing
 from ledger.client import HOME
 from tests.analysis.test_job_end_to_end import PCE, Play, records
 from tests.api.test_export import Copies
+from tests.records.conftest import patient
+from tests.records.test_updates import version
 from tests.staff.conftest import member
 
 __all__ = ["member"]  # a fixture
@@ -122,6 +126,34 @@ def test_a_person_s_reading_is_in_it(play: Play, bob: Any) -> None:
     assert (use.kind, use.key, len(use.records)) == ("emergency", opened_at_night.pk, 1)
     (chunk,) = opened(use)
     assert [each.key for each in trace.of_record(chunk, play.keyholder)] == [use.key]
+
+
+def test_a_regrouped_packet_leads_to_uses_of_those_before_it(play: Play, bob: Any, tmp_path: Path) -> None:
+    """A newer version came after a reading: what was sealed anew leads to the reading, other kinds do not."""
+    name = random_id()
+
+    def take_in(*resources: Any) -> None:
+        path = tmp_path / f"{random_id()}.ndjson"
+        path.write_text("\n".join(map(json.dumps, resources)))
+        assert ingest([path]).refused == []
+
+    take_in(patient(name), version("a", name, "1", "2024-01-01T00:00:00Z"))
+    someone = Patient.objects.get(record_id=name)
+    before = packets(someone)
+    opened_at_night = emergencies.open_emergency(
+        patient=someone,
+        by=bob,
+        reason="ETREAT",
+        explanation="Found unconscious at the bus stop.",
+        keyholder=play.keyholder,
+    )
+    emergencies.read(emergency=opened_at_night, kind="Observation", by=bob, keyholder=play.keyholder)
+    take_in(version("a", name, "2", "2024-02-01T00:00:00Z"))
+    standing = set(Chunk.objects.filter(patient=someone, retired_at=None).values_list("pk", flat=True))
+    (anew,) = standing - before
+    assert [use.key for use in trace.of_record(anew, play.keyholder)] == [opened_at_night.pk]
+    (untouched,) = standing & before
+    assert list(trace.of_record(untouched, play.keyholder)) == []
 
 
 def test_the_command(play: Play, job: Job, capsys: pytest.CaptureFixture[str], settings: Any) -> None:
