@@ -421,6 +421,7 @@ def test_the_openapi_document_lists_every_operation(client: Client) -> None:
         "list_webhook_calls",
         "list_webhooks",
         "propose_cohort",
+        "prove_result",
         "read_cohort",
         "read_consent_request",
         "read_job",
