@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from ledger.errors import GatewayError
@@ -144,9 +145,26 @@ class Processes:
             self.stop(name)
 
 
-def stop_by_sigterm() -> None:
-    """From now on SIGTERM raises KeyboardInterrupt here, as Ctrl-C does: children are stopped in order."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def stop_by_sigterm() -> Callable[[], None]:
+    """From now on SIGTERM raises KeyboardInterrupt here, as Ctrl-C does: children are stopped in order.
+
+    An exception that comes up within a destructor is lost. What is returned raises it once more, unless one
+    is being handled: to be called between steps.
+    """
+    told = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        told.set()
+        raise KeyboardInterrupt
+
+    def go_on() -> None:
+        if told.is_set() and sys.exc_info()[0] is None:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
+    return go_on
 
 
 def python(*arguments: str) -> list[str]:

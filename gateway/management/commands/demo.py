@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,11 @@ class Command(BaseCommand):
         """The settings know one home from the start, so the telling runs in a process that has its own."""
         if os.environ.get("GATEWAY_DEMO_HOME") != str(settings.HOME):
             self._again_at_home(options)
-        stop_by_sigterm()
+        go_on = stop_by_sigterm()
         home = settings.HOME
         port = free_port() if options["once"] else free_port(options["port"])
         try:
-            seen = self._tell(home, port, options)
+            seen = self._tell(home, port, options, go_on)
         except KeyboardInterrupt:  # all that it started is stopped by now
             self.stderr.write("Stopped.")
             sys.exit(INTERRUPTED if options["once"] else 0)
@@ -74,7 +75,9 @@ class Command(BaseCommand):
             environment["LEDGER_URL"] = f"fabric://{home / 'fabric' / 'profile.json'}"
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606
 
-    def _tell(self, home: Path, port: int, options: dict[str, Any]) -> dict[str, Any] | None:
+    def _tell(
+        self, home: Path, port: int, options: dict[str, Any], go_on: Callable[[], None]
+    ) -> dict[str, Any] | None:
         from gateway import installation
         from gateway.demo import people
         from gateway.demo.story import Story, StoryError
@@ -83,6 +86,7 @@ class Command(BaseCommand):
         begun = time.monotonic()
 
         def say(sentence: str) -> None:
+            go_on()
             self.stderr.write(f"{time.monotonic() - begun:6.1f} s  {sentence}")
 
         try:
