@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from gateway.accounts.models import User
 from gateway.analysis.models import JobSubject
-from gateway.compliance.models import Alarm, Look
+from gateway.compliance.models import SHORTEST, Alarm, Look
 from gateway.compliance.watching import ALARMS, read_on
 from gateway.emergency.models import Emergency
 from ledger.audit.log import Actor, record
@@ -26,7 +26,6 @@ LOOKS = ("access.emergency", "emergency.read", "result.read")
 NIGHT_BEGINS, NIGHT_ENDS = 22, 6  # hours of the hospital's time zone
 HOUR, MANY = timedelta(hours=1), 20  # patients of one person within an hour
 KEPT = timedelta(days=1)
-SHORTEST = 15  # characters of a reason
 RELAY = Actor.system("relay")
 
 Kind = Alarm.Kind

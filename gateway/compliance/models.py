@@ -93,6 +93,9 @@ class Look(models.Model):
         return "look"
 
 
+SHORTEST = 15  # characters of the reason with which a case is closed
+
+
 class Case(models.Model):
     """What a person has to judge, and closes with a reason: whose it is, and who closed it when."""
 

@@ -19,14 +19,13 @@ from django.utils.translation import gettext as _
 from consent.models import Consent, Requester
 from gateway.accounts.models import User
 from gateway.analysis.models import AIModel, Job, JobSubject, ModelRegistration
-from gateway.compliance.models import Retraining
+from gateway.compliance.models import SHORTEST, Retraining
 from gateway.compliance.watching import RETRAINING, read_on
 from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditRow
 from ledger.errors import InvalidInput, RefusedTransition
 
 KINDS = ("consent.revoked", "job.delivered")
-SHORTEST = 15  # characters of a reason
 RELAY = Actor.system("relay")
 
 State, Outcome = Retraining.State, Retraining.Outcome

@@ -15,11 +15,10 @@ from django.utils.translation import gettext as _
 
 from gateway.accounts.models import User
 from gateway.accounts.roles import ROLES
-from gateway.compliance.models import RightsReview
+from gateway.compliance.models import SHORTEST, RightsReview
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
 
-SHORTEST = 15  # characters of a reason
 RELAY = Actor.system("relay")
 SUPERUSER = "superuser"
 

@@ -135,9 +135,11 @@ class Intake:
                 yield Spoiled((refusal(source, Refused("line_too_long", said), place),))
                 continue
             record, faults = self._record(raw, place, people, self.known)
-            if faults and faults[0].code == "type_not_taken" and _is_transaction(raw):
-                yield from _deletions(source, raw, place)
-                continue
+            if faults and faults[0].code == "type_not_taken":
+                body = read(raw).body
+                if body.get("resourceType") == "Bundle" and body.get("type") == "transaction":
+                    yield from _deletions(source, body, raw, place)
+                    continue
             yield record or _spoiled(source, faults, place, raw)
 
     def _bundle(self, source: Source) -> Iterator[Record | Spoiled | Deleted]:
@@ -192,15 +194,12 @@ class Intake:
         return Record(raw, kind, owner, codes, name, place, basis, person, updated, version), []
 
 
-def _is_transaction(raw: bytes) -> bool:
-    body = read(raw).body
-    return body.get("resourceType") == "Bundle" and body.get("type") == "transaction"
-
-
-def _deletions(source: Source, raw: bytes, place: Place) -> Iterator[Deleted | Spoiled]:
+def _deletions(
+    source: Source, bundle: Mapping[str, Any], raw: bytes, place: Place
+) -> Iterator[Deleted | Spoiled]:
     """A line of a Bulk Data export's `deleted` files: a Bundle whose entries delete, and nothing else."""
     try:
-        entries = read(raw).body.get("entry", [])
+        entries = bundle.get("entry", [])
         if not isinstance(entries, list):
             raise Refused("wrong_type", "must be a list", element="Bundle.entry")
         found = []

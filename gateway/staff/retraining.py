@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from gateway.compliance import retraining
 from gateway.compliance.models import Retraining
+from gateway.staff.forms import in_words
 from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_retraining"
@@ -38,12 +39,7 @@ class EndForm(forms.Form):
     outcome = forms.ChoiceField(
         widget=forms.RadioSelect, choices=list(OUTCOMES.items()), label=gettext_lazy("What was done?")
     )
-    reason = forms.CharField(
-        min_length=retraining.SHORTEST,
-        max_length=1000,
-        label=gettext_lazy("Why?"),
-        help_text=gettext_lazy("At least 15 characters."),
-    )
+    reason = in_words(gettext_lazy("Why?"), gettext_lazy("At least 15 characters."))
 
 
 @require_safe

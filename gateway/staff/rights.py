@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from gateway.accounts.roles import ACTS
 from gateway.compliance import rights
 from gateway.compliance.models import RightsReview
+from gateway.staff.forms import in_words
 from gateway.staff.visitor import for_staff, me, page, perform
 
 SECTION = "staff_rights"
@@ -37,12 +38,7 @@ class DecideForm(forms.Form):
     outcome = forms.ChoiceField(
         widget=forms.RadioSelect, choices=list(OUTCOMES.items()), label=gettext_lazy("These rights")
     )
-    reason = forms.CharField(
-        min_length=rights.SHORTEST,
-        max_length=1000,
-        label=gettext_lazy("Why?"),
-        help_text=gettext_lazy("At least 15 characters."),
-    )
+    reason = in_words(gettext_lazy("Why?"), gettext_lazy("At least 15 characters."))
 
 
 @require_safe
