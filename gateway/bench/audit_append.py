@@ -8,8 +8,9 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from gateway.bench import Row
+from gateway.bench.databases import empty
 from ledger.audit.log import Actor, record
-from ledger.audit.models import AuditBatch, AuditRow
+from ledger.audit.models import AuditRow
 
 THREADS, EACH = 4, 100
 ACTOR = Actor.client("6f1d6c1e-3b5e-4a53-9a57-0c7d6f0f1a2b")
@@ -34,8 +35,7 @@ class AuditAppend(Row):
     def teardown(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE bench_chain")
-        AuditRow.objects.all().delete()
-        AuditBatch.objects.all().delete()
+        empty()
 
     def product(self) -> int:
         return together(lambda: record(kind="job.queued", actor=ACTOR, subject=SUBJECT, job=JOB, attempt=1))

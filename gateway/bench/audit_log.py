@@ -8,15 +8,15 @@ from pathlib import Path
 
 from django.utils import timezone
 
+from gateway.bench.databases import empty
 from ledger import outbox
 from ledger.audit import sealing
 from ledger.audit.export import Selection, export
 from ledger.audit.log import Actor
-from ledger.audit.models import AuditBatch, AuditNode, AuditRow
+from ledger.audit.models import AuditRow
 from ledger.embedded.client import EmbeddedLedger
 from ledger.embedded.folder import make_ledger, read_public_key
 from ledger.embedded.server import LedgerProcess
-from ledger.models import EventCursor, LedgerTransaction
 
 ROWS = int(os.environ.get("BENCH_LOG_ROWS", "100000"))
 
@@ -58,8 +58,7 @@ class SealedLog:
     def close(self) -> None:
         self.ledger.close()
         self._process.close()
-        for model in (AuditRow, AuditBatch, AuditNode, LedgerTransaction, EventCursor):
-            model._default_manager.all().delete()
+        empty()
         self._folder.cleanup()
 
 

@@ -4,10 +4,10 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from gateway.bench import Row
+from gateway.bench.databases import empty
 from ledger.audit import sealing
 from ledger.audit.merkle import leaf_hash, root_of
-from ledger.audit.models import AuditBatch, AuditNode, AuditRow
-from ledger.models import LedgerTransaction
+from ledger.audit.models import AuditRow
 
 ROWS, PEER_ROWS, LINE = 30_000, 2_000, b"x" * 400
 
@@ -25,8 +25,7 @@ class AuditSealing(Row):
         self.teardown()
 
     def teardown(self) -> None:
-        for model in (AuditRow, AuditBatch, AuditNode, LedgerTransaction):
-            model._default_manager.all().delete()
+        empty()
 
     def before(self, path: str) -> None:
         self.teardown()

@@ -62,6 +62,14 @@ def test_the_command_measures_a_real_row(capsys: pytest.CaptureFixture[str]) -> 
     assert "| one decision |" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
+def test_the_rows_of_the_audit_log(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("bench", "audit append", "audit sealing", "--rounds", "1", "--json")
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["row"] for row in rows] == ["audit append", "audit sealing"]
+    assert all(row[path]["median"] > 0 for row in rows for path in ("product", "peer", "limit"))
+
+
 def test_a_group_is_its_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(bench, "rows", lambda: {"toy": Toy(), "other": Toy()})
     monkeypatch.setattr(bench, "GROUPS", {"toys": ("toy",)})
