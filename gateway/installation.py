@@ -56,8 +56,8 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
     )
     if broker := _broker():
         processes.append(broker)
-    processes.append(Spec("worker", python("manage.py", "worker")))
-    processes.append(Spec("relay", python("manage.py", "relay")))
+    processes.append(Spec("worker", python("manage.py", "worker"), serves=False))
+    processes.append(Spec("relay", python("manage.py", "relay"), serves=False))
     if port is not None:
         processes.append(
             Spec(
@@ -67,6 +67,7 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
                     *("--workers", "2", "--threads", "4", "--no-control-socket"),
                 ),
                 listens_on(port),
+                serves=False,
             )
         )
     return processes

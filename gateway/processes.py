@@ -36,11 +36,15 @@ class ProcessError(GatewayError):
 
 @dataclass(frozen=True)
 class Spec:
-    """How one process is started, and how one sees that it is ready (None: at once)."""
+    """How one process is started, and how one sees that it is ready (None: at once).
+
+    `serves`: others of the installation call it, so that it ends after them.
+    """
 
     name: str
     command: Sequence[str]
     ready: Callable[[], bool] | None = None
+    serves: bool = True
 
 
 def listens_at(path: Path) -> Callable[[], bool]:
@@ -141,7 +145,11 @@ class Processes:
         self.kill(name)
 
     def stop_all(self) -> None:
-        for name in reversed(list(self._running)):
+        """Those that serve no other all at once, then the others, the last one started first."""
+        first = [name for name in self._running if not self._specs[name].serves]
+        for name in first:
+            self._running[name].terminate()
+        for name in [*first, *reversed(list(self._running))]:
             self.stop(name)
 
 

@@ -38,6 +38,7 @@ from ledger.models import LedgerTransaction
 
 log = logging.getLogger(__name__)
 
+LISTEN_SECONDS = 1.0  # a release waits until that long nothing new has come
 ERASE_SECONDS = 10.0
 ATTEST_SECONDS = 60.0
 RECONCILE_SECONDS = 60.0
@@ -87,7 +88,6 @@ class Relay:
         self.ledger_urls = ledger_urls
         self.keyholder = Keyholder(keyholder_socket)
         self._stopped = threading.Event()
-        self._has_listened: set[str] = set()
         self._reconciler: Reconciler | None = None
         self._looked_whole = time.monotonic()
         self._erased_again: float | None = None
@@ -154,10 +154,13 @@ class Relay:
         return [answers[one.id] for one in granting]
 
     def _listen(self, channel: Channel) -> None:
-        # The first round is short: releases wait until it has heard all that there is.
-        wait = 5.0 if channel.name in self._has_listened else 0.5
-        outbox.follow(channel.ledger, listener=LISTENER, handlers=HANDLERS, wait=wait, channel=channel.name)
-        self._has_listened.add(channel.name)
+        outbox.follow(
+            channel.ledger,
+            listener=LISTENER,
+            handlers=HANDLERS,
+            wait=LISTEN_SECONDS,
+            channel=channel.name,
+        )
 
     def _complete_emergencies(self, channel: Channel) -> None:
         self.keyholder.complete_emergencies(channel=channel.name)

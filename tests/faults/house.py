@@ -19,13 +19,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.conf import global_settings
 from django.db import ConnectionHandler, connections
 from django.test import override_settings
 from django.utils import timezone
 
 from consent.models import Patient
 from gateway import installation
+from gateway import settings as own
 from gateway.analysis.models import Job, JobSubject
 from gateway.demo import people
 from gateway.demo.home import free_port
@@ -248,7 +248,7 @@ def living_at(home: Path) -> Iterator[None]:
         with override_settings(
             HOME=home,
             COHORT_FEWEST=2,
-            PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS,  # the web process checks what is made here
+            PASSWORD_HASHERS=own.PASSWORD_HASHERS,  # the web process checks what is made here
             SECRET_KEY=(home / "secret_key").read_text().strip(),
             LEDGER_URL=f"embedded://{home / 'ledger'}",
             KEYHOLDER_SOCKET=str(home / "keyholder" / "keyholder.sock"),

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +162,7 @@ def _moved(spec: Spec) -> Spec:
     runs, *arguments = spec.command
     if runs != sys.executable:
         return spec
-    return Spec(spec.name, [runs, "-m", "gateway.sandbox.moved", *arguments], spec.ready)
+    return replace(spec, command=[runs, "-m", "gateway.sandbox.moved", *arguments])
 
 
 def _approve(digest: str) -> None:
