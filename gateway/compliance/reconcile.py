@@ -19,6 +19,7 @@ from django.utils import timezone
 from consent import replay
 from gateway.analysis.models import Attempt, JobSubject, Leg, Output
 from gateway.keyholder.client import Keyholder, LogEntry
+from gateway.keyholder.log import INSIDE
 from gateway.records.models import Regrouping
 from ledger.audit.check import Finding, check_checkpoint, check_rows
 from ledger.audit.incidents import open_incident, settle_incident
@@ -148,11 +149,11 @@ def _of_openings(ledger: Ledger, entries: Sequence[LogEntry]) -> Iterator[Findin
     opening_unknown        the job is not in this database: somebody made one up, or removed it here
     regrouping_unknown     chunks were sealed anew, and no act of ours asked for it
     """
-    acts = {one["reference"]: one["id"] for one in entries if one["ground"] == "regroup"}
+    acts = {one["reference"]: one["id"] for one in entries if one["ground"] in INSIDE}
     for some in _some(sorted(acts)):
         for act in set(some) - set(Regrouping.objects.filter(pk__in=some).values_list("pk", flat=True)):
             yield Finding("regrouping_unknown", f"opening {acts[act]}")
-    entries = [one for one in entries if one["ground"] != "regroup"]
+    entries = [one for one in entries if one["ground"] not in INSIDE]
     doors = [
         f"access/{one['reference']}"
         if one["attempt"] is None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from ledger.client import HOME
 from ledger.contract.state import Json
@@ -43,12 +43,17 @@ class NewChunks(TypedDict):
 
 
 class HeldChunk(TypedDict):
-    """A chunk as the database keeps it; `notes` is empty for one of before there were notes."""
+    """A chunk as the database keeps it; `notes` is empty for one of before there were notes.
+
+    `names` (ResourceVersion.name) of its lines, and `patient`, where the call wants them.
+    """
 
     chunk: str
     version: int
     blob: bytes
     notes: bytes
+    names: NotRequired[list[str]]
+    patient: NotRequired[str]
 
 
 class RegroupedChunk(TypedDict):
@@ -62,11 +67,21 @@ class RegroupedChunk(TypedDict):
 
 
 class RegroupedChunks(TypedDict):
-    """`chunks` replace those of `retired`; `notes` are new ones of chunks that stay."""
+    """`chunks` replace those of `retired`; `notes` are new ones of chunks that stay. Nothing was done where
+    names are `wanted`."""
 
     chunks: list[RegroupedChunk]
     notes: dict[str, bytes]
     retired: list[str]
+    wanted: list[str]
+
+
+class Doubt(TypedDict):
+    """Chunks that newer rules may concern, with the order in which they are labelled; whether the labels of
+    others may follow from theirs."""
+
+    ranks: dict[str, int]
+    followed: bool
 
 
 class Count(TypedDict):
@@ -285,21 +300,36 @@ class Keyholder:
 
         Selected instead of them only after `replace_chunks`. Raises RefusedTransition, EnvelopeError.
         """
-        sent = [
-            {
-                "chunk": one["chunk"],
-                "version": one["version"],
-                "blob_b64": to_b64(one["blob"]),
-                "notes_b64": to_b64(one["notes"]),
-            }
-            for one in chunks
-        ]
-        params = {"act": act, "patient": patient, "chunks": sent, "changes": changes}
-        found = self._call("regroup", params, LEDGER_SECONDS)
-        for one in found["chunks"]:
-            one["blob"], one["notes"] = from_b64(one.pop("blob_b64")), from_b64(one.pop("notes_b64"))
-        found["notes"] = {one["chunk"]: from_b64(one["notes_b64"]) for one in found["notes"]}
-        return found  # type: ignore[return-value]
+        params = {"act": act, "patient": patient, "chunks": _sent(chunks), "changes": changes}
+        return _regrouped(self._call("regroup", params, LEDGER_SECONDS))
+
+    def survey(self, *, patient: str, chunks: Sequence[HeldChunk], followed: bool) -> Doubt:
+        """Which of these chunks the keyholder's rules of today may label otherwise; from then on they are
+        withheld. Their blobs stay here. Raises RefusedTransition, EnvelopeError."""
+        params = {"patient": patient, "chunks": _sent(chunks), "followed": followed}
+        return self._call("survey", params, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def relabel(
+        self,
+        *,
+        act: str,
+        patient: str,
+        chunks: Sequence[HeldChunk],
+        neighbours: Sequence[HeldChunk] | None = None,
+    ) -> RegroupedChunks:
+        """These chunks labelled anew by the keyholder's own rules, and sealed again, as `regroup` does.
+
+        What is `wanted` is to be sent as `neighbours` (their blobs stay here) with a second call. Raises
+        RefusedTransition, EnvelopeError.
+        """
+        params = {
+            "act": act,
+            "patient": patient,
+            "chunks": _sent(chunks),
+            "has_neighbours": neighbours is not None,
+            "neighbours": _sent(neighbours or ()),
+        }
+        return _regrouped(self._call("relabel", params, LEDGER_SECONDS))
 
     def replace_chunks(
         self, *, patient: str, confirm: Sequence[ChunkVersion], retire: Sequence[ChunkVersion]
@@ -560,3 +590,24 @@ class Keyholder:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _sent(chunks: Iterable[HeldChunk]) -> list[Json]:
+    return [
+        {
+            "chunk": one["chunk"],
+            "version": one["version"],
+            "blob_b64": to_b64(one["blob"]),
+            "notes_b64": to_b64(one["notes"]),
+            "names": one.get("names", []),
+            **({"patient": one["patient"]} if "patient" in one else {}),
+        }
+        for one in chunks
+    ]
+
+
+def _regrouped(found: Json) -> RegroupedChunks:
+    for one in found["chunks"]:
+        one["blob"], one["notes"] = from_b64(one.pop("blob_b64")), from_b64(one.pop("notes_b64"))
+    found["notes"] = {one["chunk"]: from_b64(one["notes_b64"]) for one in found["notes"]}
+    return found  # type: ignore[return-value]

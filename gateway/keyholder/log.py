@@ -27,7 +27,8 @@ from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError
 from ledger.rpc import from_b64, to_b64
 
-REGROUP = "regroup"
+REGROUP, RELABEL = "regroup", "relabel"
+INSIDE = frozenset({REGROUP, RELABEL})  # what was opened here was sealed again here: it rests on no door
 _FIRST = bytes(32)
 _MAX_PROOF = 256 * 1024 * 1024
 
@@ -36,7 +37,7 @@ _MAX_PROOF = 256 * 1024 * 1024
 class Entry:
     """One opening. `ground` is release, output, emergency or subject; ids are hex; `at` is seconds.
 
-    Or one regrouping (`regroup`), which rests on no door because nothing leaves: it has no proof.
+    Or one regrouping or relabelling (INSIDE), which rests on no door because nothing leaves: it has no proof.
     """
 
     at: int
@@ -125,7 +126,7 @@ def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
                 raise _tampered(number)
             # 4. its proof is kept and verifies, 5. and speaks of the row's door and of all its consents;
             # a regrouping has no door, and names no consent and no subject
-            if entry["ground"] == REGROUP and not entry["consents"] and not entry["subjects"]:
+            if entry["ground"] in INSIDE and not entry["consents"] and not entry["subjects"]:
                 previous = digest
                 yield entry
                 continue

@@ -15,10 +15,11 @@ from typing import NoReturn
 from gateway.keyholder.denials import denied_patients
 from gateway.keyholder.doors import patients_of
 from gateway.keyholder.envelope import PartWrapper, open_chunk, open_sealed_output
-from gateway.keyholder.log import REGROUP, Entry, append
+from gateway.keyholder.log import REGROUP, RELABEL, Entry, append
 from gateway.keyholder.parts import Part, Parts, job_keys
 from gateway.keyholder.reading import Look, Reader, in_force
-from gateway.keyholder.regrouping import Changes, Held, Regrouped, regroup
+from gateway.keyholder.regrouping import CUSTODIAN, UNLABELLED, Changes, Held, Regrouped, regroup
+from gateway.keyholder.relabelling import Doubt, Neighbour, label_anew, survey
 from gateway.keyholder.signing import Signing, committed
 from gateway.keyholder.store import Header, Opening, Store
 from gateway.keyholder.store import Release as KeptRelease
@@ -92,6 +93,32 @@ class Regroup:
 
 
 @dataclass(frozen=True)
+class Relabel:
+    """Chunks whose records are labelled anew by the keyholder's own rules (relabelling.py), and then moved as
+    by a regrouping. `neighbours` say, by chunk, whose it is and what of it is held besides."""
+
+    act: str
+    patient: str
+    chunks: Mapping[str, Held]
+    neighbours: Mapping[str, tuple[str, Held]] | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Which of a patient's chunks newer rules may concern: their notes are opened, no record is.
+
+    Those are withheld from every job, from before the answer until a relabelling has sealed them anew.
+    """
+
+    patient: str
+    chunks: Mapping[str, Held]
+    followed: bool
+
+
+Inside = Regroup | Relabel | Survey  # nothing of a record leaves
+
+
+@dataclass(frozen=True)
 class WrappedDek:
     """One chunk's data key, wrapped to the public key of a part."""
 
@@ -102,7 +129,7 @@ class WrappedDek:
 @dataclass(frozen=True)
 class Opened:
     """What an opening gives: keys of chunks with the rules left over for them, one output, records
-    (NDJSON by chunk), or chunks that were sealed again."""
+    (NDJSON by chunk), chunks that were sealed again, or which are in doubt."""
 
     chunks: tuple[WrappedDek, ...] = ()
     rules: Json | None = None
@@ -110,6 +137,7 @@ class Opened:
     output: bytes = b""
     records: Mapping[str, bytes] = field(default_factory=dict)
     regrouped: Regrouped = field(default_factory=Regrouped)
+    doubt: Doubt = field(default_factory=Doubt)
 
 
 @dataclass(frozen=True)
@@ -159,15 +187,20 @@ class Opener:
         self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
         self._guard = threading.Lock()
 
-    def open_sealed(self, ground: Ground | Regroup) -> Opened:
+    def open_sealed(self, ground: Ground | Inside) -> Opened:
         """Open what `ground` asks for, or refuse. Nothing sealed is opened anywhere else.
 
         Raises AccessDenied with the code of the check that said no, LedgerError where the ledger cannot be
         asked or its answer came too late (ask again), EnvelopeError for what was tampered with.
         """
-        # (0) what is sealed again here and goes to nobody has no door; all else has
-        if isinstance(ground, Regroup):
-            return self._regroup(ground)
+        # (0) what is looked at or sealed again here and goes to nobody has no door; all else has
+        match ground:
+            case Survey():
+                return self._survey(ground)
+            case Relabel():
+                return self._relabel(ground)
+            case Regroup():
+                return self._regroup(ground)
         # (1) what we know of the ground ourselves: whom it names, and that no one asked to stop
         claim = self._claim(ground)
         self._check_not_stopped(claim)
@@ -195,27 +228,66 @@ class Opener:
 
     def _regroup(self, ground: Regroup) -> Opened:
         """Opens no more chunks than the changes touch, and writes down which, before anything is answered."""
-        headers = {
-            chunk: self._store.header(ground.patient, chunk, held.version)
-            for chunk, held in ground.chunks.items()
-        }
+        headers = self._headers(ground.patient, ground.chunks)
         regrouped = regroup(headers, ground.chunks, ground.changes, patient=ground.patient)
+        self._record_inside(REGROUP, ground, regrouped, [headers[chunk] for chunk in regrouped.retired])
+        return Opened(regrouped=regrouped)
+
+    def _relabel(self, ground: Relabel) -> Opened:
+        """Opens all the chunks that it is given, and writes them down, before anything is answered."""
+        headers = self._headers(ground.patient, ground.chunks)
+        changes, wanted = label_anew(
+            headers,
+            ground.chunks,
+            None if ground.neighbours is None else self._neighbours(ground),
+            patient=ground.patient,
+            index_key=self._store.index_key(CUSTODIAN),
+        )
+        if wanted:
+            regrouped = Regrouped(wanted=wanted)
+        else:
+            regrouped = regroup(headers, ground.chunks, changes, patient=ground.patient)
+        self._record_inside(RELABEL, ground, regrouped, list(headers.values()))
+        return Opened(regrouped=regrouped)
+
+    def _survey(self, ground: Survey) -> Opened:
+        headers = self._headers(ground.patient, ground.chunks)
+        doubt = survey(headers, ground.chunks, patient=ground.patient, followed=ground.followed)
+        with self._store.transaction():
+            for chunk in doubt.ranks:
+                if UNLABELLED not in headers[chunk].labels:
+                    self._store.restrict_chunk(ground.patient, chunk, headers[chunk].version, UNLABELLED)
+        return Opened(doubt=doubt)
+
+    def _headers(self, patient: str, chunks: Mapping[str, Held]) -> dict[str, Header]:
+        return {chunk: self._store.header(patient, chunk, held.version) for chunk, held in chunks.items()}
+
+    def _neighbours(self, ground: Relabel) -> list[Neighbour]:
+        """Labels follow from a patient's own records and from those of no patient; from no others'."""
+        return [
+            Neighbour(whose, self._store.header(whose, chunk, held.version), held)
+            for chunk, (whose, held) in (ground.neighbours or {}).items()
+            if whose in (ground.patient, CUSTODIAN)
+        ]
+
+    def _record_inside(
+        self, purpose: str, ground: Regroup | Relabel, done: Regrouped, opened: Sequence[Header]
+    ) -> None:
         entry = Entry(
             at=self._clock(),
-            ground=REGROUP,
+            ground=purpose,
             reference=ground.act,
             attempt=None,
             part=None,
             subjects=(),
             consents=(),
-            opened=tuple(f"{chunk}/{headers[chunk].version}" for chunk in regrouped.retired),
+            opened=tuple(f"{one.chunk}/{one.version}" for one in opened),
             tx_id="",
             channel=told(self._channel),
         )
         with self._store.transaction() as db:
-            self._store.add_chunks(ground.patient, [one.header for one in regrouped.chunks])
+            self._store.add_chunks(ground.patient, [one.header for one in done.chunks])
             append(db, entry, proof=b"", digest=sha256(b"").hexdigest())
-        return Opened(regrouped=regrouped)
 
     def forget(self, job: str) -> None:
         """Rest on no reading of this job from before."""

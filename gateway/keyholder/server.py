@@ -65,7 +65,18 @@ ROLES: Mapping[str, frozenset[str]] = {
             "complete_emergencies",
         }
     ),
-    "ingest": frozenset({"enrol", "new_chunks", "confirm_chunks", "index", "regroup", "replace_chunks"}),
+    "ingest": frozenset(
+        {
+            "enrol",
+            "new_chunks",
+            "confirm_chunks",
+            "index",
+            "regroup",
+            "survey",
+            "relabel",
+            "replace_chunks",
+        }
+    ),
 }
 ONE_ACCOUNT = "process boundary not enforced: one account"
 SEPARATE = "process boundary enforced: the callers' accounts are not the keyholder's"
@@ -151,13 +162,36 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {}
 
     def regroup(params: Params) -> Json:
-        held = {
-            row.id("chunk"): Held(row.number("version", least=1), row.blob("blob"), row.blob("notes"))
-            for row in params.each("chunks")
-        }
-        changes = Changes.read(params.json("changes"))
         return _regrouped(
-            service.regroup(act=params.id("act"), patient=params.id("patient"), chunks=held, changes=changes)
+            service.regroup(
+                act=params.id("act"),
+                patient=params.id("patient"),
+                chunks={row.id("chunk"): _held(row) for row in params.each("chunks")},
+                changes=Changes.read(params.json("changes")),
+            )
+        )
+
+    def survey(params: Params) -> Json:
+        doubt = service.survey(
+            patient=params.id("patient"),
+            chunks={row.id("chunk"): _held(row) for row in params.each("chunks")},
+            followed=params.flag("followed"),
+        )
+        return {"ranks": dict(doubt.ranks), "followed": doubt.followed}
+
+    def relabel(params: Params) -> Json:
+        neighbours = None
+        if params.flag("has_neighbours"):
+            neighbours = {
+                row.id("chunk"): (row.id("patient"), _held(row)) for row in params.each("neighbours")
+            }
+        return _regrouped(
+            service.relabel(
+                act=params.id("act"),
+                patient=params.id("patient"),
+                chunks={row.id("chunk"): _held(row) for row in params.each("chunks")},
+                neighbours=neighbours,
+            )
         )
 
     def named(params: Params) -> Json:
@@ -188,6 +222,8 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "new_chunks": new_chunks,
         "confirm_chunks": confirm_chunks,
         "regroup": regroup,
+        "survey": survey,
+        "relabel": relabel,
         "resource_name": named,
         "restrict_chunk": restrict_chunk,
         "replace_chunks": replace_chunks,
@@ -404,6 +440,10 @@ def _records(records: Mapping[str, bytes]) -> Json:
     return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
 
 
+def _held(row: Params) -> Held:
+    return Held(row.number("version", least=1), row.blob("blob"), row.blob("notes"), row.texts("names"))
+
+
 def _versions(params: Params, name: str) -> list[tuple[str, int]]:
     return [(row.id("chunk"), row.number("version", least=1)) for row in params.each(name)]
 
@@ -422,6 +462,7 @@ def _regrouped(found: Regrouped) -> Json:
         ],
         "notes": [{"chunk": chunk, "notes_b64": to_b64(notes)} for chunk, notes in found.notes.items()],
         "retired": list(found.retired),
+        "wanted": list(found.wanted),
     }
 
 

@@ -25,10 +25,13 @@ from gateway.keyholder.opening import (
     Opener,
     PersonalRecords,
     Regroup,
+    Relabel,
+    Survey,
     access_purpose,
 )
 from gateway.keyholder.pages import log_page, openings_of
 from gateway.keyholder.regrouping import CUSTODIAN, Changes, Held, Regrouped, resource_name
+from gateway.keyholder.relabelling import Doubt
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
@@ -127,8 +130,31 @@ class Service:
         What comes out is selected, and what went in is not, only after `replace_chunks`. Raises
         RefusedTransition (`chunk_unknown`), InvalidInput, EnvelopeError.
         """
-        place = self._at(self._store.channel_of(patient))
-        return place.opener.open_sealed(Regroup(act, patient, chunks, changes)).regrouped
+        return self._inside(patient).open_sealed(Regroup(act, patient, chunks, changes)).regrouped
+
+    def survey(self, *, patient: str, chunks: Mapping[str, Held], followed: bool) -> Doubt:
+        """Which of these chunks today's rules may label otherwise: they are withheld from every job until
+        they are labelled anew. No record is opened. Raises RefusedTransition, EnvelopeError.
+        """
+        return self._inside(patient).open_sealed(Survey(patient, chunks, followed)).doubt
+
+    def relabel(
+        self,
+        *,
+        act: str,
+        patient: str,
+        chunks: Mapping[str, Held],
+        neighbours: Mapping[str, tuple[str, Held]] | None = None,
+    ) -> Regrouped:
+        """`regroup` by what this keyholder's own rules say of every record in these chunks.
+
+        Where records refer to others that are not among them, nothing is done but `wanted`; asked again with
+        the chunks of those as `neighbours`, it is. Raises RefusedTransition, EnvelopeError.
+        """
+        return self._inside(patient).open_sealed(Relabel(act, patient, chunks, neighbours)).regrouped
+
+    def _inside(self, patient: str) -> Opener:
+        return self._at(self._store.channel_of(patient)).opener
 
     def replace_chunks(
         self, *, patient: str, confirm: Sequence[tuple[str, int]], retire: Sequence[tuple[str, int]]

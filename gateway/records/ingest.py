@@ -26,9 +26,9 @@ from consent.channels import channel_for
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN, instant, resource_name
+from gateway.labels.rules import ORDER, VERSION
 from gateway.records import quarantine, settling
 from gateway.records.intake import Deleted, Intake, Record, Refusal, Spoiled, refusal
-from gateway.records.label_rules import ORDER, VERSION
 from gateway.records.models import (
     Chunk,
     Deletion,
@@ -386,7 +386,8 @@ class _File:
         for one in named:
             if one.digest in rules:
                 if rules[one.digest] != VERSION:
-                    labelled[one.digest] = one.record.labels, one.record.basis, one.name
+                    said = one.record
+                    labelled[one.digest] = said.labels, said.basis, one.name, said.codes
             elif one.digest not in self.seen and not self._is_deleted(one, deleted):
                 if one.name in older or one.name in self.seen:
                     self.unsettled.add(patient)

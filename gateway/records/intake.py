@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
-from gateway.records.label_rules import FOLLOWED, ORDER
-from gateway.records.labels import UNLABELLED, Labels, label
+from gateway.labels.labelling import UNLABELLED, Labels, label, noted
+from gateway.labels.rules import FOLLOWED, ORDER
 from gateway.records.sources import BundleEntry, BundleFault, Place, Source, deleted
 from gateway.records.spill import Spill
 from gateway.records.strict_json import MAX_RESOURCE_BYTES, Parsed, Refused, read
@@ -56,6 +56,7 @@ class Record(NamedTuple):
     basis   why, as `labels.Labels.basis`; empty where UNLABELLED
     person  of a Patient resource
     updated, version   meta.lastUpdated and meta.versionId, as received
+    codes   those that label rules can speak of, as `labelling.noted` writes them
     """
 
     raw: bytes
@@ -68,6 +69,7 @@ class Record(NamedTuple):
     person: Person | None = None
     updated: str = ""
     version: str = ""
+    codes: tuple[str, ...] = ()
 
     @property
     def resource(self) -> bytes:
@@ -190,8 +192,8 @@ class Intake:
         name = f"{kind}/{identifier}/{version}/".encode() + hashlib.sha256(raw).digest()
         person = _person(parsed) if kind == "Patient" else None
         basis = () if labels is None else labels.basis
-        updated = meta.get("lastUpdated", "")
-        return Record(raw, kind, owner, codes, name, place, basis, person, updated, version), []
+        updated, said = meta.get("lastUpdated", ""), noted(parsed.codings)
+        return Record(raw, kind, owner, codes, name, place, basis, person, updated, version, said), []
 
 
 def _deletions(

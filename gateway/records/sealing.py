@@ -16,8 +16,8 @@ from consent.models import random_id
 from gateway.keyholder.client import ChunkHeader, Keyholder
 from gateway.keyholder.envelope import seal_chunk, seal_notes
 from gateway.keyholder.regrouping import MAX_CHUNK_BYTES, Note, notes_of
+from gateway.labels.rules import VERSION as RULES_VERSION
 from gateway.records.intake import Record
-from gateway.records.label_rules import VERSION as RULES_VERSION
 from gateway.records.lines import pack
 
 _IN_MEMORY_BYTES = 32 * 1024 * 1024
@@ -97,7 +97,14 @@ def seal(keyholder: Keyholder, patient: str, records: Iterable[Fresh], spool: Sp
 
 def note_of(record: Record) -> Note:
     """What is noted of a record when it comes in."""
-    return Note(record.labels, record.basis, RULES_VERSION, updated=record.updated, version=record.version)
+    return Note(
+        record.labels,
+        record.basis,
+        RULES_VERSION,
+        updated=record.updated,
+        version=record.version,
+        codes=record.codes,
+    )
 
 
 Piece = list[Fresh]

@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
 from django.db.models import Count, QuerySet
@@ -19,8 +19,8 @@ from django.utils import timezone
 from consent.models import Patient
 from gateway.keyholder.client import ChunkVersion, HeldChunk, Keyholder, RegroupedChunks
 from gateway.keyholder.regrouping import CUSTODIAN, SMALL_BYTES, Line
+from gateway.labels.rules import VERSION
 from gateway.records import clinical_labels
-from gateway.records.label_rules import VERSION
 from gateway.records.models import (
     Chunk,
     Deletion,
@@ -40,8 +40,8 @@ MOST_BYTES = 32 * 1024 * 1024  # of blobs in one call, unless one chunk is large
 MOST_CHUNKS = 48  # of a patient; with more, small ones are sealed as one
 KEPT = timedelta(hours=2)  # for jobs that hold a retired chunk's key: longer than any release lives
 
-# digest of a version → labels, basis, and the resource's name
-Labelled = Mapping[str, tuple[Sequence[str], Sequence[str], str]]
+# digest of a version → labels, basis, the resource's name, and the codes that are noted
+Labelled = Mapping[str, tuple[Sequence[str], Sequence[str], str, Sequence[str]]]
 
 
 class Conflict(RefusedTransition):
@@ -98,12 +98,12 @@ def _settle_some(whose: str, keyholder: Keyholder, labelled: Labelled) -> bool:
     """One call of the keyholder; whether there may be more to do."""
     patient = None if whose == CUSTODIAN else whose
     # 1. What an earlier round kept and could not tell of comes first.
-    confirm(_untold(patient).exclude(act=""), keyholder=keyholder)
+    confirm(untold(patient).exclude(act=""), keyholder=keyholder)
     # 2. What is due, by the rows of versions; as much as one call carries.
     due = _Due(patient, labelled)
     if due.is_empty:
         Unsettled.objects.filter(pk=whose).delete()
-        confirm(_untold(patient), keyholder=keyholder)
+        confirm(untold(patient), keyholder=keyholder)
         return False
     # 3. Written down before it is asked for.
     with transaction.atomic():
@@ -112,12 +112,12 @@ def _settle_some(whose: str, keyholder: Keyholder, labelled: Labelled) -> bool:
     found = keyholder.regroup(act=act, patient=whose, chunks=due.held(), changes=due.changes)
     # 4. Kept in one transaction; only then may the keyholder select the new and forget the old.
     with transaction.atomic():
-        _keep(act, patient, due, found)
+        keep(act, patient, due, found)
         if not due.is_partial:
             Unsettled.objects.filter(pk=whose).delete()
-    confirm(_untold(patient).filter(act=act), keyholder=keyholder)
+    confirm(untold(patient).filter(act=act), keyholder=keyholder)
     if not due.is_partial:
-        confirm(_untold(patient), keyholder=keyholder)
+        confirm(untold(patient), keyholder=keyholder)
     return due.is_partial
 
 
@@ -192,8 +192,9 @@ class _Due:
             some = self.versions.filter(digest__in=wanted[first : first + 500]).exclude(rules=VERSION)
             for row in some.order_by("pk"):
                 if self._take([row.chunk_id]):
-                    labels, basis, name = labelled[row.digest]
-                    self.changes["label"].append([self._line(row), list(labels), list(basis), VERSION])
+                    labels, basis, name, codes = labelled[row.digest]
+                    said = [self._line(row), list(labels), list(basis), VERSION, list(codes)]
+                    self.changes["label"].append(said)
                     self.labelled[row.digest] = name
 
     def _clinicians(self, patient: str | None) -> None:
@@ -219,8 +220,20 @@ class _Due:
         ]
 
 
-def _keep(act: str, patient: str | None, due: _Due, found: RegroupedChunks) -> None:
-    """The new chunks with their versions' rows, the old ones retired, what is gone written down."""
+class Asked(Protocol):
+    """What the keyholder was asked to seal anew: rows of the chunks that it got, in the order of their lines;
+    by digest the names of those whose labels are now of today's rules; and clinicians' words."""
+
+    chunks: dict[str, list[ResourceVersion]]
+    labelled: dict[str, str]
+    label_changes: list[LabelChange]
+
+
+def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> None:
+    """The new chunks with their versions' rows, the old ones retired, what is gone written down.
+
+    Within the caller's transaction; `confirm` what is `untold` once it is committed. Raises Conflict.
+    """
     now = timezone.now()
     live = Chunk.objects.filter(pk__in=found["retired"], patient_id=patient, retired_at=None)
     if live.update(retired_at=now, confirmed_at=None, act=act) != len(found["retired"]):
@@ -266,7 +279,7 @@ def _keep(act: str, patient: str | None, due: _Due, found: RegroupedChunks) -> N
     clinical_labels.done(due.label_changes, at=now)
 
 
-def _untold(patient: str | None) -> QuerySet[Chunk]:
+def untold(patient: str | None) -> QuerySet[Chunk]:
     return Chunk.objects.filter(patient_id=patient, confirmed_at=None).order_by("created_at")
 
 

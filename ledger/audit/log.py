@@ -160,6 +160,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "client.keys_changed": {"requester": UUID, "client": CLIENT},
     "records.ingested": {"file": ID, "resources": COUNT, "chunks": COUNT, "refused": COUNT},
     "records.regrouped": {"act": ID, "chunks": COUNT},  # sealed anew by the keyholder, opened to nobody
+    "records.relabelled": {"act": ID, "chunks": COUNT},  # the same, because the label rules have changed
     "labels.asked": {"change": ID, "code": CODE},  # by a clinician; `code`: add or lift
     "labels.agreed": {"change": ID},  # by a second one
     "labels.refused": {"change": ID},

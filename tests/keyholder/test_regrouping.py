@@ -58,7 +58,7 @@ def inside(house: House, patient: str, found: regrouping.Regrouped) -> dict[tupl
 
 def test_a_line_moves_and_the_rest_stays_together(house: House, alice: str) -> None:
     chunk, held = keep(house, alice, [b"1", b"2", b"3"], [labelled()] * 3)
-    changes = Changes(label=[((chunk, 1), ("HIV", "R"), ("hiv-loinc",), "2026.2")])
+    changes = Changes(label=[((chunk, 1), ("HIV", "R"), ("hiv-loinc",), "2026.2", ())])
     found = house.service.regroup(act=new_id(), patient=alice, chunks={chunk: held}, changes=changes)
     assert inside(house, alice, found) == {("HIV", "R"): [b"2"], ("N",): [b"1", b"3"]}
     assert [one.lines for one in found.chunks] == [[(chunk, 1)], [(chunk, 0), (chunk, 2)]]
@@ -77,13 +77,13 @@ def test_labels_that_stay_open_nothing(house: House, alice: str) -> None:
     """The basis and the rules' version change in the notes alone: a blob that cannot be opened proves it."""
     chunk, held = keep(house, alice, [b"1"], [labelled()])
     spoiled = Held(1, b"not the blob", held.notes)
-    changes = Changes(label=[((chunk, 0), ("N",), ("source",), "2026.2")])
+    changes = Changes(label=[((chunk, 0), ("N",), ("source",), "2026.2", ())])
     found = house.service.regroup(act=new_id(), patient=alice, chunks={chunk: spoiled}, changes=changes)
     assert (found.chunks, found.retired) == ([], [])
     dek = house.store.header(alice, chunk, 1).dek
     notes = open_notes(dek, found.notes[chunk], patient=alice, chunk=chunk, version=1)
     assert b"2026.2" in notes
-    changes = Changes(label=[((chunk, 0), ("HIV", "R"), (), "2026.2")])
+    changes = Changes(label=[((chunk, 0), ("HIV", "R"), (), "2026.2", ())])
     with pytest.raises(EnvelopeError):
         house.service.regroup(act=new_id(), patient=alice, chunks={chunk: spoiled}, changes=changes)
 
@@ -150,7 +150,7 @@ def test_what_a_clinician_says(
 def test_a_clinicians_word_outlives_rules_and_versions(house: House, alice: str) -> None:
     one, held = keep(house, alice, [b"1"], [Note(("N",), added={"HIV": new_id()})], labels=("HIV", "R"))
     two, other = keep(house, alice, [b"2"], [labelled(updated="2024-01-01T00:00:00Z")])
-    changes = Changes(same=[[(one, 0), (two, 0)]], label=[((two, 0), ("N",), (), "2026.2")])
+    changes = Changes(same=[[(one, 0), (two, 0)]], label=[((two, 0), ("N",), (), "2026.2", ())])
     found = house.service.regroup(
         act=new_id(), patient=alice, chunks={one: held, two: other}, changes=changes
     )

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from gateway.records.label_rules import (
+from gateway.labels import versions
+from gateway.labels.labelling import Labels, codings_of, label, noted
+from gateway.labels.rules import (
     ACT_CODE,
     CONFIDENTIALITY,
     COVERED,
@@ -20,7 +22,7 @@ from gateway.records.label_rules import (
     STATEMENTS,
     VERSION,
 )
-from gateway.records.labels import Labels, label
+from gateway.labels.versions import Difference, between
 from ledger.contract.labels import KNOWN
 
 
@@ -183,3 +185,62 @@ def test_the_command_says_what_labels_a_file_gets_and_why(
     assert (first["labels"], first["basis"], first["rules"]) == (["PSY", "R"], ["psychiatry-icd"], VERSION)
     call_command("labels", "--json")
     assert json.loads(capsys.readouterr().out)["types"]["Organization"] == "says nothing clinical: N"
+
+
+# Versions
+
+
+def test_the_tables_of_each_version_are_kept() -> None:
+    """A row that changes without another VERSION fails here: records would keep labels of no known rules."""
+    kept = json.loads((versions.HISTORY / f"{VERSION}.json").read_text())
+    assert kept == json.loads(json.dumps(versions.tables()))
+    assert versions.difference(VERSION) == Difference()
+
+
+def table(**changed: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(versions.tables())), **changed}
+
+
+@pytest.mark.parametrize(
+    ("system", "code", "concerned", "spared"),
+    [
+        (LOINC, "7917-8", ["loinc|7917-8"], ["loinc|79178", "sct|7917-8", "icd|7917"]),
+        (ICD_10, "B20", ["icd|B20", "icd|B201"], ["icd|B2", "icd|B21", "loinc|B20"]),
+    ],
+)
+def test_a_code_that_came_or_went_concerns_what_carries_it(
+    system: str, code: str, concerned: list[str], spared: list[str]
+) -> None:
+    without = table()
+    for rule in without["rules"]:
+        if rule["system"] == system:
+            rule["codes"].remove(code) if code in rule["codes"] else None
+    for pair in ((without, table()), (table(), without)):
+        found = between(*pair)
+        assert all(found.concerns("Observation", [one]) for one in concerned)
+        assert not any(found.concerns("Observation", [one]) for one in spared)
+        assert not found.concerns("Observation", ())
+        assert found.concerns("Observation", None)  # its codes were not noted
+
+
+def test_a_code_under_another_sensitivity_and_a_type_told_otherwise() -> None:
+    other = table()
+    other["rules"][0]["sensitivity"] = ["PSY"]
+    code = other["rules"][0]["codes"][0]
+    assert between(other, table()).concerns("Condition", [f"icd|{code}"])
+    other = table(types={**table()["types"], "Device": "needs a known code in model"})
+    found = between(other, table())
+    assert found.concerns("Device", ())
+    assert found.concerns("Claim", ())  # may contain one
+    assert not found.concerns("Condition", ["icd|F20"])
+
+
+@pytest.mark.parametrize("name", ["method", "covered", "aliases"])
+def test_where_it_cannot_be_told_all_is_concerned(name: str) -> None:
+    assert between(table(**{name: {}}), table()).concerns("Patient", ())
+    assert versions.difference("../2026.1").concerns("Patient", ())
+
+
+def test_codes_are_noted_by_their_terminologys_one_name() -> None:
+    resource = condition("http://hl7.org/fhir/sid/icd-10-cm", "f32.9", note=concept("http://x.example", "1"))
+    assert noted(codings_of(resource)) == ("icd|F329",)

@@ -1,7 +1,7 @@
 """What a long run remembers, past what it holds in memory."""
 
+from gateway.labels.labelling import Labels
 from gateway.records.intake import Known
-from gateway.records.labels import Labels
 from gateway.records.spill import Spill
 
 

@@ -11,11 +11,11 @@ from django.core.management import call_command
 from consent.models import Patient
 from gateway.compliance.reconcile import _of_openings
 from gateway.keyholder.client import Keyholder
+from gateway.labels import labelling
+from gateway.labels.rules import LOINC, Rule
 from gateway.records import ingest as ingesting
-from gateway.records import labels as labelling
 from gateway.records import sealing, settling
 from gateway.records.ingest import confirm_pending, ingest
-from gateway.records.label_rules import LOINC, Rule
 from gateway.records.models import Chunk, Deletion, Gone, Regrouping, ResourceVersion, Unsettled
 from ledger.audit.models import AuditRow
 from ledger.errors import KeyholderUnavailable
@@ -275,7 +275,7 @@ def test_a_crash_between_keyholder_and_database(
         raise KeyholderUnavailable("It is away.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(settling, "_keep", lost)
+        patch.setattr(settling, "keep", lost)
         assert not ingest([write("second.ndjson", newer(alice_id))]).files[0].confirmed
     assert values(keyholder, whose)[f"a-{alice_id}"] == [13.5]
     confirm_pending(keyholder)

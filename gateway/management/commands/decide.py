@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from django.core.management.base import BaseCommand
 
-from gateway.records.labels import Labels, label
+from gateway.labels.labelling import Labels, label
 from ledger.contract import canonical, duo, labels, purposes, times
 from ledger.contract.consents import DOUBT, codes_of, compile_consent, name_of
 from ledger.contract.decision import decide

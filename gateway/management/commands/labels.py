@@ -13,9 +13,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db.models import Count
 
+from gateway.labels.rules import RULES, STATEMENTS, VERSION
+from gateway.labels.versions import tables
 from gateway.records.ingest import in_order
 from gateway.records.intake import Deleted, Intake, Spoiled
-from gateway.records.label_rules import RULES, STATEMENTS, VERSION
 from gateway.records.models import ResourceVersion
 from gateway.records.sources import Source
 from gateway.records.strict_json import Refused
@@ -52,14 +53,12 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"rules": VERSION, "stored": counts}))
             return
         for rules, count in counts.items():
-            todo = "" if rules == VERSION else "  take the files in again"
+            todo = "" if rules == VERSION else "  `manage.py relabel` labels them anew"
             self.stdout.write(f"{rules:10} {count:>12,}{todo}")
 
     def _rules(self, as_json: bool) -> None:
         if as_json:
-            rules = [{**vars(rule), "codes": rule.codes.split()} for rule in RULES]
-            types = {kind: str(STATEMENTS[kind]) for kind in sorted(STATEMENTS)}
-            self.stdout.write(json.dumps({"version": VERSION, "rules": rules, "types": types}, indent=2))
+            self.stdout.write(json.dumps(tables(), indent=2))
             return
         self.stdout.write(f"Rules {VERSION}")
         for rule in RULES:

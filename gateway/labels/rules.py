@@ -1,12 +1,15 @@
-"""The rule tables of `labels.py`: which code is sensitive, and how each resource type states what it is.
+"""The rule tables of `labelling.py`: which code is sensitive, and how each resource type states what it is.
 
 Data only. Sensitivity codes are HL7 v3-ActCode's information sensitivity policies. A table lists the
-codes as they stand; it does not know a code's descendants in its terminology. Change a row, raise `VERSION`.
+codes as they stand; it does not know a code's descendants in its terminology. Change a row, raise `VERSION`,
+and keep the new table beside the older ones: `manage.py labels --json > gateway/labels/history/VERSION.json`.
 """
 
 from dataclasses import dataclass
 
 VERSION = "2026.1"
+# Raised where the same tables are read otherwise (labelling.py): every record is then labelled anew.
+METHOD = 1
 
 SNOMED = "http://snomed.info/sct"
 LOINC = "http://loinc.org"
@@ -35,7 +38,16 @@ ALIASES = {
 
 # Terminologies that these rules cover. The last three hold no code that is sensitive by itself: vaccines,
 # imaging modalities, encounter classes. A code of any other system (local, CPT, NDC) tells the rules nothing.
-COVERED = frozenset({SNOMED, LOINC, RXNORM, ICD_10, CVX, DICOM, ACT_CODE})
+# Each with the short name under which a code of it is noted beside a record (`labelling.noted`).
+COVERED = {
+    SNOMED: "sct",
+    LOINC: "loinc",
+    RXNORM: "rxnorm",
+    ICD_10: "icd",
+    CVX: "cvx",
+    DICOM: "dcm",
+    ACT_CODE: "act",
+}
 
 
 @dataclass(frozen=True)

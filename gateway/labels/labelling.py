@@ -1,6 +1,6 @@
 """Puts confidentiality and sensitivity on a FHIR R4 resource by rule, from the codes that it carries.
 
-Pure functions over one parsed resource: no Django, no database. The rules stand in `label_rules.py`.
+Pure functions over one parsed resource: no Django, no database. The rules stand in `rules.py`.
 In doubt there is no label, and what has no label is sealed under `UNLABELLED`, which nothing permits.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.records.label_rules import (
+from gateway.labels.rules import (
     ACT_CODE,
     ALIASES,
     CONFIDENTIALITY,
@@ -58,6 +58,23 @@ class Labels:
         """All of them as the contract takes them: sorted, confidentiality among them."""
         return tuple(sorted((self.confidentiality, *self.sensitivity)))
 
+    @classmethod
+    def of(cls, codes: Iterable[str], basis: tuple[str, ...] = ("followed",)) -> "Labels | None":
+        """Of what `codes` gave; None where they withhold."""
+        said = set(codes)
+        if UNLABELLED in said:
+            return None
+        rank = max((_RANK[one] for one in said if one in _NAME), default=0)
+        return cls(_NAME[rank], tuple(sorted(said - set(_NAME))), basis)
+
+    def joined(self, other: "Labels | None") -> "Labels":
+        """What either carries."""
+        if other is None:
+            return self
+        rank = max(_RANK[self.confidentiality], _RANK[other.confidentiality])
+        sensitivity = {*self.sensitivity, *other.sensitivity}
+        return Labels(_NAME[rank], tuple(sorted(sensitivity)), tuple(sorted({*self.basis, *other.basis})))
+
 
 class Lookup(Protocol):
     """Labels by `Type/id` or `urn:uuid:…`; None where they are not known, or there are none."""
@@ -101,6 +118,24 @@ def label(
         found.follow(other)
 
     return found.labels("type" if statement.by_type else "no-rule")
+
+
+def codings_of(resource: Resource) -> list[Mapping[str, Any]]:
+    """Every object of the resource that has a code and a system, however deep."""
+    return _codings(resource)
+
+
+def noted(codings: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The codes among them that rules can speak of, each once, as `sct|7200002`; ICD-10's without a dot.
+
+    They are noted beside a record, so that it can be told without opening it whether newer rules concern it.
+    """
+    found = {
+        f"{COVERED[system]}|{_bare(code) if system == ICD_10 else code}"
+        for system, code in map(_named, codings)
+        if system in COVERED
+    }
+    return tuple(sorted(found))
 
 
 def _has_code(resource: Resource, needs: Iterable[str]) -> bool:
@@ -163,11 +198,15 @@ def _contained(resource: Resource, reference: str, known: Lookup) -> Labels | No
 def _rule(system: str, code: str) -> Rule | None:
     if system != ICD_10:
         return _EXACT.get((system, code))
-    bare = code.replace(".", "").upper()
+    bare = _bare(code)
     for length in _PREFIX_LENGTHS:
         if (rule := _PREFIX.get(bare[:length])) is not None:
             return rule
     return None
+
+
+def _bare(icd_10: str) -> str:
+    return icd_10.replace(".", "").upper()
 
 
 def _codings(value: Any) -> list[Mapping[str, Any]]:

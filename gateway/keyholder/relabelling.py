@@ -1,0 +1,187 @@
+"""Labels sealed records anew when the rules have changed, by the keyholder's own rules, for nobody to read.
+
+Pure functions over bytes: no file, no clock, no ledger. `survey` tells from headers and notes alone which
+chunks newer rules may concern; `label_anew` opens those, and says how their records are labelled today. What
+then moves between chunks is regrouping.py's. `open_sealed` is the only caller.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from gateway.keyholder.regrouping import (
+    UNLABELLED,
+    Changes,
+    Held,
+    Line,
+    Note,
+    open_lines,
+    open_noted,
+    resource_name,
+)
+from gateway.keyholder.store import Header
+from gateway.labels.labelling import Labels, codings_of, label, noted
+from gateway.labels.rules import FOLLOWED, ORDER, STATEMENTS, VERSION
+from gateway.labels.versions import difference
+from ledger.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What newer rules may concern of one patient.
+
+    ranks     the chunks, with the order in which they are to be labelled: what is referred to comes first
+    followed  whether others' labels may follow from theirs
+    """
+
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    followed: bool = False
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A chunk in which something stands that records refer to; its own records stay sealed."""
+
+    patient: str
+    header: Header
+    held: Held
+
+
+def survey(headers: Mapping[str, Header], held: Mapping[str, Held], *, patient: str, followed: bool) -> Doubt:
+    """The chunks in doubt among these: no record is opened to know it.
+
+    A chunk is in doubt when it was found so before, when the difference between a line's rules and today's
+    concerns it, or when its labels follow from others and such are in doubt (or were elsewhere: `followed`).
+
+    Raises EnvelopeError.
+    """
+    found = {
+        chunk
+        for chunk, header in headers.items()
+        if any(
+            (UNLABELLED in header.labels and UNLABELLED not in note.labels)
+            or difference(note.rules).concerns(header.resource_type, note.codes)
+            for note in open_noted(header, held[chunk], patient)
+        )
+    }
+    followed = followed or any(headers[chunk].resource_type in FOLLOWED for chunk in found)
+    if followed:
+        found |= {chunk for chunk, header in headers.items() if _follows(header.resource_type)}
+    return Doubt({chunk: ORDER.get(headers[chunk].resource_type, 1) for chunk in sorted(found)}, followed)
+
+
+def label_anew(
+    headers: Mapping[str, Header],
+    held: Mapping[str, Held],
+    neighbours: Sequence[Neighbour] | None,
+    *,
+    patient: str,
+    index_key: bytes,
+) -> tuple[Changes, list[str]]:
+    """The labels of every record in these chunks by today's rules, or the names that are wanted for it.
+
+    `index_key` is the custodian's, which names resources. Without `neighbours` what records refer to and is
+    in none of these chunks is named; with them it is then taken for absent, and a record that must follow it
+    is withheld. Raises EnvelopeError, and InvalidInput where names do not fit a chunk.
+    """
+    notes = {chunk: open_noted(headers[chunk], held[chunk], patient) for chunk in headers}
+    known = _Known(index_key)
+    for one in neighbours or ():
+        for name, note in zip(one.held.names, open_noted(one.header, one.held, one.patient), strict=False):
+            known.put(name, _passed_on(note))
+    records: list[_Record] = []
+    for chunk in sorted(headers, key=lambda one: ORDER.get(headers[one].resource_type, 1)):
+        names = held[chunk].names or [""] * headers[chunk].count
+        if len(names) != headers[chunk].count:
+            raise InvalidInput("A chunk has another number of names than lines.", code="names_differ")
+        for number, (raw, note) in enumerate(
+            zip(open_lines(headers[chunk], held[chunk], patient), notes[chunk], strict=True)
+        ):
+            records.append(_Record((chunk, number), names[number], note, orjson.loads(raw)))
+            known.put(names[number], None)
+    # Labels only grow as more of what is referred to is known, so this ends: after the second round, unless
+    # resources of one rank refer to each other.
+    found: dict[Line, Labels | None] = {}
+    while True:
+        before = dict(found)
+        for record in records:
+            found[record.line] = _labelled(record, known)
+            known.put(record.name, _with_added(found[record.line], record.note))
+        if found == before:
+            break
+    if known.wanted and neighbours is None:
+        return Changes(), sorted(known.wanted)
+    return Changes(label=[_entry(one, found[one.line]) for one in records]), []
+
+
+@dataclass(frozen=True)
+class _Record:
+    line: Line
+    name: str
+    note: Note
+    body: dict[str, Any]
+
+
+class _Known:
+    """Labels by reference, as `labelling.label` looks them up. `missed`: a reference led to nothing here."""
+
+    def __init__(self, index_key: bytes) -> None:
+        self._key = index_key
+        self._labels: dict[str, Labels | None] = {}
+        self.wanted: set[str] = set()
+        self.missed = False
+
+    def put(self, name: str, labels: Labels | None) -> None:
+        if name:
+            self._labels[name] = labels
+
+    def get(self, reference: str, /) -> Labels | None:
+        names = [resource_name(self._key, one.encode()) for one in _resources(reference)]
+        for name in names:
+            if name in self._labels:
+                return self._labels[name]
+        self.wanted.update(names)
+        self.missed = True
+        return None
+
+
+def _resources(reference: str) -> Iterator[str]:
+    """`Type/id` of what a reference may name: a Bundle's `urn:uuid:` does not say the type."""
+    if reference.startswith("urn:uuid:"):
+        yield from (f"{kind}/{reference.removeprefix('urn:uuid:')}" for kind in sorted(FOLLOWED))
+    elif reference.partition("/")[0] in FOLLOWED and reference.count("/") == 1:
+        yield reference
+
+
+def _labelled(record: _Record, known: _Known) -> Labels | None:
+    known.missed = False
+    labels = label(record.body, known)
+    if labels is not None and known.missed and "followed" in record.note.basis:
+        # It followed something that is not at hand any more: what that gave it stays.
+        return labels.joined(Labels.of(record.note.labels))
+    return labels
+
+
+def _with_added(labels: Labels | None, note: Note) -> Labels | None:
+    """What passes along references: the rules' labels and those that clinicians added. What they lifted from
+    one record was lifted from no other."""
+    codes = (UNLABELLED,) if labels is None else labels.codes
+    return Labels.of(replace(note, labels=codes, lifted={}).effective)
+
+
+def _passed_on(note: Note) -> Labels | None:
+    return _with_added(Labels.of(note.labels), note)
+
+
+def _entry(
+    record: _Record, labels: Labels | None
+) -> tuple[Line, tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]:
+    codes, basis = ((UNLABELLED,), ()) if labels is None else (labels.codes, labels.basis)
+    return record.line, codes, basis, VERSION, noted(codings_of(record.body))
+
+
+def _follows(kind: str) -> bool:
+    statement = STATEMENTS.get(kind)
+    return statement is not None and bool(statement.follows or statement.must)
