@@ -27,6 +27,9 @@ CODES = frozenset(
         "invalid_input",
         "malformed_id",
         "malformed_key",
+        "onnx_inputs",
+        "onnx_malformed",
+        "onnx_missing",
         "piece_too_large",
         "unknown_model",
     }

@@ -66,8 +66,10 @@ RELAY = Actor.system("relay")
 def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
     """Put a model of the catalogue on every channel, by its digest. It runs where the ledger has it.
 
-    Repeating it puts it on channels that are new since. Raises RefusedTransition (`model_of_another`).
+    Repeating it puts it on channels that are new since. Raises RefusedTransition (`model_of_another`),
+    InvalidInput where its files could not be run (`Model.check`).
     """
+    model.check()
     digest = model.digest()
     known = AIModel.objects.select_for_update().filter(digest=digest).first()
     if known is not None:

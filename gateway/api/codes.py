@@ -120,6 +120,15 @@ CODES: dict[str, Code] = {
         409, "This patient has no records here yet", "The clinic has to link the patient first."
     ),
     "not_open": Code(409, "The question is closed", "Ask again with a new referral code."),
+    "onnx_inputs": Code(
+        500,
+        "The model's file does not fit its card",
+        "It takes one row of float32 for the card's inputs and gives float32. Register a version that does.",
+    ),
+    "onnx_malformed": Code(
+        500, "The model's file is none that is run", "Register a version whose file onnxruntime takes."
+    ),
+    "onnx_missing": Code(500, "The job failed here", OURS),
     "output_format": Code(400, "The files are NDJSON", AN_EXPORT),
     "parameter": Code(400, "That parameter is not understood", AN_EXPORT),
     "peers_behind": Code(503, "The ledger's peers are behind", ASK_AGAIN),

@@ -20,6 +20,7 @@ from consent import services as consents
 from consent.models import Consent, ConsentRequest, News, Patient, Requester, random_id
 from gateway.analysis import jobs, runner, sandbox, services, tasks
 from gateway.analysis.catalogue import find
+from gateway.analysis.catalogue.model import Model
 from gateway.analysis.children import JobChild
 from gateway.analysis.fhir import resource_pseudonym
 from gateway.analysis.models import AIModel, Job, JobSubject, Output
@@ -57,6 +58,11 @@ class Play:
         self.ledger: Ledger = self.channels.home.ledger
         self.helix = helix
         self.notice = notices.current()
+        self.model: Model = PCE
+
+    @property
+    def kinds(self) -> list[str]:
+        return sorted(self.model.reads - {"Medication"})
 
     def settle(self) -> None:
         handlers = {
@@ -110,10 +116,10 @@ class Play:
             requester=requester or self.helix,
             patient=asked,
             notice=self.notice,
-            model=PCE.digest(),
+            model=self.model.digest(),
             purpose="TREAT",
             use=["HMB"],
-            kinds=KINDS,
+            kinds=self.kinds,
             what_for="To see your risk of heart disease.",
             share_until=today + timedelta(days=90),
             answer_by=today + timedelta(days=9),
@@ -123,7 +129,7 @@ class Play:
 
     def yes(self, asked: Patient, kinds: list[str] | None = None, duration: str = "until") -> Consent:
         request = self.ask(asked)
-        consent = consents.grant(request=request, patient=asked, kinds=kinds or KINDS, duration=duration)
+        consent = consents.grant(request=request, patient=asked, kinds=kinds or self.kinds, duration=duration)
         self.settle()
         consent.refresh_from_db()
         assert consent.ledger_state == Consent.LedgerState.IN_FORCE
@@ -138,7 +144,11 @@ class Play:
 
     def submit(self, *requests: str) -> Job:
         return services.submit(
-            requester=self.helix, model=PCE.digest(), purpose="TREAT", use=["HMB"], subjects=requests
+            requester=self.helix,
+            model=self.model.digest(),
+            purpose="TREAT",
+            use=["HMB"],
+            subjects=requests,
         )
 
     def run(self, job: Job, keyholder: Any = None) -> Job:

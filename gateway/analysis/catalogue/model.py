@@ -159,6 +159,11 @@ class Model(ABC):
         except OSError:
             raise InvalidInput("A file of this model cannot be read.", code="model_file") from None
 
+    def check(self) -> None:
+        """What can be told of its files before it is approved, without running them. Raises InvalidInput."""
+        for name in self.files:
+            self.file(name)
+
     @abstractmethod
     def compute(self, values: Mapping[str, Any]) -> Decimal:
         """The score of inputs that are all present and in range."""

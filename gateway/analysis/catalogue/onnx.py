@@ -38,6 +38,9 @@ class OnnxModel(Model):
     def __init_subclass__(cls) -> None:
         cls.files = (cls.onnx,)
 
+    def check(self) -> None:
+        check(self.file(self.onnx))
+
     def score(self, given: Mapping[str, object]) -> Score:
         try:
             return super().score(given)
