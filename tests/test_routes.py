@@ -32,6 +32,7 @@ from gateway.analysis import registrations
 from gateway.analysis.models import AIModel, Job, JobSubject, Leg, ModelRegistration
 from gateway.compliance.models import Alarm, Export, Retraining, RightsReview
 from gateway.emergency.models import Emergency
+from gateway.records import imports
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
 from tests.api.conftest import application, token_for
@@ -373,6 +374,7 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
         lambda cast: {"id": _job(cast, cast.other).pk},
     ),
     "any alarm": (_alarm, None),
+    "any import": (lambda cast: {"id": imports.begin([]).pk}, None),
     "any ticket": (_ticket, None),
     "any rights": (_rights, None),
     "any trace": (lambda cast: {"kind": "job", "id": _job(cast, cast.helix).pk}, None),

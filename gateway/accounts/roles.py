@@ -46,6 +46,7 @@ ACTS: dict[str, frozenset[str]] = {
     "make_exports": frozenset({"compliance"}),
     "see_erasures": frozenset({"compliance", "auditor"}),
     "decide_erasures": frozenset({"compliance"}),
+    "see_imports": frozenset({"administrator"}),
     "see_dashboard": frozenset({"reviewer", "compliance", "auditor", "administrator"}),
 }
 STAFF_ROLES = tuple(sorted(frozenset().union(*ACTS.values())))

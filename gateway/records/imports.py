@@ -1,4 +1,4 @@
-"""Ingest in the background: a process of its own, and a row that says how far it is.
+"""A row for each ingest, which says how far it is and what became of it; and ingest in a process of its own.
 
 The files are named to that process alone. What it kept stays kept: started again with the same files, it
 passes over those that were taken in before, and goes on with the one that it was at.
@@ -24,6 +24,12 @@ EVERY = 1.0  # seconds between two notes of progress
 SILENT = timedelta(minutes=2)  # after which a run is taken for lost: one file may be sealed for as long
 
 
+def begin(files: Sequence[Path]) -> ImportRun:
+    """Note that these files are being taken in from now on."""
+    sizes = [path.stat().st_size for path in files if path.is_file()]
+    return ImportRun.objects.create(files=len(files), bytes=sum(sizes), seen_at=timezone.now())
+
+
 def start(arguments: Sequence[str], *, files: Sequence[Path]) -> ImportRun:
     """Begin a run of `manage.py ingest` with these arguments; it outlives this process.
 
@@ -31,8 +37,7 @@ def start(arguments: Sequence[str], *, files: Sequence[Path]) -> ImportRun:
     """
     if not files:
         raise InvalidInput("There is no .json, .ndjson or .jsonl file there.", code="nothing_to_take")
-    sizes = [path.stat().st_size for path in files if path.is_file()]
-    run = ImportRun.objects.create(files=len(files), bytes=sum(sizes), seen_at=timezone.now())
+    run = begin(files)
     command = [sys.executable, str(ROOT / "manage.py"), "ingest", "--json", "--run", run.pk, *arguments]
     subprocess.Popen(
         command,
@@ -60,19 +65,22 @@ def newest(most: int = 20) -> list[ImportRun]:
     return list(ImportRun.objects.order_by("-started_at")[:most])
 
 
-def note(run: str, *, files_done: int, bytes_done: int) -> None:
+def note(run: str, report: dict[str, Any], *, files_done: int, bytes_done: int) -> None:
+    """How far it is: `report` is what `ingest --json` would answer of the files that are done."""
     ImportRun.objects.filter(pk=run, ended_at=None).update(
-        files_done=files_done, bytes_done=bytes_done, seen_at=timezone.now(), state=State.RUNNING
+        files_done=files_done,
+        bytes_done=bytes_done,
+        report={**report, "refused": []},  # said at the end
+        seen_at=timezone.now(),
+        state=State.RUNNING,
     )
 
 
-def end(run: str, report: dict[str, Any]) -> None:
-    """`report` is what `ingest --json` answers. Files go by their number: a name may be a person's."""
-    numbers: dict[str, int] = {}
-    refused = []
-    for one in report["refused"]:
-        number = numbers.setdefault(one["file"], len(numbers) + 1)
-        refused.append({**one, "file": number})
+def end(run: str, report: dict[str, Any], *, files: Sequence[str]) -> None:
+    """`report` is what `ingest --json` answers, of `files` in their order. A file goes by its number there: a
+    name may be a person's."""
+    numbers = {name: number for number, name in enumerate(files, start=1)}
+    refused = [{**one, "file": numbers[one["file"]]} for one in report["refused"]]
     error = report["error"]
     now = timezone.now()
     ImportRun.objects.filter(pk=run).update(

@@ -199,7 +199,7 @@ class LabelChange(models.Model):
 
 
 class ImportRun(models.Model):
-    """One `manage.py ingest --background`: how far it is, and what became of it.
+    """One `manage.py ingest`: how far it is, and what became of it.
 
     It says no file's name, because names of files may be names of people.
     """

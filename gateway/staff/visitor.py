@@ -53,6 +53,7 @@ MENU: list[Entry] = [
     Entry("staff_exports", _("Exports"), "see_exports"),
     Entry("staff_models", _("AI models"), "see_requesters"),
     Entry("staff_erasures", _("Erasures"), "see_erasures"),
+    Entry("staff_imports", _("Imports"), "see_imports"),
     Entry("staff_dashboard", _("Dashboard"), "see_dashboard"),
 ]
 

@@ -33,6 +33,7 @@ from gateway.compliance.models import Alarm, Export
 from gateway.demo import states
 from gateway.demo.states import Person, Stage
 from gateway.keyholder.client import Keyholder
+from gateway.records.models import ImportRun
 from gateway.relay import HANDLERS, LISTENER, Relay
 from ledger import outbox
 from ledger.audit import sealing
@@ -131,6 +132,7 @@ def _fill(url: str, installation: Installation) -> Gallery:
     _ask_erasures(people, staff["compliance"])
     _propose_cohorts(stage)
     _register_a_version(stage)
+    _take_in()
     sealing.seal()
     retraining.watch()
     User.objects.filter(is_staff=True).update(date_joined=timezone.now() - timedelta(days=200))
@@ -205,6 +207,24 @@ def _register_a_version(stage: Stage) -> None:
         people=2000,
         wrong=150,
     )
+
+
+def _take_in() -> None:
+    """An import that is done and refused a file, one that is under way, and one that could not go on."""
+    fault = {"line": 7, "offset": 901, "element": "Observation.status", "code": "required"}
+    report = {
+        "resources": 4406, "sealed": 4401, "patients": 12, "aside": 3, "withheld": 210, "refusals": 1,
+        "types": {"Condition": 406, "Observation": 3988, "Patient": 12},
+        "files": {"refused": 1, "repeated": 2},
+        "refused": [{**fault, "file": 2, "message": "is required"}],
+    }  # fmt: skip
+    now = timezone.now()
+    for state, done, more in (
+        ("done", 90_000_000, {"report": report, "files_done": 5, "ended_at": now}),
+        ("running", 30_000_000, {"files_done": 2}),
+        ("failed", 50_000_000, {"files_done": 3, "error_code": "keyholder_unavailable", "ended_at": now}),
+    ):
+        ImportRun.objects.create(state=state, files=5, bytes=90_000_000, bytes_done=done, seen_at=now, **more)
 
 
 def _member(role: str) -> User:

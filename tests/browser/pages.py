@@ -14,6 +14,7 @@ from gateway.analysis.models import ModelRegistration, Output
 from gateway.compliance.models import Alarm, Export, Retraining, RightsReview
 from gateway.demo.states import Person
 from gateway.portal.uses import RESULTS
+from gateway.records.models import ImportRun
 from ledger.audit.models import AuditRow
 from tests.browser.gallery import Gallery
 
@@ -120,6 +121,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_answer": _consent,
     "staff_cohort": lambda gallery, about: {"id": Cohort.objects.get(state="written").pk},
     "staff_model": lambda gallery, about: {"id": ModelRegistration.objects.get().pk},
+    "staff_import": lambda gallery, about: {"id": ImportRun.objects.get(state="done").pk},
     "staff_conflict": lambda gallery, about: {"id": Conflict.objects.get(patient=about.patient).pk},
     "staff_representatives": _patient,
     "staff_passkeys": _patient,
@@ -234,6 +236,8 @@ STAFF = [
     *pages("staff_dashboard", "compliance"),
     *pages("staff_conflicts", "reviewer", "auditor"),
     *pages("staff_erasures", "compliance", "auditor"),
+    Page("staff_imports", "administrator"),
+    Page("staff_import", "administrator"),
     *pages("staff_conflict", "reviewer", of="disagreed"),
     *pages("staff_representatives", "clinician", of="represented"),
     *pages("staff_representatives", "clinician", of="sharing"),

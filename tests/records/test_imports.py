@@ -60,7 +60,7 @@ def test_a_run_in_the_background(
     assert (told["state"], told["percent"], told["files_done"]) == ("done", 100, 2)
     assert (told["report"]["resources"], told["report"]["files"]["refused"]) == (1, 1)
     text = said("--status", run)
-    assert "refused: file 1 line 1: Observation.status is required" in text
+    assert "refused: file 2 line 1: Observation.status is required" in text
     assert bad.name not in text + json.dumps(ImportRun.objects.get().report)
 
 

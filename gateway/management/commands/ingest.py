@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from tqdm import tqdm
 
 from gateway.records import imports
@@ -66,10 +67,11 @@ class Command(BaseCommand):
             return
         total = sum(path.stat().st_size for path in paths if path.is_file())
         report, failure = Report(), None
+        run = options["run"] or _begun(paths, dry_run=options["dry_run"])
         with tqdm(
             total=total, unit="B", unit_scale=True, desc="ingest", disable=None, file=sys.stderr
         ) as bar:
-            progress = _Progress(options["run"], report, bar.update)
+            progress = _Progress(run, report, bar.update)
             try:
                 ingest(
                     paths,
@@ -85,9 +87,13 @@ class Command(BaseCommand):
                 failure = GatewayError("It ended by a fault of its own.", code="ingest_failed")
                 raise
             finally:
-                if options["run"]:
+                if run:
                     progress.note()
-                    imports.end(options["run"], _answer(report, dry_run=options["dry_run"], failure=failure))
+                    imports.end(
+                        run,
+                        _answer(report, dry_run=options["dry_run"], failure=failure),
+                        files=[one.path for one in report.files],
+                    )
         if not paths:
             failure = GatewayError("There is no .json, .ndjson or .jsonl file there.", code="nothing_to_take")
         answer = _answer(report, dry_run=options["dry_run"], failure=failure)
@@ -190,7 +196,22 @@ class _Progress:
     def note(self) -> None:
         self._noted = time.monotonic()
         files = sum(one.state != "failed" for one in self._report.files)  # `failed` until it is done
-        imports.note(str(self._run), files_done=files, bytes_done=self._done)
+        imports.note(
+            str(self._run),
+            _answer(self._report, dry_run=False, failure=None),
+            files_done=files,
+            bytes_done=self._done,
+        )
+
+
+def _begun(paths: list[Path], *, dry_run: bool) -> str | None:
+    """The row of this run, which the staff site shows; none where nothing is written, or could be."""
+    if dry_run or not paths:
+        return None
+    try:
+        return str(imports.begin(paths).pk)
+    except DatabaseError:
+        return None  # the first file will say so
 
 
 def _told(run: ImportRun) -> dict[str, Any]:
