@@ -1,8 +1,9 @@
-"""Taking records in: each file whole or not at all, each version of a resource once.
+"""Taking records in: no file with a fault, each version of a resource once.
 
 A file is read and checked to its end (`intake.py`), sealed outside the database (`sealing.py`), and
-then kept in one short transaction. Only after its commit is the keyholder told that the chunks may be
-selected (`settling.py`); what a crash leaves untold, `confirm_pending` tells.
+then kept in one short transaction. A large one is checked whole, and then sealed and kept section by section,
+so that neither memory nor what an interruption costs grows with it. Only after a commit is the keyholder told
+that the chunks may be selected (`settling.py`); what a crash leaves untold, `confirm_pending` tells.
 """
 
 import json
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -39,10 +41,11 @@ from gateway.records.models import (
     Unsettled,
 )
 from gateway.records.quarantine import Aside
+from gateway.records.relabelling import relabel
 from gateway.records.reports import FileReport, Report
-from gateway.records.sealing import Fresh, SealedChunk, Spool, digests, seal
+from gateway.records.sealing import Fresh, SealedChunk, Spool, digests, rules_of, seal
 from gateway.records.settling import confirm, settle, settle_due
-from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Source
+from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Section, Source
 from gateway.records.spill import Spill
 from gateway.records.strict_json import Refused
 from ledger.audit.log import Actor, record
@@ -55,6 +58,8 @@ T = TypeVar("T")
 ACTOR = Actor.system("command")
 # Plaintext held at once while one file is read; past it, what is there is sealed and set aside.
 MAX_HELD_BYTES = 64 * 1024 * 1024
+# An NDJSON file of more than this is kept in sections of it.
+SECTION_BYTES = 64 * 1024 * 1024
 # Faulty resources of one file that a lenient run sets aside; past it, the file is refused: it is not R4.
 MAX_ASIDE = 10_000
 MAX_PATIENTS = 50_000  # looked-up persons that are remembered
@@ -95,7 +100,17 @@ def ingest(
         done = FileReport(str(path))
         report.files.append(done)
         run.take(path, done)
+    if run.lacked:
+        _label_by_what_is_stored(keyholder)
     return report
+
+
+def _label_by_what_is_stored(keyholder: Keyholder) -> None:
+    """What records must follow may have come with another run: the keyholder looks among what is sealed."""
+    try:
+        relabel(keyholder, only="")
+    except GatewayError as error:  # they are withheld meanwhile
+        log.warning("records wait to be labelled by `manage.py relabel`: %s", error.code)
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
@@ -160,6 +175,7 @@ class Run:
         self.keyholder, self.progress = keyholder, progress
         self.dry_run, self.create, self.lenient = dry_run, create, lenient
         self.intake = Intake()
+        self.lacked = False  # something that a record must follow was not in the files
         # record id → patient id and channel, as far as they were looked up
         self.patients: dict[str, tuple[str, str]] = {}
 
@@ -175,16 +191,70 @@ class Run:
                 report.state = "repeated"
                 self.progress(source.size)
                 return
-            self.take_source(source, report, digest, lambda chunks: _note_file(digest, report, chunks))
+            if source.is_ndjson and source.size > SECTION_BYTES and not self.dry_run:
+                self._take_in_sections(source, report, digest)
+                return
+            self.take_source(
+                source, report, digest, lambda chunks: _note_file(digest, digest, report, chunks)
+            )
+
+    def _take_in_sections(self, source: Source, report: FileReport, digest: str) -> None:
+        """Check all of it, then keep one section after the other. A section that was kept before, by its own
+        digest, is passed over: so an interrupted run goes on in the middle of a file."""
+        checked = FileReport(report.path)
+        with closing(Spill()) as made:  # persons whom earlier sections make known
+            sections = list(self._checked(source, checked, made))
+        if checked.state == "refused":
+            vars(report).update(vars(checked))
+            return
+        for section in sections:
+            part = FileReport(report.path)
+            noted = partial(_note_file, section.sha256, digest, part)
+            self.take_source(section, part, section.sha256, noted, file=digest)
+            report.add(part)
+            if part.state == "refused":
+                report.state = "refused"
+                return
+        report.state = "taken"
+        rules = VERSION if report.confirmed else ""
+        IngestedFile.objects.update_or_create(
+            digest=digest, defaults={"resources": report.by_type.total(), "rules": rules}
+        )
+
+    def _checked(self, source: Source, report: FileReport, made: Spill) -> Iterator[Section]:
+        """The sections that are still to be kept; what is wrong in them is told by `report`."""
+        for section in source.sections(SECTION_BYTES):
+            if IngestedFile.objects.filter(pk=section.sha256, rules=VERSION).exists():
+                self.progress(section.size)
+                continue
+            with Spool() as spool, closing(Spill()) as seen, TemporaryFile() as labelled:
+                held = _File(self, section, report, spool=spool, seen=seen, labelled=labelled, made=made)
+                held.read()
+            _check_unchanged(section, report)
+            for person in held.new:
+                made[person] = 1
+            # What is lenient is told apart again when it is kept.
+            section.is_checked = not self.lenient
+            yield section
 
     def take_source(
-        self, source: Source, report: FileReport, digest: str, noted: Callable[[int], object]
+        self,
+        source: Source,
+        report: FileReport,
+        digest: str,
+        noted: Callable[[int], object],
+        *,
+        file: str = "",
     ) -> None:
-        """Read, seal and keep. `noted` is called in the transaction that keeps, with the number of chunks."""
+        """Read, seal and keep. `noted` is called in the transaction that keeps, with the number of chunks.
+
+        `digest` is of what is read, `file` of the file that it is a section of.
+        """
         with Spool() as spool, closing(Spill()) as seen, TemporaryFile() as labelled:
             held = _File(self, source, report, spool=spool, seen=seen, labelled=labelled)
             try:
                 held.read()
+                _check_unchanged(source, report)
                 if report.state == "refused":
                     return
                 if self.dry_run:
@@ -192,17 +262,17 @@ class Run:
                     report.state = "checked"
                     return
                 held.seal()
-                held.keep(digest, noted)
+                held.keep(digest, noted, file=file or digest)
             except IntegrityError:
                 raise IngestError(
-                    "The same records were taken in by someone else meanwhile; nothing of this file "
-                    "was kept. Run it again.",
+                    "The same records were taken in by someone else meanwhile; what was read here was not "
+                    "kept. Run it again.",
                     code="ingest_conflict",
                 ) from None
             except DatabaseError:
                 raise IngestError(
-                    "The database did not take a file; nothing of it was kept. See whether it is there and "
-                    "its disk has room, and run it again.",
+                    "The database did not take what was read; nothing of it was kept. See whether it is "
+                    "there and its disk has room, and run it again: it goes on.",
                     code="database_failed",
                 ) from None
             except OSError as error:
@@ -239,8 +309,10 @@ class _File:
         spool: Spool,
         seen: Spill,
         labelled: IO[bytes],
+        made: Spill | None = None,
     ) -> None:
         self.run, self.source, self.spool, self.report = run, source, spool, report
+        self.made = made  # where it is only checked: persons whom earlier sections make known
         self.seen = seen  # digests and names of this file's versions
         self.labelled = labelled  # versions that are here under older rules: JSON lines of whose, and labels
         self.deleted: list[bytes] = []  # resources, `Type/id`
@@ -256,7 +328,7 @@ class _File:
 
     def read(self) -> None:
         """Read to the end. With the first refusal nothing is held any more, but all faults are told."""
-        done = 0
+        done = self.source.start
         for found in self.run.intake.records(self.source):
             if isinstance(found, Spoiled):
                 self._spoiled(found)
@@ -265,10 +337,11 @@ class _File:
                 self.deleted.append(found.resource)
                 self.report.deleted += 1
                 continue
-            self.run.progress(max(found.place.offset + found.place.length - done, 0))
+            if self.made is None:
+                self.run.progress(max(found.place.offset + found.place.length - done, 0))
             done = max(done, found.place.offset + found.place.length)
             self._count(found)
-            if self.run.dry_run or self.report.state == "refused":
+            if self.is_only_checked or self.report.state == "refused":
                 continue
             self.held[found.owner].append(found)
             self.size += len(found.raw)
@@ -277,7 +350,12 @@ class _File:
                 if self.report.state != "refused":
                     self.seal()
         self._check_owners()
-        self.run.progress(max(self.source.size - done, 0))
+        if self.made is None:
+            self.run.progress(max(self.source.start + self.source.size - done, 0))
+
+    @property
+    def is_only_checked(self) -> bool:
+        return self.run.dry_run or self.made is not None
 
     def _spoiled(self, found: Spoiled) -> None:
         """Set it aside where that is wanted and can be, or refuse the file."""
@@ -289,7 +367,7 @@ class _File:
         else:
             self.report.tell(*found.refusals)
             self.report.aside += 1
-            if not self.run.dry_run and self.report.state != "refused":
+            if not self.is_only_checked and self.report.state != "refused":
                 self.aside.append(Aside(found.raw, found.place, found.refusals, self.run.intake.addresses))
                 self.aside_size += len(found.raw)
         if self.report.state == "refused":
@@ -317,7 +395,7 @@ class _File:
         """Every person is known, or is made known by a Patient resource of this file."""
         self.run.find(self.places)
         for owner, place in self.places.items():
-            if owner in self.run.patients or owner in self.new:
+            if owner in self.run.patients or owner in self.new or (self.made and owner in self.made):
                 continue
             fault = Refused(
                 "unknown_patient", "is of a patient who is not known here; take in the Patient first"
@@ -392,6 +470,7 @@ class _File:
                 if one.name in older or one.name in self.seen:
                     self.unsettled.add(patient)
                 self.seen[one.digest] = self.seen[one.name] = 1
+                self.run.lacked = self.run.lacked or rules_of(one.record) == ""
                 found.append(one)
         if labelled:
             self.report.labelled += len(labelled)
@@ -407,9 +486,9 @@ class _File:
         self.again.append(one.name)
         return False
 
-    def keep(self, digest: str, noted: Callable[[int], object]) -> None:
+    def keep(self, digest: str, noted: Callable[[int], object], *, file: str) -> None:
         """One transaction for patients, chunks and what was set aside; then the keyholder is told."""
-        aside = quarantine.sealed(self.run.keyholder, digest, self.aside)
+        aside = quarantine.sealed(self.run.keyholder, file, self.aside)
         with transaction.atomic():
             Patient.objects.bulk_create(self.new.values(), batch_size=_BATCH)
             chunks = [self._keep_chunk(*one) for one in self.spool]
@@ -438,7 +517,7 @@ class _File:
         Chunk.objects.create(pk=chunk.id, patient_id=patient, blob=blob, notes=notes)
         ResourceVersion.objects.bulk_create(
             (
-                ResourceVersion(digest=digest, chunk_id=chunk.id, name=name, rules=VERSION)
+                ResourceVersion(digest=digest, chunk_id=chunk.id, name=name, rules=chunk.rules)
                 for digest, name in zip(chunk.digests, chunk.names, strict=True)
             ),
             batch_size=_BATCH,
@@ -481,7 +560,14 @@ class _File:
             settle(patient, keyholder=self.run.keyholder, labelled=labelled)
 
 
-def _note_file(digest: str, report: FileReport, chunks: int) -> None:
+def _check_unchanged(source: Source, report: FileReport) -> None:
+    """What is kept of a section is what was checked of it, byte by byte."""
+    if isinstance(source, Section) and not source.was_read_as_it_was:
+        said = Refused("file_changed", "was changed while it was taken in: begin again")
+        report.refuse(refusal(source, said, None))
+
+
+def _note_file(digest: str, file: str, report: FileReport, chunks: int) -> None:
     # Under no rules until what was here before is labelled by today's: a crash before that reads it again.
     rules = "" if report.labelled else VERSION
     IngestedFile.objects.update_or_create(
@@ -490,7 +576,7 @@ def _note_file(digest: str, report: FileReport, chunks: int) -> None:
     record(
         kind="records.ingested",
         actor=ACTOR,
-        file=digest,
+        file=file,
         resources=report.sealed,
         chunks=chunks,
         refused=report.aside,

@@ -8,7 +8,7 @@ from consent.models import Patient, random_id
 
 
 class IngestedFile(models.Model):
-    """One file that was taken in whole, by the digest of its bytes."""
+    """One file, or one section of a large one, that was taken in whole, by the digest of its bytes."""
 
     digest = models.CharField(primary_key=True, max_length=64)
     resources = models.PositiveIntegerField()

@@ -44,16 +44,19 @@ class Outcome:
 
 
 def relabel(
-    keyholder: Keyholder, *, progress: Callable[[str, int, int], object] = lambda *_: None
+    keyholder: Keyholder,
+    *,
+    only: str | None = None,
+    progress: Callable[[str, int, int], object] = lambda *_: None,
 ) -> Outcome:
-    """Bring every stored record under today's rules. Repeat it freely.
+    """Bring every stored record under today's rules, or those whose rules are `only`. Repeat it freely.
 
     `progress` is told the step (`look`, `label`), how many patients it is done with, and of how many.
     Raises KeyholderUnavailable: what is not done stays due, and what was in doubt stays withheld.
     """
     settle_due(keyholder)
     outcome = Outcome()
-    whose = _under_older_rules()
+    whose = _under_older_rules(only)
     outcome.patients = len(whose)
     # 1. Whatever newer rules can concern is withheld, everywhere, before the first record is opened.
     # Resources of no patient come first: what follows from them is in doubt with them.
@@ -69,7 +72,7 @@ def relabel(
             outcome.looked += look.looked
         progress("look", number, len(whose))
     # 2. Patient by patient, what is in doubt is labelled anew.
-    doubted = _under_older_rules()
+    doubted = _under_older_rules(only)
     if failed and followed:  # while those are undone, the next run knows that others may follow from them
         doubted = [one for one in doubted if one is not None]
     for number, patient in enumerate(doubted, start=1):
@@ -84,9 +87,14 @@ def relabel(
     return outcome
 
 
-def _under_older_rules() -> list[str | None]:
+def _under_older_rules(only: str | None) -> list[str | None]:
     """Whose records are: patients' ids, and None of resources of no patient, which come first."""
-    older = ResourceVersion.objects.exclude(rules=VERSION).filter(chunk__retired_at=None)
+    rows = (
+        ResourceVersion.objects.exclude(rules=VERSION)
+        if only is None
+        else ResourceVersion.objects.filter(rules=only)
+    )
+    older = rows.filter(chunk__retired_at=None)
     found = older.values_list("chunk__patient", flat=True).order_by().distinct()
     return sorted(found, key=lambda one: one or "")
 

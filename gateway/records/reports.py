@@ -34,6 +34,15 @@ class FileReport:
     refused: list[Refusal] = field(default_factory=list)
     refusals: int = 0
 
+    def add(self, part: "FileReport") -> None:
+        """What became of one section of the file."""
+        for name in ("withheld", "sealed", "labelled", "deleted", "chunks", "patients", "aside"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.by_type += part.by_type
+        self.confirmed = self.confirmed and part.confirmed
+        self.tell(*part.refused)
+        self.refusals += part.refusals - len(part.refused)
+
     def refuse(self, *found: Refusal) -> None:
         self.state = "refused"
         self.tell(*found)

@@ -16,6 +16,8 @@ from consent.models import random_id
 from gateway.keyholder.client import ChunkHeader, Keyholder
 from gateway.keyholder.envelope import seal_chunk, seal_notes
 from gateway.keyholder.regrouping import MAX_CHUNK_BYTES, Note, notes_of
+from gateway.labels.labelling import UNLABELLED
+from gateway.labels.rules import STATEMENTS
 from gateway.labels.rules import VERSION as RULES_VERSION
 from gateway.records.intake import Record
 from gateway.records.lines import pack
@@ -33,10 +35,12 @@ class Fresh(NamedTuple):
 
 @dataclass(frozen=True)
 class SealedChunk:
-    """A chunk before it is in the database. `digests` and `names` are those of its resources' versions."""
+    """A chunk before it is in the database. `digests` and `names` are those of its resources' versions, and
+    `rules` (rules_of) is the same for all of them."""
 
     id: str
     patient: str
+    rules: str
     digests: list[str]
     names: list[str]
     size: int
@@ -92,7 +96,16 @@ def seal(keyholder: Keyholder, patient: str, records: Iterable[Fresh], spool: Sp
         blob = seal_chunk(keys[chunk], lines, patient=patient, chunk=chunk, version=1)
         notes = seal_notes(keys[chunk], noted, patient=patient, chunk=chunk, version=1)
         named = [one.digest for one in piece], [one.name for one in piece]
-        spool.add(SealedChunk(chunk, patient, *named, len(blob), len(notes)), blob, notes)
+        rules = rules_of(piece[0].record)
+        spool.add(SealedChunk(chunk, patient, rules, *named, len(blob), len(notes)), blob, notes)
+
+
+def rules_of(record: Record) -> str:
+    """Of which version its labels are: of none where it is withheld, and what it must follow may yet be found
+    among the records that are stored (relabelling.py)."""
+    statement = STATEMENTS.get(record.kind)
+    is_open = record.labels == (UNLABELLED,) and statement is not None and statement.must
+    return "" if is_open else RULES_VERSION
 
 
 def note_of(record: Record) -> Note:
@@ -100,7 +113,7 @@ def note_of(record: Record) -> Note:
     return Note(
         record.labels,
         record.basis,
-        RULES_VERSION,
+        rules_of(record),
         updated=record.updated,
         version=record.version,
         codes=record.codes,

@@ -51,6 +51,9 @@ class Source:
     """
 
     addresses: Mapping[str, str] = {}
+    # Whether its very bytes were validated before: then they are not again (Section).
+    is_checked = False
+    start = 0  # its first byte in its file
 
     def __init__(self, path: Path) -> None:
         """Raises Refused for what is no plain file of FHIR JSON."""
@@ -91,20 +94,37 @@ class Source:
 
     def lines(self) -> Iterator[tuple[Place, bytes | None]]:
         """Each line that is not blank, without its line break; None for one that is too long."""
-        self.file.seek(0)
-        number = offset = 0
-        while line := self.file.readline(MAX_RESOURCE_BYTES + 2):
+        return self._lines(0, None, 0)
+
+    def _lines(self, offset: int, end: int | None, number: int) -> Iterator[tuple[Place, bytes | None]]:
+        """Those that begin between two bytes, or up to the file's end; `number` lines come before them."""
+        self.file.seek(offset)
+        while (end is None or offset < end) and (line := self.file.readline(MAX_RESOURCE_BYTES + 2)):
             number, start = number + 1, offset
-            offset += len(line)
+            offset += self._read(line)
             too_long = len(line) > MAX_RESOURCE_BYTES and not line.endswith(b"\n")
             while too_long and (rest := self.file.readline(_WINDOW)):
-                offset += len(rest)
+                offset += self._read(rest)
                 if rest.endswith(b"\n"):
                     break
             if too_long:
                 yield Place(number, start, 0), None
             elif bare := line.strip(_BLANK):
                 yield Place(number, start, len(line)), bare
+
+    def _read(self, data: bytes) -> int:
+        return len(data)
+
+    def sections(self, size: int) -> Iterator["Section"]:
+        """An NDJSON file in pieces of `size` bytes, each up to the end of its last line."""
+        start = lines = 0
+        while start < self.size:
+            self.file.seek(start + size)
+            while (rest := self.file.readline(_WINDOW)) and not rest.endswith(b"\n"):
+                pass
+            section = Section(self, start, min(self.file.tell(), self.size), lines)
+            yield section
+            start, lines = section.end, lines + section.breaks
 
     def entries(self) -> Iterator[BundleEntry]:
         """Each entry of the Bundle that holds a resource or asks to delete one, in its order.
@@ -113,6 +133,44 @@ class Source:
         """
         self.file.seek(0)
         yield from _Bundle(_Text(self.file)).entries()
+
+
+class Section(Source):
+    """Lines of an NDJSON file from one byte to another; the file stays open when it is done.
+
+    `sha256` (hex) is of those bytes as they were when it was made; `breaks` are the line breaks among them.
+    """
+
+    is_ndjson = True
+
+    def __init__(self, whole: Source, start: int, end: int, lines_before: int) -> None:
+        self.path, self.file, self.size = whole.path, whole.file, end - start
+        self.start, self.end, self._before = start, end, lines_before
+        hashed, self.breaks = hashlib.sha256(), 0
+        self.file.seek(start)
+        left = self.size
+        while left and (data := self.file.read(min(left, _WINDOW))):
+            hashed.update(data)
+            self.breaks += data.count(b"\n")
+            left -= len(data)
+        self.sha256 = hashed.hexdigest()
+        self._hashed = hashlib.sha256()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def lines(self) -> Iterator[tuple[Place, bytes | None]]:
+        self._hashed = hashlib.sha256()
+        return self._lines(self.start, self.end, self._before)
+
+    def _read(self, data: bytes) -> int:
+        self._hashed.update(data)
+        return len(data)
+
+    @property
+    def was_read_as_it_was(self) -> bool:
+        """Whether what `lines` gave, now that it is at its end, are the bytes that `sha256` is of."""
+        return self._hashed.hexdigest() == self.sha256
 
 
 class OneResource(Source):

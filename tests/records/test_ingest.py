@@ -23,7 +23,7 @@ from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.records import ingest as ingesting
 from gateway.records.ingest import IngestError, confirm_pending, ingest
 from gateway.records.lines import resources
-from gateway.records.models import Chunk, IngestedFile, ResourceVersion
+from gateway.records.models import Chunk, IngestedFile, Quarantined, ResourceVersion
 from gateway.records.reports import Report
 from ledger.audit.models import AuditRow
 from ledger.errors import KeyholderUnavailable
@@ -123,6 +123,109 @@ def test_a_file_larger_than_what_is_held_at_once(
     assert report.sealed == 51
     found = opened(keyholder, Patient.objects.get().id)
     assert Counter(body["id"] for _, body in found) == Counter([alice_id, *(one["id"] for one in lines)])
+
+
+# A large one, in sections
+
+
+@pytest.fixture
+def sections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sections of a few lines; the list fills with what is kept, by its digest."""
+    monkeypatch.setattr(ingesting, "SECTION_BYTES", 1500)
+    kept: list[str] = []
+    real = ingesting._File.keep
+
+    def keep(self: Any, digest: str, *args: Any, **named: Any) -> None:
+        real(self, digest, *args, **named)
+        kept.append(digest)
+
+    monkeypatch.setattr(ingesting._File, "keep", keep)
+    return kept
+
+
+def large(of: str, *more: Any) -> list[Any]:
+    return [patient(of), *(observation(f"o{index}-{of}", f"Patient/{of}") for index in range(30)), *more]
+
+
+def test_a_large_file_is_kept_in_sections(
+    sections: list[str], keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    lines = large(alice_id)
+    path = write("o.ndjson", *lines, lines[1])
+    report = ingest([path])
+    assert (report.refused, report.resources, report.sealed) == ([], 32, 31)
+    assert report.files[0].state == "taken"
+    assert len(sections) > 3
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert set(IngestedFile.objects.values_list("pk", flat=True)) == {digest, *sections}
+    found = opened(keyholder, Patient.objects.get().id)
+    assert sorted(raw for raw, _ in found) == sorted(json.dumps(one).encode() for one in lines)
+    assert [one.state for one in ingest([path]).files] == ["repeated"]
+
+
+def test_a_fault_at_the_end_of_a_large_file_keeps_all_of_it_out(
+    sections: list[str], keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    report = ingest([write("o.ndjson", *large(alice_id, b"{"))])
+    assert [(one.line, one.code) for one in report.refused] == [(32, "malformed_json")]
+    assert report.files[0].state == "refused"
+    assert nothing_is_kept()
+
+
+def test_an_interrupted_run_goes_on_inside_a_file(
+    sections: list[str],
+    keyholder: Keyholder,
+    write: Write,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write("o.ndjson", *large(alice_id))
+    seal = ingesting.seal
+
+    def failing(*args: Any) -> None:
+        if len(sections) == 2:
+            raise KeyholderUnavailable("It is away.")
+        seal(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting, "seal", failing)
+        with pytest.raises(KeyholderUnavailable):
+            ingest([path])
+    before = list(sections)
+    assert len(before) == 2
+    told: list[int] = []
+    report = ingest([path], progress=told.append)
+    assert report.files[0].state == "taken"
+    assert not set(sections[2:]) & set(before)  # what was kept is passed over
+    assert sum(told) == path.stat().st_size
+    assert len(opened(keyholder, Patient.objects.get().id)) == 31
+
+
+def test_what_is_kept_of_a_large_file_is_what_was_checked(
+    sections: list[str], keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("o.ndjson", *large(alice_id))
+    real = ingesting.Run.take_source
+
+    def meddled(self: Any, *args: Any, **named: Any) -> None:
+        path.write_bytes(path.read_bytes().replace(b'"final"', b'"wrong"'))
+        real(self, *args, **named)
+
+    monkeypatch.setattr(ingesting.Run, "take_source", meddled)
+    report = ingest([path])
+    assert [one.code for one in report.refused] == ["file_changed"]
+    assert nothing_is_kept()
+
+
+def test_a_fault_in_a_large_file_is_set_aside_with_its_line(
+    sections: list[str], keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    bad = observation("bad", f"Patient/{alice_id}", status="wrong")
+    path = write("o.ndjson", *large(alice_id, bad, observation("last", f"Patient/{alice_id}")))
+    report = ingest([path], lenient=True)
+    assert (report.files[0].state, report.files[0].aside, report.sealed) == ("taken", 1, 32)
+    row = Quarantined.objects.get()
+    assert (row.line, row.file) == (32, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 # Once

@@ -216,6 +216,29 @@ def test_one_patient_that_fails_keeps_nobody_waiting(
     assert_labelled(keyholder, whose)
 
 
+def test_what_a_record_must_follow_may_have_come_before(
+    write: Write, keyholder: Keyholder, alice_id: str
+) -> None:
+    """In another run, or before an interruption: it is looked for among what is sealed."""
+    found = {one["resourceType"]: one for one in records(alice_id)}
+    ingest([write("1.ndjson", found["Patient"], found["Medication"])])
+    ingest([write("2.ndjson", found["MedicationRequest"])])
+    whose = Patient.objects.get(record_id=alice_id).pk
+    assert by_type(keyholder, whose)["MedicationRequest"] == [TODAY["MedicationRequest"]]
+    assert set(ResourceVersion.objects.values_list("rules", flat=True)) == {VERSION}
+
+
+def test_what_must_be_followed_and_never_came_is_withheld(
+    write: Write, keyholder: Keyholder, alice_id: str
+) -> None:
+    found = {one["resourceType"]: one for one in records(alice_id)}
+    report = ingest([write("1.ndjson", found["Patient"], found["MedicationRequest"])])
+    assert report.files[0].withheld == 1
+    whose = Patient.objects.get(record_id=alice_id).pk
+    assert by_type(keyholder, whose)["MedicationRequest"] == [["unlabelled"]]
+    assert relabel(keyholder).patients == 0  # it is not looked for again and again
+
+
 def test_a_file_that_comes_again_settles_its_own_records(
     write: Write, keyholder: Keyholder, whose: str, alice_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
