@@ -8,6 +8,7 @@ know what stands outside the sealed records: an age, and which kinds of record t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
+from itertools import islice
 from typing import Any
 
 from django.conf import settings
@@ -28,12 +29,13 @@ State = Cohort.State
 OPEN = (State.PROPOSED, State.WRITTEN)
 MOST_OPEN = 20  # cohorts of one requester that wait for the hospital
 MOST_FOUND = 5000
+LOOK_AT_ONCE = 500  # patients whose records' kinds are asked for together
 ASK_AT_ONCE = 50  # patients for each call of ask_next
 TOLD_AGAIN = timedelta(days=1)
 OLDEST = 130
 
-Index = Callable[[str], Sequence[Mapping[str, Any]]]
-"""A patient's id → how many records there are by type and labels; nothing is opened (Keyholder.index)."""
+Index = Callable[[Sequence[str]], Mapping[str, Sequence[Mapping[str, Any]]]]
+"""Patients' ids → how many records each has by type and labels; nothing is opened (Keyholder.indexes)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class Criteria:
         if self.age_to is not None:
             conditions["birth_date__gt"] = _years_before(today, self.age_to + 1)
         return conditions
+
+    def fitting(self, patients: Sequence[str], index: Index) -> list[str]:
+        """Those who have records of all the kinds, in their order."""
+        if not self.kinds:
+            return list(patients)
+        there = index(patients)
+        return [one for one in patients if self.fit_records(there.get(one, ()))]
 
     def fit_records(self, found: Sequence[Mapping[str, Any]]) -> bool:
         there = {one["resource_type"] for one in found if one["count"] and set(one["labels"]) <= {"N"}}
@@ -147,9 +156,9 @@ def write(*, cohort: Cohort, criteria: Criteria, by: AbstractBaseUser, index: In
     row = _locked(cohort, OPEN)
     found = []
     of_age = _candidates(row).filter(**criteria.born(timezone.localdate()))
-    for patient in of_age.values_list("pk", flat=True):
-        if not criteria.kinds or criteria.fit_records(index(patient)):
-            found.append(patient)
+    rest = of_age.values_list("pk", flat=True).iterator()
+    while some := list(islice(rest, LOOK_AT_ONCE)):
+        found += criteria.fitting(some, index)
         if len(found) > MOST_FOUND:
             raise RefusedTransition(
                 f"They fit more than {MOST_FOUND} people. Narrow them.", code="too_many_found"

@@ -125,7 +125,10 @@ def rows() -> dict[str, Row]:
 
 
 # Rows that belong together, by one name.
-GROUPS = {"audit": ("audit append", "audit sealing", "export", "verify", "report")}
+GROUPS = {
+    "audit": ("audit append", "audit sealing", "export", "verify", "report"),
+    "api": ("api read", "job of one patient", "cohort job"),
+}
 
 
 def reports() -> dict[str, Report]:

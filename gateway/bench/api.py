@@ -1,6 +1,6 @@
 """The API as its clients meet it, over HTTP: a read, a job from its submission to its result, a cohort.
 
-`manage.py bench "api read" "api job" "api cohort"`. Each brings up an installation of its own, with gunicorn,
+`manage.py bench "api read" "job of one patient" "cohort job"`, or `bench api`. Each brings up an installation of its own, with gunicorn,
 worker, relay, keyholder and ledger, all on this machine and beside the one that measures.
 """
 
@@ -61,7 +61,7 @@ class Read(OverHTTP):
 
 
 class Job(OverHTTP):
-    name = "api job"
+    name = "job of one patient"
     unit = "jobs"
     goal = "≤ 150 ms more than two blocks and the model"
     product_is = "submit, release, open, compute in a child, deliver, and read the result; one patient"
@@ -82,7 +82,7 @@ class Job(OverHTTP):
 
 
 class Cohort(OverHTTP):
-    name = "api cohort"
+    name = "cohort job"
     unit = "patients"
     goal = "1,000 patients in a minute"
     product_is = f"one job over {COHORT} patients, from its submission to its end"

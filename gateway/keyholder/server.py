@@ -27,6 +27,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "web": frozenset(
         {
             "index",
+            "indexes",
             "stop",
             "open_output",
             "draft",
@@ -217,6 +218,9 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     def index(params: Params) -> Json:
         return {"index": service.index(patient=params.id("patient"))}
 
+    def indexes(params: Params) -> Json:
+        return {"indexes": service.indexes(patients=params.ids("patients"))}
+
     return {
         "enrol": enrol,
         "new_chunks": new_chunks,
@@ -228,6 +232,7 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "restrict_chunk": restrict_chunk,
         "replace_chunks": replace_chunks,
         "index": index,
+        "indexes": indexes,
     }
 
 

@@ -7,7 +7,7 @@ import hmac
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -174,14 +174,13 @@ class Service:
         self._store.restrict_chunk(patient, chunk, version, label)
 
     def index(self, *, patient: str) -> list[Json]:
-        """Counts by type and labels: headers are read, no record is."""
-        counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
-        for header in self._store.headers(patient):
-            counts[header.resource_type, tuple(sorted(header.labels))] += header.count
-        return [
-            {"resource_type": kind, "labels": list(labels), "count": count}
-            for (kind, labels), count in sorted(counts.items())
-        ]
+        """Counts by type and labels: headers are read, no record is. Raises RefusedTransition."""
+        return counted(self._store.headers(patient))
+
+    def indexes(self, *, patients: Sequence[str]) -> dict[str, list[Json]]:
+        """The index of each of these patients; whoever is not known here is left out."""
+        known = [one for one in patients if self._store.is_enrolled(one)]
+        return {one: counted(self._store.headers(one)) for one in known}
 
     # Consents
 
@@ -522,6 +521,17 @@ class Service:
     def height(self, *, channel: str = HOME) -> int:
         """How many blocks the channel's ledger has now. Raises LedgerError."""
         return self._channels[channel].ledger.height()
+
+
+def counted(headers: Iterable[Header]) -> list[Json]:
+    """How many records there are, by type and labels."""
+    counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    for header in headers:
+        counts[header.resource_type, tuple(sorted(header.labels))] += header.count
+    return [
+        {"resource_type": kind, "labels": list(labels), "count": count}
+        for (kind, labels), count in sorted(counts.items())
+    ]
 
 
 def _grant_args(opening: Opening) -> Json:

@@ -71,7 +71,7 @@ def write(request: HttpRequest, id: str) -> HttpResponse:
             cohort=found,
             criteria=Criteria(**form.cleaned_data),
             by=me(request),
-            index=lambda patient: keyholder.index(patient=patient),
+            index=lambda patients: keyholder.indexes(patients=patients),
         ),
         back=_at(found),
         done=_("Found. Somebody else approves it now."),

@@ -192,7 +192,7 @@ def _propose_cohorts(stage: Stage) -> None:
                 cohort=made,
                 criteria=cohorts.Criteria(age_from=40, kinds=["Observation"]),
                 by=stage.clinician,
-                index=lambda patient: keyholder.index(patient=patient),
+                index=lambda patients: keyholder.indexes(patients=patients),
             )
 
 

@@ -50,7 +50,10 @@ def propose(helix: Requester, **changes: Any) -> Cohort:
 def write(cohort: Cohort, by: User, criteria: Criteria | None = None, index: Index | None = None) -> int:
     known = index or {}
     return cohorts.write(
-        cohort=cohort, criteria=criteria or Criteria(), by=by, index=lambda patient: known.get(patient, [])
+        cohort=cohort,
+        criteria=criteria or Criteria(),
+        by=by,
+        index=lambda patients: {one: known.get(one, []) for one in patients},
     )
 
 
