@@ -1,7 +1,7 @@
 """The API as its clients meet it, over HTTP: a read, a job from its submission to its result, a cohort.
 
-`manage.py bench "api read" "job of one patient" "cohort job"`, or `bench api`. Each brings up an installation of its own, with gunicorn,
-worker, relay, keyholder and ledger, all on this machine and beside the one that measures.
+`manage.py bench api`, or each by its name. Each brings up an installation of its own, with gunicorn, worker,
+relay, keyholder and ledger, all on this machine and beside the one that measures.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Whom a cohort's criteria fit, and what the contract decides of each: from the sealed headers to a verdict."""
+"""Whom a cohort's criteria fit, and what the contract decides of each, from sealed headers to a verdict."""
 
 import secrets
 import tempfile

@@ -1,9 +1,10 @@
 """How a decision grows with the consents that are kept: the keyholder's store, found, opened and decided.
 
-`manage.py bench growth`. Each size is a store of its own, on disk; the consents of others are filler. What
+`manage.py bench growth`; `BENCH_CONSENTS="1000 100000"` names other sizes. Each size is a store of its own, on disk; the consents of others are filler. What
 is timed is what an opening does for one patient: find her openings, unseal them, decide.
 """
 
+import os
 import secrets
 import tempfile
 import time
@@ -20,7 +21,7 @@ from gateway.keyholder.store import Opening, Store
 from ledger.contract.consents import compile_consent
 from ledger.contract.decision import decide
 
-SIZES = (1_000, 100_000, 10_000_000)
+SIZES = tuple(map(int, os.environ.get("BENCH_CONSENTS", "1000 100000 10000000").split()))
 PATIENTS = 20  # who are asked about, spread over the store
 TIMES = 200
 FILLER = 100  # bytes of a consent that nobody asks about

@@ -19,7 +19,7 @@ from gateway.labels.rules import VERSION
 from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion
 from gateway.records.settling import ACTOR, confirm, keep, settle_due, untold
 from ledger.audit.log import record
-from ledger.errors import EnvelopeError, RefusedTransition
+from ledger.errors import GatewayError, KeyholderUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,9 @@ def relabel(
     for number, patient in enumerate(whose, start=1):
         try:
             look = _look(keyholder, patient, followed=followed)
-        except (RefusedTransition, EnvelopeError) as error:
+        except KeyholderUnavailable:
+            raise
+        except GatewayError as error:
             failed.add(patient)
             log.error("records could not be looked at under newer label rules: %s", error.code)
         else:
@@ -79,7 +81,9 @@ def relabel(
         try:
             while _label_some(keyholder, patient, outcome):
                 pass
-        except (RefusedTransition, EnvelopeError) as error:
+        except KeyholderUnavailable:
+            raise
+        except GatewayError as error:
             failed.add(patient)
             log.error("records could not be labelled anew: %s", error.code)
         progress("label", number, len(doubted))
