@@ -1,7 +1,8 @@
 """How a decision grows with the consents that are kept: the keyholder's store, found, opened and decided.
 
-`manage.py bench growth`; `BENCH_CONSENTS="1000 100000"` names other sizes. Each size is a store of its own, on disk; the consents of others are filler. What
-is timed is what an opening does for one patient: find her openings, unseal them, decide.
+`manage.py bench growth`; `BENCH_CONSENTS="1000 100000"` names other sizes. Each is a store of its own;
+the consents of others are filler. What is timed is what an opening does for one patient: find her openings,
+unseal them, decide.
 """
 
 import os

@@ -1,36 +1,41 @@
-"""How much memory reading an export in takes as it grows: each size in a process of its own.
+"""How much memory `manage.py ingest` takes as an export grows: each size in an installation of its own.
 
-What is measured is everything before a chunk is sealed (reading, validation, binding, labels and what is
-remembered for labels that follow); sealing holds 64 MB of records at most and then sets them aside.
+What is measured is the process that takes in, from its start to the last chunk that was confirmed; keyholder,
+ledger and database are beside it. `BENCH_RESOURCES="10000 1000000"` names other sizes.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.bench import Measured
+from gateway.keyholder.kek import FileKEK
+from gateway.processes import Processes, Spec, listens_at, python
+from ledger.embedded.folder import make_ledger
 
-SIZES = (10_000, 50_000, 200_000)
+SIZES = tuple(map(int, os.environ.get("BENCH_RESOURCES", "10000 50000 200000").split()))
 PER_PATIENT = 200
 _SCRIPT = """
-import json, resource, sys, time
+import json, os, resource, sys, time
 from pathlib import Path
-from gateway.records.intake import Intake, Record
-from gateway.records.sources import Source
-intake, count, start = Intake(), 0, time.perf_counter()
-for path in map(Path, sys.argv[1:]):
-    with Source(path) as source:
-        for found in intake.records(source):
-            assert isinstance(found, Record), found
-            count += 1
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
+import django
+django.setup()
+from gateway.records.ingest import ingest
+start = time.perf_counter()
+report = ingest(map(Path, sys.argv[1:]))
+assert not report.refused and all(one.confirmed for one in report.files), report.refused[:1]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"resources": count, "seconds": time.perf_counter() - start, "peak_kib": peak}))
+print(json.dumps({"resources": report.sealed, "seconds": time.perf_counter() - start, "peak_kib": peak}))
 """
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,42 @@ class IngestMemory:
     def run(self, rounds: int, machine: str, step: Callable[[], None]) -> Measured:
         lines = []
         for size in SIZES:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(prefix="bench-ingest-") as folder:
                 paths = write_export(Path(folder), size)
-                done = subprocess.run(
-                    [sys.executable, "-c", _SCRIPT, *map(str, paths)],
-                    capture_output=True,
-                    check=True,
-                    cwd=Path(__file__).parents[2],
-                )
+                with _installation(Path(folder) / "home") as environment:
+                    done = subprocess.run(
+                        [sys.executable, "-c", _SCRIPT, *map(str, paths)],
+                        stdout=subprocess.PIPE,
+                        check=True,
+                        cwd=ROOT,
+                        env=environment,
+                    )
                 read = sum(path.stat().st_size for path in paths)
                 lines.append({**json.loads(done.stdout), "bytes": read})
             step()
         return Growth(machine, lines)
+
+
+@contextmanager
+def _installation(home: Path) -> Iterator[dict[str, str]]:
+    """A ledger, a keyholder and an SQLite database; the environment that leads to them."""
+    home.mkdir()
+    environment = {**os.environ, "GATEWAY_HOME": str(home), "DATABASE_URL": "", "KEYHOLDER_SOCKET": ""}
+    environment = {name: value for name, value in environment.items() if value}
+    migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(migrate, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    for name in ("ledger", "keyholder"):
+        (home / name).mkdir(mode=0o700, exist_ok=True)
+    make_ledger(home / "ledger")
+    FileKEK.create(home / "keyholder" / "kek")
+    with Processes(home) as processes:
+        for name, module, more in (
+            ("ledger", "ledger.embedded", ()),
+            ("keyholder", "gateway.keyholder", ("--ledger", f"embedded://{home / 'ledger'}")),
+        ):
+            command = python("-m", module, str(home / name), *more)
+            processes.start(Spec(name, command, listens_at(home / name / f"{name}.sock")))
+        yield environment
 
 
 def write_export(folder: Path, size: int) -> list[Path]:

@@ -154,6 +154,7 @@ def test_fabrics_figures_stand_beside_the_peer_and_the_limit() -> None:
     assert "| grant | 1 | 4 /s |" in report.table()
 
 
+@pytest.mark.exhaustive  # an installation for each size
 def test_the_export_that_memory_is_measured_with_is_taken_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
