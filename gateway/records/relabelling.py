@@ -200,7 +200,7 @@ def _first(ranks: dict[str, int]) -> list[str]:
     sizes = dict(Chunk.objects.filter(pk__in=ranks).annotate(size=Length("blob")).values_list("pk", "size"))
     taken: list[str] = []
     room = MOST_BLOBS
-    for chunk in sorted(ranks, key=lambda one: (ranks[one], one)):
+    for chunk in sorted(sizes, key=lambda one: (ranks[one], one)):
         if taken and sizes[chunk] > room:
             break
         taken.append(chunk)
