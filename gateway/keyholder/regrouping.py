@@ -39,7 +39,7 @@ Labels = tuple[str, ...]
 class Note:
     """What is known of one line: the labels that rules gave it with their basis and the rules' version, what
     clinicians added and lifted (code → the act's id), FHIR's meta.lastUpdated and meta.versionId, and the
-    codes that rules can speak of (labelling.noted; None where they were not noted)."""
+    codes that rules can speak of (labelling.noted; None where none were noted)."""
 
     labels: Labels
     basis: tuple[str, ...] = ()
@@ -279,8 +279,8 @@ def open_noted(header: Header, held: Held, patient: str) -> list[Note]:
 
 
 def _note(said: Json) -> Note:
-    lists = {name: tuple(said[name]) for name in ("labels", "basis", "codes") if name in said}
-    return Note(**{**said, **lists})
+    lists: Json = {name: tuple(said[name]) for name in ("labels", "basis", "codes") if name in said}
+    return Note(**(said | lists))
 
 
 def open_lines(header: Header, held: Held, patient: str) -> list[bytes]:

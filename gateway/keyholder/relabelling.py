@@ -22,7 +22,7 @@ from gateway.keyholder.regrouping import (
     resource_name,
 )
 from gateway.keyholder.store import Header
-from gateway.labels.labelling import Labels, codings_of, label, noted
+from gateway.labels.labelling import FOLLOWS, Labels, label, noted
 from gateway.labels.rules import FOLLOWED, ORDER, STATEMENTS, VERSION
 from gateway.labels.versions import difference
 from ledger.errors import InvalidInput
@@ -57,18 +57,24 @@ def survey(headers: Mapping[str, Header], held: Mapping[str, Held], *, patient: 
 
     Raises EnvelopeError.
     """
+    notes = {chunk: open_noted(header, held[chunk], patient) for chunk, header in headers.items()}
     found = {
         chunk
         for chunk, header in headers.items()
         if any(
             (UNLABELLED in header.labels and UNLABELLED not in note.labels)
             or difference(note.rules).concerns(header.resource_type, note.codes)
-            for note in open_noted(header, held[chunk], patient)
+            for note in notes[chunk]
         )
     }
     followed = followed or any(headers[chunk].resource_type in FOLLOWED for chunk in found)
     if followed:
-        found |= {chunk for chunk, header in headers.items() if _follows(header.resource_type)}
+        found |= {
+            chunk
+            for chunk, header in headers.items()
+            if _follows(header.resource_type)
+            and any(note.codes is None or FOLLOWS in note.codes for note in notes[chunk])
+        }
     return Doubt({chunk: ORDER.get(headers[chunk].resource_type, 1) for chunk in sorted(found)}, followed)
 
 
@@ -179,7 +185,7 @@ def _entry(
     record: _Record, labels: Labels | None
 ) -> tuple[Line, tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]:
     codes, basis = ((UNLABELLED,), ()) if labels is None else (labels.codes, labels.basis)
-    return record.line, codes, basis, VERSION, noted(codings_of(record.body))
+    return record.line, codes, basis, VERSION, noted(record.body)
 
 
 def _follows(kind: str) -> bool:

@@ -18,10 +18,13 @@ from gateway.labels.rules import (
     STATEMENTS,
     VERSION,
     Rule,
+    Statement,
 )
 
 Resource = dict[str, Any]
 UNLABELLED = "unlabelled"
+FOLLOWS = "follows"
+_NO_STATEMENT = Statement()
 _CONTAINERS = frozenset({dict, list})
 
 # Ordered from least to most; U, L and M of the source are kept as N, the floor of these records.
@@ -120,21 +123,20 @@ def label(
     return found.labels("type" if statement.by_type else "no-rule")
 
 
-def codings_of(resource: Resource) -> list[Mapping[str, Any]]:
-    """Every object of the resource that has a code and a system, however deep."""
-    return _codings(resource)
-
-
-def noted(codings: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The codes among them that rules can speak of, each once, as `sct|7200002`; ICD-10's without a dot.
+def noted(resource: Resource, codings: Iterable[Mapping[str, Any]] | None = None) -> tuple[str, ...]:
+    """The codes of the resource that rules can speak of, each once, as `sct|7200002`, ICD-10's without a dot;
+    and FOLLOWS where it refers to something that rules follow. `codings` as for `label`.
 
     They are noted beside a record, so that it can be told without opening it whether newer rules concern it.
     """
     found = {
         f"{COVERED[system]}|{_bare(code) if system == ICD_10 else code}"
-        for system, code in map(_named, codings)
+        for system, code in map(_named, _codings(resource) if codings is None else codings)
         if system in COVERED
     }
+    statement = STATEMENTS.get(str(resource.get("resourceType")), _NO_STATEMENT)
+    if any(True for path in (*statement.follows, *statement.must) for _ in _references(resource, path)):
+        found.add(FOLLOWS)
     return tuple(sorted(found))
 
 

@@ -198,7 +198,7 @@ class Intake:
         name = f"{kind}/{identifier}/{version}/".encode() + hashlib.sha256(raw).digest()
         person = _person(parsed) if kind == "Patient" else None
         basis = () if labels is None else labels.basis
-        updated, said = meta.get("lastUpdated", ""), noted(parsed.codings)
+        updated, said = meta.get("lastUpdated", ""), noted(body, parsed.codings)
         return Record(raw, kind, owner, codes, name, place, basis, person, updated, version, said), []
 
 

@@ -225,8 +225,10 @@ class Asked(Protocol):
     by digest the names of those whose labels are now of today's rules; and clinicians' words."""
 
     chunks: dict[str, list[ResourceVersion]]
-    labelled: dict[str, str]
     label_changes: list[LabelChange]
+
+    @property
+    def labelled(self) -> Mapping[str, str]: ...
 
 
 def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> None:

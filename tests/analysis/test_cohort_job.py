@@ -38,7 +38,10 @@ def a_cohort(play: Play, user: Any, number: int) -> Cohort:
     )
     criteria = cohorts.Criteria(age_from=None, kinds=["Observation"])
     found = cohorts.write(
-        cohort=cohort, criteria=criteria, by=rita, index=lambda patient: play.keyholder.index(patient=patient)
+        cohort=cohort,
+        criteria=criteria,
+        by=rita,
+        index=lambda patients: play.keyholder.indexes(patients=patients),
     )
     assert found == number
     cohorts.approve(cohort=cohort, by=otto)

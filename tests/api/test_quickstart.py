@@ -137,7 +137,7 @@ def test_a_cohort_is_asked_and_a_job_goes_over_it(
         cohort=cohort,
         criteria=cohorts.Criteria(),
         by=house.cast.reviewer,
-        index=lambda patient: keyholder.index(patient=patient),
+        index=lambda patients: keyholder.indexes(patients=patients),
     )
     cohorts.approve(cohort=cohort, by=house.cast.officer)
     house.until(lambda: cohort.requests.count() == 3, "the relay has asked everyone")

@@ -11,6 +11,7 @@ from gateway.keyholder.envelope import seal_notes
 from gateway.keyholder.log import check_log
 from gateway.keyholder.regrouping import CUSTODIAN, Changes, Held, Note, Regrouped, notes_of, resource_name
 from gateway.labels import versions
+from gateway.labels.labelling import FOLLOWS
 from gateway.labels.rules import ACT_CODE, LOINC, SNOMED, VERSION
 from ledger.client import HOME
 from ledger.errors import EnvelopeError, InvalidInput
@@ -64,7 +65,7 @@ def condition(code: str) -> bytes:
 
 
 def without_blob(held: Held) -> Held:
-    return Held(held.version, b"", held.notes)
+    return Held(held.version, b"", held.notes, held.names)
 
 
 def named(house: House, held: Held, *resources: str) -> Held:
@@ -121,10 +122,11 @@ def test_a_version_that_is_not_kept_puts_all_in_doubt(house: House, alice: str) 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_what_follows_is_in_doubt_with_what_it_may_follow(elsewhere: bool, house: House, alice: str) -> None:
-    follower, held = keep(house, alice, [b"1"], [noted(("act|AMB",))], kind="Encounter")
+    follower, held = keep(house, alice, [b"1"], [noted(("act|AMB", FOLLOWS))], kind="Encounter")
+    alone, third = keep(house, alice, [b"3"], [noted(("act|AMB",))], kind="Encounter")
     code = PLAIN if elsewhere else ("sct|86406008",)
     referred, other = keep(house, alice, [b"2"], [noted(code)], kind="Condition")
-    chunks = {follower: held, referred: other}
+    chunks = {follower: held, referred: other, alone: third}
     doubt = house.service.survey(patient=alice, chunks=chunks, followed=elsewhere)
     assert doubt.followed
     assert set(doubt.ranks) == {follower} if elsewhere else {follower, referred}
@@ -183,6 +185,7 @@ def test_what_is_referred_to_elsewhere_is_asked_for_and_stays_sealed(
     first = relabelled(house, alice, {chunk: held})
     assert (first.chunks, first.retired) == ((), ())
     there = without_blob(named(house, there, "Condition/c"))
+    assert there.names
     assert set(there.names) <= set(first.wanted)
     found = relabelled(house, alice, {chunk: held}, neighbours={where: (alice, there)})
     assert list(inside(house, alice, found)) == [("PSY", "R")]

@@ -90,7 +90,7 @@ def test_a_run_of_which_nothing_is_heard_is_lost(write: Write, monkeypatch: pyte
     run, _ = begun(monkeypatch, str(write("1.ndjson", patient())))
     ImportRun.objects.update(seen_at=timezone.now() - imports.SILENT - timedelta(seconds=1))
     assert f"{run[:12]}  lost" in said("--status")
-    imports.note(run, files_done=0, bytes_done=1)  # it was only slow
+    imports.note(run, {}, files_done=0, bytes_done=1)  # it was only slow
     assert f"{run[:12]}  running" in said("--status")
 
 

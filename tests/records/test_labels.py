@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 
 from gateway.labels import versions
-from gateway.labels.labelling import Labels, codings_of, label, noted
+from gateway.labels.labelling import FOLLOWS, Labels, label, noted
 from gateway.labels.rules import (
     ACT_CODE,
     CONFIDENTIALITY,
@@ -243,4 +243,7 @@ def test_where_it_cannot_be_told_all_is_concerned(name: str) -> None:
 
 def test_codes_are_noted_by_their_terminologys_one_name() -> None:
     resource = condition("http://hl7.org/fhir/sid/icd-10-cm", "f32.9", note=concept("http://x.example", "1"))
-    assert noted(codings_of(resource)) == ("icd|F329",)
+    assert noted(resource) == ("icd|F329",)
+    encounter = {"resourceType": "Encounter", "reasonReference": [{"reference": "Condition/1"}]}
+    assert noted(encounter) == (FOLLOWS,)
+    assert noted({"resourceType": "Encounter", "partOf": {"reference": "Encounter/1"}}) == ()

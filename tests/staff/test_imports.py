@@ -38,7 +38,9 @@ def test_every_import_is_listed_with_what_became_of_it(
     assert "Nothing was taken in yet" in shown(admin)
     write("1.ndjson", patient(alice_id))
     bad = write(
-        "Alice-Example.ndjson", observation("a", f"Patient/{alice_id}"), {"resourceType": "Observation"}
+        "Alice-Example.ndjson",
+        observation("a", f"Patient/{alice_id}"),
+        {"resourceType": "Observation", "id": "x"},
     )
     with pytest.raises(SystemExit):
         call_command("ingest", str(bad.parent), stdout=StringIO())

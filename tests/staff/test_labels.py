@@ -108,6 +108,35 @@ def test_a_newer_version_keeps_the_label(
     assert counts(keyholder, carla) == {("HIV", "R"): 1, ("N",): 1}
 
 
+def test_what_refers_to_the_record_keeps_its_own_label(
+    member: Member,
+    keyholder: Keyholder,
+    carla: Patient,
+    write: Any,  # noqa: F811
+) -> None:
+    """A clinician's label is on the record that it names: docs/labels.md says so, and to label the others."""
+    encounter = {
+        "resourceType": "Encounter",
+        "id": f"e-{carla.record_id}",
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+        "subject": {"reference": f"Patient/{carla.record_id}"},
+    }
+    there = observation(
+        f"3-{carla.record_id}",
+        f"Patient/{carla.record_id}",
+        encounter={"reference": f"Encounter/{encounter['id']}"},
+    )
+    ingest([write("e.ndjson", encounter, there)])
+    say(member("clinician"), carla, resource=f"Encounter/{encounter['id']}")
+    confirm_pending(keyholder)
+    assert counts(keyholder, carla) == {("N",): 3}
+    found = [
+        one["labels"] for one in keyholder.index(patient=carla.pk) if one["resource_type"] == "Encounter"
+    ]
+    assert found == [["HIV", "R"]]
+
+
 def test_two_lift_a_label(member: Member, second: Client, keyholder: Keyholder, carla: Patient) -> None:
     first = member("clinician")
     say(first, carla)
