@@ -1,12 +1,16 @@
-"""Chromium, started once, and the cast of both sites."""
+"""Chromium, started once, the cast of both sites, and how somebody goes through them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import pseudo
 from tests.browser.visit import CHROMIUM, FLAGS
+from tests.browser.ways import Walk
 from tests.staff.conftest import member, model, no_keyholder, unread
 
 __all__ = ["member", "model", "no_keyholder", "unread"]
@@ -23,3 +27,26 @@ def chromium() -> Iterator[Any]:
         yield browser
         browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(scope="session")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalogue of the language that is written from right to left."""
+    folder = tmp_path_factory.mktemp("languages")
+    pseudo.write(folder)
+    return folder
+
+
+@pytest.fixture
+def walk(
+    chromium: Any, live_server: Any, way: dict[str, Any], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Walk]]:
+    """Begins a visit that goes `way` (tests/browser/ways.py); `who` is signed in, or nobody."""
+    with ExitStack() as stack:
+        if way.get("language") == pseudo.CODE:
+            stack.enter_context(pseudo.spoken(request.getfixturevalue("mirrored")))
+
+        def begin(who: Any = None) -> Walk:
+            return stack.enter_context(closing(Walk(chromium, live_server.url, who=who, **way)))
+
+        yield begin

@@ -1,6 +1,7 @@
 """The catalogue of states (gateway/demo/states/) brought to life once for a file of tests, and served.
 
-Tests that use it look and change nothing, so that what one sees does not hang on another.
+Tests that use it look and change nothing, so that what one sees does not hang on another. They may look for
+as long as they like: what ends by itself is begun anew before it does.
 """
 
 import shutil
@@ -8,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -18,7 +19,7 @@ from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
 from consent import cohorts
-from consent.models import Erasure, Patient, Requester
+from consent.models import ConsentRequest, Erasure, Patient, Requester
 from gateway.accounts import clients
 from gateway.accounts.addresses import confirm_without_asking
 from gateway.accounts.models import User
@@ -31,9 +32,11 @@ from gateway.compliance import retraining, rights
 from gateway.compliance import services as compliance
 from gateway.compliance.models import Alarm, Export
 from gateway.demo import states
-from gateway.demo.states import Person, Stage
+from gateway.demo.states import STATES, Person, Stage
+from gateway.emergency import services as emergencies
+from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
-from gateway.records.models import ImportRun
+from gateway.records.models import ImportRun, OwnCopy
 from gateway.relay import HANDLERS, LISTENER, Relay
 from ledger import outbox
 from ledger.audit import sealing
@@ -55,6 +58,8 @@ HOSPITAL = {
     "acr": (),
 }
 
+SOON = timedelta(minutes=5)  # longer than a test looks at a page
+
 
 @dataclass
 class Gallery:
@@ -70,6 +75,28 @@ class Gallery:
         """Whoever is in this state or has this role."""
         return self.people[name].user if name in self.people else self.staff[name]
 
+    def person(self, name: str) -> Person:
+        """Whoever is in this state now, brought into it again where it is about to end."""
+        person = self.people[name]
+        end = ends(person)
+        if end is not None and end - timezone.now() < SOON:
+            if person.emergency is not None:
+                emergencies.end(emergency=person.emergency, by=self.stage.clinician)
+            person = self.people[name] = STATES[name].act(self.stage, person)
+        return person
+
+
+def ends(person: Person) -> datetime | None:
+    """When somebody's state ends by itself: the hour of an access, the last day of an answer."""
+    match person:
+        case Person(state="emergency", emergency=Emergency(expires_at=at)):
+            return at
+        case Person(state="own_copy", copy=OwnCopy(expires_at=at)):
+            return at
+        case Person(state="due_today", question=ConsentRequest(answer_by=day)):
+            return timezone.make_aware(datetime.combine(day + timedelta(days=1), time.min))
+    return None
+
 
 @contextmanager
 def open_gallery() -> Iterator[Gallery]:
@@ -79,7 +106,7 @@ def open_gallery() -> Iterator[Gallery]:
         KEYHOLDER_SOCKET=installation.keyholder_socket,
         REPLAY_SECONDS=None,
         OIDC_PROVIDERS=[HOSPITAL],
-        # A test's own database transaction hides what it writes from the server's threads.
+        # Nothing of a visit stays in the database.
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
     )
     try:

@@ -39,7 +39,8 @@ class Page:
         return f"{self.route}-{self.who or 'signed_out'}{about}{what}"
 
     def path(self, gallery: Gallery) -> str:
-        about = gallery.people.get(self.of or self.who)
+        name = self.of or self.who
+        about = gallery.person(name) if name in gallery.people else None
         kwargs = ARGUMENTS[self.route](gallery, about) if self.route in ARGUMENTS else {}
         return reverse(self.route, kwargs=kwargs) + (f"?{self.query}" if self.query else "")
 
@@ -315,7 +316,7 @@ LEAD_ON: Mapping[str, str] = {
     "staff_confirm_deletion": "acts, then shows staff_requester",
     "signed_consent": "a file: tests/portal/test_signing.py",
     "proof_file": "a file: tests/portal/test_proof.py",
-    "check_change": "needs what was chosen a page before: tests/browser/test_patient.py",
+    "check_change": "needs what was chosen a page before: tests/browser/test_ways.py",
     "refuse": "acts, then shows done",
     "stop": "acts, then shows choice",
     "undo": "acts, then shows choice",

@@ -40,8 +40,7 @@ def _longer(text: str) -> str:
 
 @contextmanager
 def spoken(folder: Path) -> Iterator[None]:
-    """The product has this language meanwhile; `folder` is for its catalogue."""
-    write(folder)
+    """The product has this language meanwhile; `folder` has its catalogue."""
     with override_settings(
         LANGUAGES=[*settings.LANGUAGES, (CODE, "Pseudo")],
         LOCALE_PATHS=[*settings.LOCALE_PATHS, folder],

@@ -1,6 +1,5 @@
-"""The dashboard and the results' inbox in a real browser."""
+"""The dashboard in a real browser."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +8,9 @@ from django.contrib.auth import get_user
 from django.test import Client
 from django.urls import reverse
 
-from gateway.keyholder.client import Keyholder
 from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
 from tests.questions import ask
 from tests.staff.test_dashboard import say, use
-from tests.staff.test_results import BUNDLE, deliver
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
@@ -42,30 +39,3 @@ def test_the_dashboard(
     assert visit.page.get_by_role("img").count() == 4  # the others have nothing to show yet
     visit.page.get_by_text("Choices over time: the numbers").click()
     visit.look("staff-dashboard-table")
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_results(
-    chromium: Any,
-    live_server: Any,
-    member: Callable[..., Client],
-    alice: Any,
-    model: Any,
-    width: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(Keyholder, "open_output", lambda *_, **__: json.dumps(BUNDLE).encode())
-    (subject,) = deliver(model, alice)
-    visit = Visit(chromium, live_server.url, width, who=get_user(member("clinician")))
-    visit.open(reverse("staff_results"))
-    visit.look("staff-results")
-    visit.follow("Alice Example")
-    visit.look("staff-result")
-    visit.press("Accept")
-    visit.page.get_by_text("The patient can read so").wait_for()
-    visit.look("staff-result-accepted")
-    visit.page.get_by_label("Why?").select_option("implausible")
-    visit.press("Withdraw")
-    visit.page.get_by_text("entered-in-error").wait_for()
-    visit.look("staff-result-withdrawn")
-    assert visit.path == reverse("staff_result", args=[subject.pk])

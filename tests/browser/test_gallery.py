@@ -1,6 +1,7 @@
 """Everyone of the catalogue is in the state that it says; a page takes at most 15 queries and 60 KB."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from consent.models import Conflict, News, Patient, Requester, random_id
 from consent.state import State, state_of, state_of_request
 from gateway.analysis.models import Job, Output
 from ledger.audit.models import AuditRow
-from tests.browser.gallery import Gallery, open_gallery
+from tests.browser.gallery import SOON, Gallery, open_gallery
 from tests.browser.pages import PAGES, Page
 from tests.browser.visit import FIRST_VIEW, compressed, signed_in
 
@@ -171,3 +172,26 @@ def copies(row: models.Model, many: int, changes: Any) -> list[Any]:
         id = {"pk": random_id()} if isinstance(row._meta.pk, models.CharField) else {}
         made.append(type(row)(**id, **fields, **changed))
     return type(row)._default_manager.bulk_create(made, batch_size=500)
+
+
+# Last of all, for it ends what the others look at.
+@pytest.mark.parametrize(
+    "page",
+    [
+        Page("staff_emergency_records", "clinician", of="emergency"),
+        Page("own_copy_page", "own_copy"),
+        Page("choose", "due_today"),
+    ],
+    ids=lambda page: page.name,
+)
+def test_what_is_about_to_end_is_begun_anew(gallery: Gallery, page: Page) -> None:
+    before = page.path(gallery)
+    person = gallery.people[page.of or page.who]
+    for access in (person.emergency, person.copy):
+        if access is not None:
+            access.expires_at = timezone.now() + SOON / 2
+    if person.question is not None:
+        person.question.answer_by = timezone.localdate() - timedelta(days=1)
+    after = page.path(gallery)
+    assert after != before
+    assert signed_in(gallery.who(page.who), again=True).get(after).status_code == 200

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from tests.browser import pseudo
 from tests.browser.gallery import Gallery, open_gallery
 from tests.browser.pages import PAGES, Page
 from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.ways import SEEN
 
-pytestmark = [*IN_A_BROWSER, pytest.mark.django_db]
+pytestmark = IN_A_BROWSER
 
 WAYS = list(product(WIDTHS, ("en", pseudo.CODE)))
 
@@ -37,9 +39,8 @@ def no_keyholder() -> None:
 
 
 @pytest.fixture(scope="module")
-def gallery(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) -> Iterator[Gallery]:
-    languages = tmp_path_factory.mktemp("languages")
-    with pseudo.spoken(languages), django_db_blocker.unblock(), open_gallery() as opened:
+def gallery(django_db_setup: None, django_db_blocker: Any, mirrored: Path) -> Iterator[Gallery]:
+    with pseudo.spoken(mirrored), django_db_blocker.unblock(), open_gallery() as opened:
         yield opened
 
 
@@ -59,6 +60,42 @@ def test_page(gallery: Gallery, chromium: Any, page: Page, width: int, language:
 
 def sample_of_routes() -> list[Page]:
     return list({page.route: page for page in reversed(PAGES)}.values())
+
+
+# What Tab should pass, in the order of the page; of a group of radios it is one.
+STOPS = """() => {
+  const groups = new Set(), usable = 'a[href], button, input, select, textarea, summary';
+  window.stops = [...document.querySelectorAll(usable)].filter(e => {
+    if (e.type === 'hidden' || e.disabled || !e.checkVisibility()) return false;
+    if (e.type !== 'radio') return true;
+    const chosen = document.querySelector(`input[name="${e.name}"]:checked`);
+    if (chosen ? chosen !== e : groups.has(e.name)) return false;
+    return groups.add(e.name);
+  });
+  return window.stops.length;
+}"""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
+def test_page_by_keyboard(gallery: Gallery, chromium: Any, page: Page) -> None:
+    """Tab passes everything that can be used, in the order of the page, and shows where it is."""
+    who = gallery.who(page.who) if page.who else None
+    visit = Visit(chromium, gallery.url, who=who, again=True)
+    visit.open(page.path(gallery), page.status)
+    stops = visit.page.evaluate(STOPS)
+    passed: list[int] = []
+    for _ in range(4 * stops):  # a field for a date has several stops of its own
+        visit.page.keyboard.press("Tab")
+        at = visit.page.evaluate("window.stops.indexOf(document.activeElement)")
+        assert at >= 0, "Tab leads out of the page, or to what cannot be used"
+        assert visit.page.evaluate(SEEN), f"the focus is not to be seen at stop {at}"
+        if [at] != passed[-1:]:
+            passed.append(at)
+        if len(passed) == stops:
+            break
+    assert passed == [*range(stops)]
+    visit.close()
 
 
 @pytest.mark.exhaustive

@@ -1,115 +1,17 @@
-"""The whole way of a patient in a real browser: sign in, choose, agree, look, stop.
+"""A patient sets up an account with a passkey, and the pages that say no, in a real browser at two widths.
 
-At two widths, with JavaScript and without. What no page may do: tests/browser/visit.py.
+What no page may do: tests/browser/visit.py. Every other journey: tests/browser/test_ways.py.
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from django.db import transaction
 from django.urls import reverse
 
-from consent.teach_back import ITEMS
-from ledger.audit.log import Actor, record
+from ledger.audit.log import Actor
 from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
-from tests.questions import ask, commit
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_from_signing_in_to_stop(
-    chromium: Any, live_server: Any, alice: Any, helix: Any, width: int, scripts: bool
-) -> None:
-    question, other = ask(helix, alice), ask(helix, alice)
-    with transaction.atomic():
-        for kind in ("job.released", "job.denied", "job.stopped"):
-            details = {"requester": str(helix.pk), "request": question.id}
-            details["subject_id"] = ("bb" if kind == "job.denied" else "aa") * 32
-            record(kind=kind, actor=Actor.system("worker"), subject=alice.pseudonym, **details)
-        record(kind="access.emergency", actor=Actor.staff(1), subject=alice.pseudonym)
-    visit = Visit(chromium, live_server.url, width, scripts)
-    page = visit.page
-
-    visit.open("/")
-    visit.look("start")
-    visit.press("Start now")
-    visit.look("sign-in")
-    visit.press("Sign in")
-    visit.look("sign-in-error")
-    page.get_by_label("Email").fill(alice.user.email)
-    page.get_by_label("Password").fill("correct horse battery")
-    visit.press("Sign in")
-    visit.look("home")
-    visit.open(reverse("requests"))
-    visit.look("requests")
-    visit.follow("Helix AI asks to use your records")
-    visit.open(reverse("question", args=[question.id]))
-    visit.look("question")
-    page.get_by_text("What can go wrong").click()
-    assert page.get_by_text("8 out of every 100").is_visible()
-    visit.look("question-open")
-    visit.press("Yes, choose what to share")
-    visit.look("choose")
-    visit.press("Yes, go on")
-    visit.look("choose-error")
-    page.get_by_label("Test results").check()
-    page.get_by_label("Mental health").check()
-    page.get_by_label("For 90 days").check()
-    visit.press("Yes, go on")
-    visit.look("understand")
-    for item in ITEMS.values():
-        page.get_by_label(str(item.answers[item.right])).check()
-        visit.press("Continue")
-    visit.look("check")
-    visit.press("Show that it is you")
-    page.get_by_label("Password").fill("correct horse battery")
-    visit.press("Confirm")
-    visit.press("Agree and share")
-    assert page.get_by_text("Waiting to be sealed").is_visible()
-    visit.look("done")
-    consent = question.consents.get()
-    assert (consent.kinds, consent.sensitive) == (["Observation"], ["PSY"])
-    commit(consent)
-
-    visit.open(reverse("question", args=[other.id]))
-    visit.press("No, do not share")
-    assert page.get_by_role("heading", name="You said no").is_visible()
-    visit.look("no")
-
-    visit.open(reverse("choice", args=[consent.id]))
-    visit.look("choice")
-    visit.follow("Change this choice")
-    visit.look("change")
-    page.get_by_label("For 90 days").check()
-    visit.press("Yes, go on")
-    assert page.get_by_text("holds until this is sealed").is_visible()
-    visit.look("change-check")
-
-    visit.open(reverse("choices"))
-    visit.look("choices")
-    visit.press("Stop sharing")
-    assert page.get_by_text("From then on we open nothing more").is_visible()
-    visit.look("stopped")
-    consent.refresh_from_db()
-    assert consent.stopped_at is not None
-
-    for name in ("access", "help", "mfa_index", "mfa_activate_totp", "account_change_password"):
-        visit.open(reverse(name))
-        if page.get_by_label("Password").count() == 1 and "reauthenticate" in page.url:
-            page.get_by_label("Password").fill("correct horse battery")
-            page.locator("main").get_by_role("button").first.click()
-        if name == "access":
-            page.get_by_text("2 steps").click()
-        visit.look(name)
-    visit.open(reverse("notice", args=[question.notice.digest]))
-    visit.look("notice")
-    visit.open(reverse("account_logout"))
-    visit.look("sign-out")
-    visit.press("Sign out")
-    assert urlsplit(page.url).path == "/"
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -1,18 +1,14 @@
-"""Who acts for whom, in a real browser: the choice of for whom, every page that says so, disagreement."""
+"""Who acts for whom, in a real browser: every page that says so, two tabs, disagreement, coming of age."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from consent import representatives, services
+from consent import services
 from consent.answers import How
-from consent.models import Conflict, Representative
-from ledger.audit.log import Actor
+from consent.models import Representative
 from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
 from tests.questions import ask, grant, in_force
 from tests.representing import minor, of_age_in, represent
@@ -24,14 +20,11 @@ pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 def test_acting_for_somebody(
     chromium: Any, live_server: Any, alice: Any, helix: Any, user: Any, width: int
 ) -> None:
-    made, question = represent(alice, None), ask(helix, alice)
-    consent = in_force(ask(helix, alice, model="cd" * 32))
-    code = representatives.invite_again(representative=made, by=Actor.staff(1))
-    visit = Visit(chromium, live_server.url, width, who=user("ana"))
-    visit.open(reverse("invitation", args=[code]))
-    visit.look("people-invitation")
-    visit.press("Use this account")
-    visit.look("people-by-me")
+    ana = user("ana")
+    represent(alice, ana)
+    question, consent = ask(helix, alice), in_force(ask(helix, alice, model="cd" * 32))
+    visit = Visit(chromium, live_server.url, width, who=ana)
+    visit.open(reverse("people"))
     visit.press("Act for Alice Example")
     for name, args in (
         ("home", []),
@@ -87,39 +80,4 @@ def test_what_the_patient_reads(
     visit.look("people-of-age-home")
     visit.open(reverse("people"))
     visit.look("people-of-age")
-    visit.close()
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_clinics_pages(
-    chromium: Any,
-    live_server: Any,
-    member: Callable[..., Client],
-    alice: Any,
-    helix: Any,
-    user: Any,
-    width: int,
-) -> None:
-    ana = represent(alice, user("ana"))
-    represent(alice, None, name="Ben", scope="see")
-    services.refuse(request=ask(helix, alice), patient=alice)
-    grant(ask(helix, alice), how=How.by(ana))
-    visit = Visit(chromium, live_server.url, width, who=get_user(member("clinician")))
-    visit.open(reverse("staff_representatives", args=[alice.pk]))
-    visit.look("staff-representatives")
-    visit.open(reverse("staff_new_representative", args=[alice.pk]))
-    visit.look("staff-new-representative")
-    visit.press("Register and invite")
-    visit.look("staff-new-representative-error")
-    visit.close()
-    visit = Visit(chromium, live_server.url, width, who=get_user(member("reviewer")))
-    visit.open(reverse("staff_conflicts"))
-    visit.look("staff-conflicts")
-    visit.open(reverse("staff_conflict", args=[Conflict.objects.get().pk]))
-    visit.look("staff-conflict")
-    visit.page.get_by_label("Ask the question again").check()
-    visit.page.get_by_label("Why?").fill("Both were heard on the phone.")
-    visit.press("Settle")
-    assert visit.page.get_by_text("Nothing waits here.").is_visible()
-    visit.look("staff-conflicts-none")
     visit.close()

@@ -135,13 +135,9 @@ def test_from_the_question_to_the_grant_on_the_ledger(
     ledger.close()
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
-@pytest.mark.parametrize("width", [1280, 320])
-def test_without_a_passkey(
-    chromium: Any, live_server: Any, house: Any, alice: Any, helix: Any, width: int, scripts: bool
-) -> None:
+def test_without_a_passkey(chromium: Any, live_server: Any, house: Any, alice: Any, helix: Any) -> None:
     question = ask(helix, alice)
-    visit = Visit(chromium, live_server.url, width, scripts)
+    visit = Visit(chromium, live_server.url, 320)
     page = visit.page
     sign_in(visit, alice.user)
     choose(visit, question)

@@ -1,224 +1,249 @@
-"""Each journey by mouse, by keyboard alone, without scripts, small, large, mirrored: from a question to a
-yes, to a stop; an e-mail that is changed; what staff review and judge.
+"""Each journey of a patient, and of who acts for her, in the six ways of tests/browser/ways.py: from
+signing in to a yes, a change and a stop; a no; an e-mail; settings; a copy; a proof; acting for somebody.
 
-Then what happens on the way in life: a double click, a ledger that nobody reaches. Nothing here looks for
-words, so that every language is the same to it.
+Then what happens on the way in life: a double click, a ledger that nobody reaches.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user
 from django.core import mail
 from django.core.cache import cache
 from django.urls import reverse
-from django.utils import timezone
 
-from consent.models import Consent, ConsentRequest
+from consent import representatives
+from consent.models import Consent
 from consent.teach_back import ITEMS
-from gateway.compliance.models import Alarm
+from gateway.accounts.models import User
+from gateway.records.models import OwnCopy
+from ledger.audit.log import Actor
 from ledger.models import LedgerTransaction
-from tests.browser import pseudo
+from tests.browser.test_what_happened import DENIED, USED, played
 from tests.browser.visit import IN_A_BROWSER, Visit
+from tests.browser.ways import FORWARD, Walk, each_way
 from tests.portal.test_addresses import link_in
-from tests.questions import ask, commit
+from tests.questions import ask, commit, grant, in_force
+from tests.representing import represent
+
+__all__ = ["played"]
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
-MOST_TABS = 60
+Begin = Callable[..., Walk]
+PASSWORD = "correct horse battery"
 
 
-@dataclass
-class Way:
-    """How somebody goes about it: options of a Visit, and whether they have no mouse."""
-
-    options: dict[str, Any] = field(default_factory=dict)
-    keyboard: bool = False
-
-    def use(self, visit: Visit, where: str) -> None:
-        """Follow, press, tick or choose the one that `where` (CSS) names."""
-        target = visit.page.locator(where).first
-        if target.evaluate("e => e.matches('input')"):
-            self._tick(visit, target)
-            return
-        with visit.page.expect_navigation():
-            if self.keyboard:
-                self._walk(visit, target)
-                visit.page.keyboard.press("Enter")
-            else:
-                target.click()
-
-    def type(self, visit: Visit, where: str, text: str) -> None:
-        target = visit.page.locator(where).first
-        if self.keyboard:
-            self._walk(visit, target)
-            visit.page.keyboard.type(text)
-        else:
-            target.fill(text)
-
-    def _tick(self, visit: Visit, target: Any) -> None:
-        if self.keyboard:
-            self._walk(visit, target)
-            visit.page.keyboard.press("Space")
-        else:
-            target.check()
-
-    def _walk(self, visit: Visit, target: Any) -> None:
-        for _ in range(MOST_TABS):
-            visit.page.keyboard.press("Tab")
-            if target.evaluate("e => e === document.activeElement"):
-                assert visit.page.evaluate(SEEN), "the focus is not to be seen"
-                return
-            # Arrows move within a group of radios, of which Tab reaches one.
-            if target.evaluate("e => e.type === 'radio' && document.activeElement.name === e.name"):
-                for _ in range(MOST_TABS):
-                    visit.page.keyboard.press("ArrowDown")
-                    if target.evaluate("e => e === document.activeElement"):
-                        return
-        raise AssertionError(f"{target} cannot be reached by keyboard")
-
-
-# What has the focus lies on the screen and looks different from what has not.
-SEEN = """() => {
-  const e = document.activeElement, box = e.getBoundingClientRect(), style = getComputedStyle(e);
-  const on = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
-  const mark = e.matches('input') || style.outlineStyle !== 'none' || style.boxShadow !== 'none';
-  return on && mark;
-}"""
-
-WAYS = {
-    "mouse": Way(),
-    "keyboard": Way(keyboard=True),
-    "no scripts": Way({"scripts": False}),
-    "320 px": Way({"width": 320}),
-    "large text": Way({"text": 200}),
-    "right to left": Way({"language": pseudo.CODE}),
-}
-EACH_WAY = [
-    pytest.param(way, id=name, marks=[] if name == "keyboard" else [pytest.mark.exhaustive])
-    for name, way in WAYS.items()
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def mirrored(tmp_path_factory: Any) -> Iterator[None]:
-    with pseudo.spoken(tmp_path_factory.mktemp("languages")):
-        yield
-
-
-@pytest.mark.parametrize("way", EACH_WAY)
-def test_from_a_question_to_a_stop(chromium: Any, live_server: Any, alice: Any, helix: Any, way: Way) -> None:
+@each_way("keyboard", "no scripts")
+def test_from_signing_in_to_a_stop(walk: Begin, alice: Any, helix: Any) -> None:
     question = ask(helix, alice)
-    visit = Visit(chromium, live_server.url, who=alice.user, **way.options)
+    visit = walk()
+    visit.open(reverse("start"))
+    visit.look("way-start")
+    visit.go("home")
+    visit.use(FORWARD)
+    visit.look("way-sign-in-error")
+    visit.type('input[name="login"]', alice.user.email)
+    visit.type('input[name="password"]', PASSWORD)
+    visit.use(FORWARD)
+    assert visit.is_at("home")
+    visit.look("way-home")
 
-    visit.open(reverse("home"))
-    way.use(visit, f'a[href="{reverse("question", args=[question.id])}"]')
+    visit.go("question", question.id)
+    visit.use("main summary")
     visit.look("way-question")
-    way.use(visit, f'form[action="{reverse("choose", args=[question.id])}"] button')
-    way.use(visit, 'input[name="kinds"][value="Observation"]')
-    way.use(visit, 'input[name="duration"][value="90_days"]')
+    visit.send("choose", question.id)
+    visit.use(FORWARD)
+    visit.look("way-choose-error")
+    for field, value in (("kinds", "Observation"), ("sensitive", "PSY"), ("duration", "90_days")):
+        visit.use(f'input[name="{field}"][value="{value}"]')
     visit.look("way-choose")
-    way.use(visit, FORWARD)
+    visit.use(FORWARD)
     for item in ITEMS.values():
-        way.use(visit, f'input[name="answer"][value="{item.right}"]')
+        visit.use(f'input[name="answer"][value="{item.right}"]')
         visit.look("way-understand")
-        way.use(visit, FORWARD)
-    assert visit.path == reverse("check", args=[question.id])
+        visit.use(FORWARD)
+    assert visit.is_at("check", question.id)
     visit.look("way-check")
-    way.use(visit, 'main a[role="button"]')
-    way.type(visit, 'input[name="password"]', "correct horse battery")
-    way.use(visit, FORWARD)
-    assert visit.path == reverse("check", args=[question.id])
-    way.use(visit, FORWARD)
-    assert visit.path == reverse("done", args=[question.id])
+    visit.use('main a[role="button"]')
+    visit.type('input[name="password"]', PASSWORD)
+    visit.use(FORWARD)
+    assert visit.is_at("check", question.id)
+    visit.use(FORWARD)
+    assert visit.is_at("done", question.id)
     visit.look("way-done")
     consent = question.consents.get()
-    assert (consent.kinds, consent.sensitive) == (["Observation"], [])
+    assert (consent.kinds, consent.sensitive) == (["Observation"], ["PSY"])
     commit(consent)
+
+    visit.go("choice", consent.id)
+    visit.look("way-choice")
+    visit.go("change", consent.id)
+    visit.use('input[name="sensitive"][value="PSY"]')
+    visit.use('input[name="duration"][value="until"]')
+    visit.look("way-change")
+    visit.use(FORWARD)
+    assert visit.is_at("check_change", consent.id)
+    visit.look("way-change-check")
+    visit.use(FORWARD)
+    changed = question.consents.get(sensitive=[])
+    commit(changed, "ConsentReplaced")
 
     # At most two clicks from home.
     visit.open(reverse("home"))
-    way.use(visit, f'main a[href="{reverse("choices")}"]')
-    way.use(visit, f'form[action="{reverse("stop", args=[consent.id])}"] button')
+    visit.go("choices")
+    visit.send("stop", changed.id)
     visit.look("way-stopped")
-    consent.refresh_from_db()
-    assert consent.stopped_at is not None
-    visit.close()
+    changed.refresh_from_db()
+    assert changed.stopped_at is not None
 
 
-# The first button of the page's own form.
-FORWARD = "main form[method=post] button:not([formaction])"
-
-
-@pytest.mark.parametrize("way", EACH_WAY)
-def test_no_is_one_press(chromium: Any, live_server: Any, alice: Any, helix: Any, way: Way) -> None:
+@each_way("right to left")
+def test_no_is_one_press(walk: Begin, alice: Any, helix: Any) -> None:
     question = ask(helix, alice)
-    visit = Visit(chromium, live_server.url, who=alice.user, **way.options)
+    visit = walk(alice.user)
     visit.open(reverse("question", args=[question.id]))
-    way.use(visit, f'form[action="{reverse("refuse", args=[question.id])}"] button')
-    assert visit.path == reverse("done", args=[question.id])
+    visit.send("refuse", question.id)
+    assert visit.is_at("done", question.id)
+    visit.look("way-no")
     assert question.consents.get().status == Consent.Status.REJECTED
-    visit.close()
 
 
-@pytest.mark.parametrize("way", EACH_WAY)
-def test_an_email_is_changed(chromium: Any, live_server: Any, alice: Any, way: Way) -> None:
+@each_way("keyboard")
+def test_an_email_is_changed(walk: Begin, alice: Any) -> None:
     cache.clear()  # which counts letters to an address
-    visit = Visit(chromium, live_server.url, who=alice.user, **way.options)
+    visit = walk(alice.user)
     visit.open(reverse("home"))
-    way.use(visit, f'main a[href="{reverse("settings")}"]')
-    way.use(visit, f'main a[href="{reverse("account_email")}"]')
+    visit.go("settings")
+    visit.go("account_email")
     visit.look("way-email")
-    way.type(visit, 'input[name="email"]', "alice@new.example.org")
-    way.use(visit, 'button[name="action_add"]')
-    if visit.path == reverse("account_reauthenticate"):
-        way.type(visit, 'input[name="password"]', "correct horse battery")
-        way.use(visit, FORWARD)
+    visit.type('input[name="email"]', "alice@new.example.org")
+    visit.use('button[name="action_add"]')
+    if visit.is_at("account_reauthenticate"):
+        visit.type('input[name="password"]', PASSWORD)
+        visit.use(FORWARD)
     visit.look("way-email-waits")
     visit.open(link_in(mail.outbox[-1]))
     visit.look("way-email-confirm")
-    way.use(visit, FORWARD)
+    visit.use(FORWARD)
     alice.user.refresh_from_db()
     assert alice.user.email == "alice@new.example.org"
     assert mail.outbox[-1].to == ["alice@example.org"]
-    visit.close()
 
 
-@pytest.mark.parametrize("way", EACH_WAY)
-def test_a_reviewer_approves(
-    chromium: Any, live_server: Any, unread: ConsentRequest, member: Any, way: Way
-) -> None:
-    visit = Visit(chromium, live_server.url, who=get_user(member("reviewer")), **way.options)
-    visit.open(reverse("staff_queue"))
-    visit.look("way-queue")
-    way.use(visit, f'main a[href="{reverse("staff_request", args=[unread.id])}"]')
-    visit.look("way-review")
-    way.use(visit, f'form[action="{reverse("staff_approve", args=[unread.id])}"] button')
-    assert visit.path == reverse("staff_request", args=[unread.id])
-    unread.refresh_from_db()
-    assert unread.state == ConsentRequest.State.PENDING
-    visit.close()
+@each_way("large text")
+def test_settings_are_kept(walk: Begin, alice: Any) -> None:
+    visit = walk(alice.user)
+    visit.open(reverse("home"))
+    visit.go("settings")
+    visit.look("way-settings")
+    visit.use('input[name="notices"][value="daily"]')
+    visit.use('input[name="large_text"]')
+    visit.send("settings")
+    visit.look("way-settings-kept")
+    alice.user.refresh_from_db()
+    assert (alice.user.notices, alice.user.large_text) == (User.Notices.DAILY, True)
 
 
-@pytest.mark.parametrize("way", EACH_WAY)
-def test_a_look_is_judged(
-    chromium: Any, live_server: Any, alice: Any, bob: Any, member: Any, way: Way
-) -> None:
-    today, now = timezone.localdate(), timezone.now()
-    alarm = Alarm.objects.create(kind="night", by=bob, patient=alice, day=today, seen_at=now, leaf=1)
-    visit = Visit(chromium, live_server.url, who=get_user(member("compliance")), **way.options)
-    visit.open(reverse("staff_alarms"))
-    way.use(visit, f'main a[href="{reverse("staff_alarm", args=[alarm.pk])}"]')
-    visit.look("way-alarm")
-    way.use(visit, 'input[name="outcome"][value="explained"]')
-    way.type(visit, 'textarea[name="reason"]', "He was on duty that night.")
-    way.use(visit, f'form[action="{reverse("staff_alarm_settle", args=[alarm.pk])}"] button')
-    visit.look("way-alarm-judged")
-    alarm.refresh_from_db()
-    assert alarm.outcome == Alarm.Outcome.EXPLAINED
-    visit.close()
+@each_way("no scripts")
+def test_a_copy_of_ones_own(walk: Begin, played: Any, tmp_path: Path) -> None:
+    visit = walk(played.user)
+    visit.open(reverse("home"))
+    visit.go("own_copy")
+    assert visit.is_at("account_reauthenticate")
+    visit.type('input[name="password"]', PASSWORD)
+    visit.use(FORWARD)
+    visit.look("way-copy")
+    visit.send("own_copy")
+    copy = OwnCopy.objects.get()
+    visit.look("way-copy-asked")
+    visit.send("own_copy_of", copy.pk)
+    visit.look("way-copy-ready")
+    visit.keep(f'main a[href="{reverse("own_copy_file", args=[copy.pk, "ndjson"])}"]', tmp_path / "copy")
+    assert b"Hay fever" in (tmp_path / "copy").read_bytes()
+    visit.go("own_copy_page", copy.pk)
+    assert visit.page.get_by_text("Hay fever").is_visible()
+    visit.look("way-copy-read")
+    visit.open(reverse("own_copy"))
+    visit.go("own_copy_of", copy.pk)
+    visit.go("use", copy.pk)
+    visit.look("way-copy-use")
+
+
+@each_way("320 px")
+def test_a_proof_is_kept_and_checked(walk: Begin, played: Any, helix: Any, tmp_path: Path) -> None:
+    """Kept by the patient, checked by a stranger to whom she gave it."""
+    proof, forged = tmp_path / "proof.json", tmp_path / "forged.json"
+    visit = walk(played.user)
+    visit.open(reverse("home"))
+    visit.go("access")
+    visit.use(".gw-steps summary")
+    visit.look("way-access")
+    visit.choose("#show", "blocked")
+    visit.choose("#who", str(helix.pk))
+    visit.send("access")
+    visit.look("way-access-filtered")
+    assert visit.page.locator("main tbody tr").count() == 1
+    visit.go("use", DENIED)
+    visit.look("way-use-blocked")
+    visit.open(reverse("use", args=[USED]))
+    visit.look("way-use")
+    visit.go("proof", USED)
+    visit.use("main summary")
+    visit.look("way-proof")
+    visit.keep(f'main a[href="{reverse("proof_file", args=[USED])}"]', proof)
+    forged.write_bytes(proof.read_bytes().replace(b"job.released", b"job.rel3ased"))
+
+    visit = walk()
+    visit.open(reverse("proof_check"))
+    visit.expect_status(400)
+    visit.use(FORWARD)
+    visit.look("way-check-none")
+    for file, verdict in ((forged, ".govuk-error-summary"), (proof, ".govuk-panel--confirmation")):
+        visit.attach('input[name="proof"]', file)
+        visit.use(FORWARD)
+        assert visit.page.locator(verdict).is_visible()
+        visit.look(f"way-check-{file.stem}")
+
+
+@each_way("right to left")
+def test_somebody_acts_for_a_patient(walk: Begin, alice: Any, helix: Any, user: Any) -> None:
+    """From the clinic's invitation to the day on which the patient ends it."""
+    made, question = represent(alice, None), ask(helix, alice)
+    shared = in_force(ask(helix, alice, model="cd" * 32))
+    code = representatives.invite_again(representative=made, by=Actor.staff(1))
+    ana = walk(user("ana"))
+    ana.open(reverse("invitation", args=[code]))
+    ana.look("way-people-invitation")
+    ana.use(FORWARD)
+    ana.look("way-people-by-me")
+    ana.send("act")
+    ana.look("way-people-home")
+    ana.go("question", question.id)
+    ana.send("refuse", question.id)
+    ana.look("way-people-no")
+    refused = question.consents.get()
+    assert (refused.status, refused.representative) == (Consent.Status.REJECTED, made)
+    ana.go("home")
+    ana.go("choices")
+    ana.send("stop", shared.id)
+    ana.look("way-people-stopped")
+    shared.refresh_from_db()
+    assert (shared.stopped_at is not None, shared.stopper) == (True, made)
+    ana.use(f'header a[href="{reverse("people")}"]')
+    ana.look("way-people-acting")
+    ana.send("act")
+    ana.look("way-people-for-nobody")
+
+    visit = walk(alice.user)
+    visit.open(reverse("home"))
+    visit.use(f'header a[href="{reverse("people")}"]')
+    visit.look("way-people-for-me")
+    visit.send("end", made.pk)
+    visit.look("way-people-ended")
+    made.refresh_from_db()
+    assert made.ended_at is not None
 
 
 def test_a_double_click_is_one_answer(chromium: Any, live_server: Any, alice: Any, helix: Any) -> None:
@@ -233,8 +258,6 @@ def test_a_double_click_is_one_answer(chromium: Any, live_server: Any, alice: An
 
 def test_a_ledger_that_nobody_reaches(chromium: Any, live_server: Any, alice: Any, helix: Any) -> None:
     """The choice is kept and the pages say so; it lands once the ledger is back."""
-    from tests.questions import grant
-
     consent = grant(ask(helix, alice))
     visit = Visit(chromium, live_server.url, who=alice.user)
     for page in (reverse("choices"), reverse("choice", args=[consent.id])):

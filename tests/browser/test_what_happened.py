@@ -1,4 +1,7 @@
-"""What happened with my records, in a real browser, on a real ledger: uses, proofs, copy, news, settings."""
+"""What happened with my records, in a real browser, on a real ledger: proofs, news, a copy signed for.
+
+The journeys through these pages: tests/browser/test_ways.py.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditBatch, AuditRow
 from ledger.client import connect
 from tests.browser.test_signing import Signer, add_passkey, house, sign_in
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit, signed_in
 from tests.portal.test_own_copy import RECORDS, seal
 from tests.questions import ask, in_force
 
@@ -75,49 +78,15 @@ def played(no_keyholder: None, own_installation: Any, alice: Any, helix: Any, pc
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_uses_and_their_proofs(
+def test_a_proof_that_waits_differs_or_cannot_be_checked(
     chromium: Any, live_server: Any, settings: Any, played: Any, tmp_path: Path, width: int
 ) -> None:
+    proof = tmp_path / "proof.json"
+    proof.write_bytes(signed_in(played.user).get(f"/access/{USED}/proof.json").content)
     visit = Visit(chromium, live_server.url, width, who=played.user)
     page = visit.page
-    visit.open("/access")
-    page.get_by_text("2 steps").click()
-    visit.look("access")
-    page.get_by_label("Show").select_option("blocked")
-    page.get_by_label("Who", exact=True).select_option("Helix AI")
-    page.get_by_label("From day").fill("2026-01-01")
-    visit.press("Update list")
-    visit.look("access-filtered")
-    assert page.get_by_role("rowheader").count() == 1
-    page.get_by_role("rowheader").get_by_role("link").click()
-    page.get_by_text("Nothing was opened").wait_for()
-    visit.look("use-blocked")
-    visit.open(f"/access/{USED}")
-    visit.look("use")
-
-    visit.follow("Sealed. See the proof")
-    assert page.get_by_text("Nobody can change it").is_visible()
-    visit.look("proof-sealed")
-    page.get_by_text("How the proof works").click()
-    visit.look("proof-sealed-open")
-    with page.expect_download() as download:
-        visit.press("Download the proof")
-    proof = tmp_path / "proof.json"
-    download.value.save_as(proof)
     visit.open(f"/access/{FRESH}/proof")
     visit.look("proof-waiting")
-
-    visit.open("/proof/check")
-    visit.look("check")
-    page.get_by_label("The file of the proof").set_input_files(proof)
-    visit.press("Check it")
-    assert page.get_by_text("This proof is good").is_visible()
-    visit.look("check-good")
-    forged = tmp_path / "forged.json"
-    forged.write_bytes(proof.read_bytes().replace(b"job.released", b"job.rel3ased"))
-    page.get_by_label("Check another proof").set_input_files(forged)
-    visit.press("Check it")
-    visit.look("check-foreign")
 
     root = AuditBatch.objects.get().root
     AuditBatch.objects.update(root="00" * 32)
@@ -139,41 +108,14 @@ def test_uses_and_their_proofs(
     visit.close()
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_copy_news_and_settings(
-    chromium: Any, live_server: Any, played: Any, width: int, scripts: bool
-) -> None:
-    visit = Visit(chromium, live_server.url, width, scripts, who=played.user)
-    page = visit.page
-    visit.open("/copy")
-    assert "reauthenticate" in page.url
-    page.get_by_label("Password").fill("correct horse battery")
-    visit.press("Confirm")
-    visit.look("copy")
-    visit.press("Get my copy")
-    visit.look("copy-asked")
-    visit.press("Open my copy")
-    assert page.get_by_text("Your copy is ready").is_visible()
-    visit.look("copy-ready")
-    visit.press("Read my copy")
-    assert page.get_by_text("Hay fever").is_visible()
-    visit.look("copy-read")
-    visit.open("/copy")
-    visit.look("copy-earlier")
-
+def test_all_kinds_of_news_in_large_text(chromium: Any, live_server: Any, alice: Any, width: int) -> None:
     for kind in News.Kind:
-        news.tell(patient=played, kind=kind, about="" if kind == "emergency" else USED)
-    visit.open("/news")
-    visit.look("news")
-    visit.open("/settings")
-    visit.look("settings")
-    page.get_by_label("Once a day").check()
-    page.get_by_label("Large text").check()
-    visit.press("Save")
-    assert page.get_by_text("We saved your settings").is_visible()
-    visit.look("settings-saved-large")
-    for name in ("home", "access", "news"):
+        news.tell(patient=alice, kind=kind, about="" if kind == "emergency" else USED)
+    alice.user.large_text = True
+    alice.user.save()
+    visit = Visit(chromium, live_server.url, width, who=alice.user)
+    for name in ("news", "home", "access"):
         visit.open(reverse(name))
         visit.look(f"{name}-large")
     visit.close()
