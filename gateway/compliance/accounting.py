@@ -18,6 +18,7 @@ from consent.models import Patient
 from gateway.compliance import uses
 from gateway.compliance.authorization import SUBSTANCE_USE, is_authorization
 from gateway.compliance.uses import BLOCKED, DELIVERED, EMERGENCY, OWN_COPY, Use
+from gateway.documents import Said, Text
 from gateway.documents.report import Report, Section, Table
 from gateway.documents.tables import as_csv
 from gateway.emergency.models import Emergency
@@ -74,7 +75,7 @@ class Row:
     recipient: str
     address: str
     description: str
-    purpose: str
+    purpose: Text
     outcome: str
     verdict: Verdict
     part2: bool
@@ -104,13 +105,12 @@ def row_of(use: Use) -> Row:
     if DELIVERED in use.kinds:
         form = _("A de-identified copy of: %(kinds)s") if use.exports else _("A result made from: %(kinds)s")
         described = form % {"kinds": described}
-    why = use.consent.request.what_for if use.consent else ""
     return Row(
         use=use,
         recipient=recipient,
         address=address,
         description=described or _("none"),
-        purpose=why or str(PURPOSES.get(use.purpose, "")) or _purpose_of(use),
+        purpose=_purpose_of(use),
         outcome=_outcome(use),
         verdict=judge(use),
         part2=bool(SUBSTANCE_USE & set(sensitive)) and DELIVERED in use.kinds,
@@ -126,7 +126,12 @@ def _recipient(use: Use) -> tuple[str, str]:
     return settings.CUSTODIAN, settings.CUSTODIAN_ADDRESS
 
 
-def _purpose_of(use: Use) -> str:
+def _purpose_of(use: Use) -> Text:
+    """The asker's words; where there are none, the standard's or ours."""
+    if use.consent is not None and use.consent.request.what_for:
+        return Said(use.consent.request.what_for, use.consent.request.language)
+    if use.purpose in PURPOSES:
+        return str(PURPOSES[use.purpose])
     if EMERGENCY in use.kinds:
         return _("Emergency care")
     return _("The patient asked for a copy") if OWN_COPY in use.kinds else _("not known")

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent
+from gateway.documents import Said, Text
 from gateway.documents.report import Report, Section, Table
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -36,13 +37,13 @@ AUTHORITIES: dict[str, Promise] = {
 
 @dataclass(frozen=True)
 class Element:
-    """`code` names it for programs; `value` is "" where the consent lacks it."""
+    """`code` names it for programs; `value` is empty where the consent lacks it."""
 
     code: str
     hipaa: str
     part2: str
     name: str
-    value: str
+    value: Text
 
 
 def elements(consent: Consent) -> list[Element]:
@@ -62,7 +63,7 @@ def elements(consent: Consent) -> list[Element]:
         Element("recipient", "164.508(c)(1)(iii)", "2.31(a)(4)", _("Who receives it"), asked.requester.name),
         Element(
             "purpose", "164.508(c)(1)(iv)", "2.31(a)(5)", _("What for"),
-            " ".join(str(text) for text in (asked.what_for, purpose and f"({purpose})") if text),
+            Said(asked.what_for, asked.language, f"({purpose})" if purpose else ""),
         ),
         Element(
             "expiry", "164.508(c)(1)(v)", "2.31(a)(7)", _("Until"),
@@ -87,7 +88,7 @@ def elements(consent: Consent) -> list[Element]:
 
 def missing(consent: Consent) -> list[Element]:
     """The elements that it lacks: none, and it is a valid authorization as long as it stands."""
-    return [element for element in elements(consent) if not element.value.strip()]
+    return [element for element in elements(consent) if not str(element.value).strip()]
 
 
 def is_authorization(consent: Consent) -> bool:
@@ -146,15 +147,18 @@ def report(consent: Consent) -> Report:
     return Report(_("Authorization to use or disclose health information"), about, sections)
 
 
-def _statements(consent: Consent) -> dict[str, str]:
-    """The paragraphs of the text that was shown, under the headings that make the statements; "" for none."""
+def _statements(consent: Consent) -> dict[str, Said]:
+    """The paragraphs of the text that was shown, under the headings that make the statements; or empty."""
     notice = consent.shown_notice
     paragraphs = {}
     for part in notice.text.split("\n\n"):
         heading, _line, text = part.strip().partition("\n")
         paragraphs[heading.strip()] = text.strip()
     language = notice.language.partition("-")[0]
-    return {code: paragraphs.get(heading.get(language, ""), "") for code, heading in STATEMENTS.items()}
+    return {
+        code: Said(paragraphs.get(heading.get(language, ""), ""), notice.language)
+        for code, heading in STATEMENTS.items()
+    }
 
 
 def _signature(consent: Consent) -> str:

@@ -18,6 +18,7 @@ from consent.models import Consent, ConsentRequest, Notice, Patient
 from gateway.analysis.models import AIModel
 from gateway.compliance import accounting, uses
 from gateway.compliance.uses import Use
+from gateway.documents import Said
 from gateway.documents.report import Report, Section, Table
 
 Json = dict[str, Any]
@@ -50,7 +51,7 @@ def gather(patient: Patient) -> Json:
             "id": patient.pk,
             "name_in_the_log": patient.pseudonym,
         },
-        "purposes": sorted({_purpose(each) for each in questions}),
+        "purposes": sorted({str(_said(each.what_for, each.language, each.purpose)) for each in questions}),
         "recipients": _recipients(questions, used),
         "categories": _categories(questions),
         "retention": retention(),
@@ -84,8 +85,8 @@ def report(patient: Patient, found: Json) -> Report:
         ),
         Section(
             _("What it is for"),
-            [] if found["purposes"] else [_("Nobody has asked for anything yet.")],
-            found["purposes"],
+            [] if found["questions"] else [_("Nobody has asked for anything yet.")],
+            _purposes(found["questions"]),
         ),
         Section(
             _("Which kinds of data"),
@@ -114,7 +115,7 @@ def report(patient: Patient, found: Json) -> Report:
             Section(
                 _("Full text that you were shown: %(title)s (version %(n)d)")
                 % {"title": each["title"], "n": each["version"]},
-                [*each["text"].split("\n\n"), each["sha256"]],
+                [*(Said(part, each["language"]) for part in each["text"].split("\n\n")), each["sha256"]],
             )
             for each in found["notices"]
         ),
@@ -174,9 +175,15 @@ def _controller() -> Json:
     }
 
 
-def _purpose(asked: ConsentRequest) -> str:
-    said = PURPOSES.get(asked.purpose)
-    return f"{asked.what_for} ({said})" if said else asked.what_for
+def _purposes(questions: list[Json]) -> list[Said]:
+    asked = {(each["for"], each["language"], each["purpose"]) for each in questions}
+    return [_said(*each) for each in sorted(asked)]
+
+
+def _said(what_for: str, language: str, purpose: str) -> Said:
+    """What somebody asks for, in their own words and in the standard's."""
+    named = PURPOSES.get(purpose)
+    return Said(what_for, language, f"({named})" if named else "")
 
 
 def _categories(questions: list[ConsentRequest]) -> list[str]:
@@ -210,6 +217,7 @@ def _question(asked: ConsentRequest) -> Json:
         "asked": _instant(asked.asked_at),
         "by": asked.requester.reference,
         "for": asked.what_for,
+        "language": asked.language,
         "purpose": asked.purpose,
         "kinds": asked.kinds,
         "sensitive": asked.sensitive,
@@ -285,14 +293,14 @@ def _recipients_table(recipients: list[Json]) -> Table | None:
 
 def _choices_table(choices: list[Json]) -> Table | None:
     rows = [
-        [_day(each["decided"]), each["who"], _said(each), _day(each["until"]), _day(each["stopped"])]
+        [_day(each["decided"]), each["who"], _answer(each), _day(each["until"]), _day(each["stopped"])]
         for each in choices
     ]
     columns = [_("When"), _("Who asked"), _("You said"), _("Until"), _("Stopped")]
     return Table(columns, rows, (1.3, 2, 1, 1.3, 1.3)) if rows else None
 
 
-def _said(choice: Json) -> str:
+def _answer(choice: Json) -> str:
     return _("No") if choice["status"] == Consent.Status.REJECTED else _("Yes")
 
 

@@ -5,12 +5,14 @@ markup, so nothing that a requester wrote can become a part of the document's pr
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import typst
 
-from ledger.contract.state import Json
 from ledger.errors import GatewayError
 
 TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates" / "documents"
@@ -22,13 +24,14 @@ class DocumentFailed(GatewayError):
     code = "document_failed"
 
 
-def render(template_name: str, data: Json, *, title: str, language: str) -> bytes:
-    """The PDF of `templates/documents/<template_name>.typ` with `data` (JSON values only).
+def render(template_name: str, data: Mapping[str, Any], *, title: str, language: str) -> bytes:
+    """The PDF of `templates/documents/<template_name>.typ` with `data` (JSON values, and `Said` for texts).
 
     The template gets `sys.inputs.data`, a JSON object: `data` with `title` and `language` (BCP 47) added. Its
     first lines are those of `page.typ`, which sets language, title, and the look. Raises DocumentFailed.
     """
-    inputs = {"data": json.dumps({**data, "title": title, "language": language.partition("-")[0]})}
+    whole = {**data, "title": title, "language": language.partition("-")[0]}
+    inputs = {"data": json.dumps(whole, default=asdict)}
     try:
         return typst.compile(
             _source(template_name),

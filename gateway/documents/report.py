@@ -7,6 +7,7 @@ from django.template.loader import render_to_string
 from django.utils import translation
 
 from gateway.documents.pdf import render
+from gateway.documents.said import Text
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Table:
     """`widths` are shares of the page's width, one for each column. Cells are text, never markup."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Text]]
     widths: Sequence[float] = ()
 
 
@@ -23,8 +24,8 @@ class Section:
     """Under its heading come sentences, then a list, then a table."""
 
     heading: str
-    text: Sequence[str] = ()
-    items: Sequence[str] = ()
+    text: Sequence[Text] = ()
+    items: Sequence[Text] = ()
     table: Table | None = None
 
 

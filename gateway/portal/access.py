@@ -172,11 +172,13 @@ def who_of(entry: dict[str, Any]) -> str:
     return _("Computer program") if entry["program"] else _("Person")
 
 
-def _cells(entry: dict[str, Any], when: str) -> list[str]:
+def _cells(entry: dict[str, Any], when: str) -> list[documents.Text]:
     """One use as a row of a table; `when` is its time as text."""
     seal = _("Sealed") if entry["sealed"] else _("Waiting to be sealed")
     result = " ".join(str(each) for each in (entry["result"], entry["note"] and f"({entry['note']})") if each)
-    return [when, entry["who"] or _("Your hospital"), who_of(entry), str(entry["why"]), result, seal]
+    asked = entry["question"]
+    why = documents.Said(asked.what_for, asked.language) if asked else str(entry["why"])
+    return [when, entry["who"] or _("Your hospital"), who_of(entry), why, result, seal]
 
 
 def _columns() -> list[str]:

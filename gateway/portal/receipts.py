@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 from consent.explanation import KINDS, SENSITIVE
 from consent.models import Consent, Patient
 from consent.receipt import build_receipt
-from gateway.documents import pdf
+from gateway.documents import Said, pdf
 from gateway.portal.choices import find_choice
 from gateway.portal.history import history_of
 from gateway.portal.signing import signed_file
@@ -72,7 +72,7 @@ def _printed(consent: Consent) -> dict[str, Any]:
     rows = [
         (_("Your name"), asked.patient.name),
         (_("Who asked"), asked.requester.name),
-        (_("What for"), asked.what_for),
+        (_("What for"), Said(asked.what_for, asked.language)),
         (_("You said"), _("No") if no else _("Yes")),
         *([] if no else [(_("Records"), ", ".join(str(name) for name in names))]),
         *([(_("Until"), _day(consent.expires_at))] if consent.expires_at else []),
@@ -83,7 +83,7 @@ def _printed(consent: Consent) -> dict[str, Any]:
     ]
     return {
         "columns": [_("What"), _("Your choice")],
-        "rows": [[str(cell) for cell in row] for row in rows],
+        "rows": [[str(name), text if isinstance(text, Said) else str(text)] for name, text in rows],
         "happened": _("What happened"),
         "history_columns": [_("When"), _("What")],
         "history": [

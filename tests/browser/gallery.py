@@ -36,6 +36,7 @@ from gateway.demo.states import STATES, Person, Stage
 from gateway.emergency import services as emergencies
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
+from gateway.records import clinical_labels
 from gateway.records.models import ImportRun, OwnCopy
 from gateway.relay import HANDLERS, LISTENER, Relay
 from ledger import outbox
@@ -160,6 +161,7 @@ def _fill(url: str, installation: Installation) -> Gallery:
     _propose_cohorts(stage)
     _register_a_version(stage)
     _take_in()
+    _say_labels(stage, next(each.patient for each in people if each.state == "partly"))
     sealing.seal()
     retraining.watch()
     User.objects.filter(is_staff=True).update(date_joined=timezone.now() - timedelta(days=200))
@@ -221,6 +223,24 @@ def _propose_cohorts(stage: Stage) -> None:
                 by=stage.clinician,
                 index=lambda patients: keyholder.indexes(patients=patients),
             )
+
+
+def _say_labels(stage: Stage, patient: Patient) -> None:
+    """A clinician adds a label, and asks that one be lifted; a colleague asks so of another."""
+    for by, act, label in (
+        (stage.clinician, "add", "HIV"),
+        (stage.clinician, "lift", "PSY"),
+        (stage.officer, "lift", "ETH"),
+    ):
+        clinical_labels.ask(
+            patient=patient,
+            act=act,
+            resource=f"Observation/smoking-{patient.record_id}",
+            label=label,
+            reason="The letter of the ward says so, which came after this record did.",
+            by=by,
+            keyholder=stage.keyholder,
+        )
 
 
 def _register_a_version(stage: Stage) -> None:

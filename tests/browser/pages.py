@@ -234,6 +234,7 @@ STAFF = [
     Page("staff_passkeys", "clinician", of="sharing"),
     Page("staff_password", "clinician", of="sharing"),
     *pages("staff_labels", "clinician", of="sharing"),
+    *pages("staff_labels", "clinician", of="partly"),
     *pages("staff_dashboard", "compliance"),
     *pages("staff_conflicts", "reviewer", "auditor"),
     *pages("staff_erasures", "compliance", "auditor"),

@@ -1,5 +1,6 @@
-"""Each journey of a patient, and of who acts for her, in the six ways of tests/browser/ways.py: from
-signing in to a yes, a change and a stop; a no; an e-mail; settings; a copy; a proof; acting for somebody.
+"""Each journey of a patient, and of who acts for her, in the six ways of tests/browser/ways.py: from an
+invitation to an account; from signing in to a yes, a change and a stop; a no; an e-mail; settings; a copy; a
+proof; acting for somebody.
 
 Then what happens on the way in life: a double click, a ledger that nobody reaches.
 """
@@ -13,7 +14,7 @@ from django.core import mail
 from django.core.cache import cache
 from django.urls import reverse
 
-from consent import representatives
+from consent import representatives, services
 from consent.models import Consent
 from consent.teach_back import ITEMS
 from gateway.accounts.models import User
@@ -33,6 +34,41 @@ pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 Begin = Callable[..., Walk]
 PASSWORD = "correct horse battery"
+
+
+@each_way("keyboard")
+def test_an_account_and_a_forgotten_password(walk: Begin) -> None:
+    cache.clear()  # which counts letters to an address
+    _, code = services.invite(name="Ada", by=Actor.staff(1))
+    visit = walk()
+    visit.open(reverse("invitation", args=[code]))
+    visit.look("way-invitation")
+    visit.go("account_signup")
+    visit.look("way-sign-up")
+    for field, text in (("email", "ada@example.org"), ("password1", PASSWORD), ("password2", PASSWORD)):
+        visit.type(f'input[name="{field}"]', text)
+    visit.use(FORWARD)
+    assert visit.is_at("home")
+    visit.open(link_in(mail.outbox[-1]))
+    visit.use(FORWARD)
+    visit.use(f'header a[href="{reverse("account_logout")}"]')
+    visit.look("way-sign-out")
+    visit.use(FORWARD)
+    assert visit.is_at("start")
+
+    visit.go("home")
+    visit.go("account_reset_password")
+    visit.look("way-forgotten")
+    visit.type('input[name="email"]', "ada@example.org")
+    visit.use(FORWARD)
+    visit.look("way-forgotten-sent")
+    visit.open(link_in(mail.outbox[-1]))
+    visit.look("way-new-password")
+    for field in ("password1", "password2"):
+        visit.type(f'input[name="{field}"]', f"another {PASSWORD}")
+    visit.use(FORWARD)
+    visit.look("way-new-password-saved")
+    assert User.objects.get(email="ada@example.org").check_password(f"another {PASSWORD}")
 
 
 @each_way("keyboard", "no scripts")

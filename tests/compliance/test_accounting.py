@@ -41,7 +41,7 @@ def test_every_use_is_listed_and_judged(year: Year) -> None:
         "own": (False, "164.528(a)(1)(ii)"),
     }
     result = rows["result"]
-    assert (result.recipient, result.purpose) == ("Helix AI", year.consent.request.what_for)
+    assert (result.recipient, str(result.purpose)) == ("Helix AI", year.consent.request.what_for)
     assert "Test results" in result.description
     assert "Mental health" in result.description
 
