@@ -116,14 +116,15 @@ def test_from_signing_in_to_a_stop(walk: Begin, alice: Any, helix: Any) -> None:
     visit.go("choice", consent.id)
     visit.look("way-choice")
     visit.go("change", consent.id)
-    visit.use('input[name="sensitive"][value="PSY"]')
+    visit.use('input[name="kinds"][value="Condition"]')
     visit.use('input[name="duration"][value="until"]')
     visit.look("way-change")
     visit.use(FORWARD)
     assert visit.is_at("check_change", consent.id)
     visit.look("way-change-check")
     visit.use(FORWARD)
-    changed = question.consents.get(sensitive=[])
+    changed = question.consents.exclude(pk=consent.pk).get()
+    assert set(changed.kinds) == {"Observation", "Condition"}
     commit(changed, "ConsentReplaced")
 
     # At most two clicks from home.
