@@ -38,6 +38,12 @@ def check_pdf(made: bytes, *, title: str, language: str, has: Sequence[str] = ()
             assert "".join(text.split()) in plain, text
 
 
+def languages(made: bytes) -> set[str]:
+    """Those that parts of a PDF are in, where it is not the document's own."""
+    with pikepdf.open(io.BytesIO(made)) as pdf:
+        return {str(each.Lang) for each in _elements(pdf.Root.StructTreeRoot) if "/Lang" in each}
+
+
 def _elements(node: Any) -> Iterator[Any]:
     kids = node.get("/K", [])
     for kid in kids if isinstance(kids, pikepdf.Array) else [kids]:

@@ -174,9 +174,19 @@ def _complex(value: Json) -> str:  # noqa: PLR0911 (one line for each form)
         case {"start": _} | {"end": _} | {"low": _} | {"high": _}:
             ends = (_text(value.get(name)) for name in ("start", "low", "end", "high"))
             return " – ".join(text for text in ends if text)
+        case {"family": str()} | {"given": list()}:
+            return _human_name(value)
         case {"reference": str()}:
             return ""  # another resource, which has a line of its own
     return " ".join(text for name in _PARTS if (text := _text(value.get(name))))
+
+
+def _human_name(value: Json) -> str:
+    """As people write it; of what it is used for, only what is not to be expected."""
+    found = (value.get(part) or () for part in ("prefix", "given", "family", "suffix"))
+    name = " ".join(str(text) for part in found for text in ([part] if isinstance(part, str) else part))
+    use = value.get("use", "official")
+    return name if use in ("official", "usual") else f"{name} ({use})"
 
 
 def _concept(value: Json) -> str:

@@ -51,7 +51,7 @@ class LabelForm(forms.Form):
     )
     resource = forms.CharField(
         max_length=110,
-        label=gettext_lazy("Record"),
+        label=gettext_lazy("Which record"),
         help_text=gettext_lazy("Its type and id in your record system, such as Condition/123."),
     )
     reason = forms.CharField(

@@ -23,7 +23,7 @@ SHOWN = {
     "settled": Q(state=Retraining.State.SETTLED),
 }
 NAMES = {
-    "open": gettext_lazy("New"),
+    "open": gettext_lazy("To do"),
     "asked": gettext_lazy("With the AI provider"),
     "settled": gettext_lazy("Closed"),
 }

@@ -1,7 +1,7 @@
 """The catalogue of states (gateway/demo/states/) brought to life once for a file of tests, and served.
 
-Tests that use it look and change nothing, so that what one sees does not hang on another. They may look for
-as long as they like: what ends by itself is begun anew before it does.
+Tests that use it look and change nothing, so that what one sees does not hang on another. What ends by itself
+is begun anew before it does (`renew`), however long they look.
 """
 
 import shutil
@@ -76,15 +76,17 @@ class Gallery:
         """Whoever is in this state or has this role."""
         return self.people[name].user if name in self.people else self.staff[name]
 
-    def person(self, name: str) -> Person:
-        """Whoever is in this state now, brought into it again where it is about to end."""
-        person = self.people[name]
-        end = ends(person)
-        if end is not None and end - timezone.now() < SOON:
+    def renew(self, name: str) -> None:
+        """Whoever is in this state is brought into it again, where it is about to end.
+
+        Outside of a test's own transaction, with which it would be gone.
+        """
+        person = self.people.get(name)
+        end = ends(person) if person else None
+        if person is not None and end is not None and end - timezone.now() < SOON:
             if person.emergency is not None:
                 emergencies.end(emergency=person.emergency, by=self.stage.clinician)
-            person = self.people[name] = STATES[name].act(self.stage, person)
-        return person
+            self.people[name] = STATES[name].act(self.stage, person)
 
 
 def ends(person: Person) -> datetime | None:
@@ -107,7 +109,7 @@ def open_gallery() -> Iterator[Gallery]:
         KEYHOLDER_SOCKET=installation.keyholder_socket,
         REPLAY_SECONDS=None,
         OIDC_PROVIDERS=[HOSPITAL],
-        # Nothing of a visit stays in the database.
+        # A test's own database transaction hides what it writes from the server's threads.
         SESSION_ENGINE="django.contrib.sessions.backends.cache",
     )
     try:

@@ -33,14 +33,18 @@ class Page:
     status: int = 200
 
     @property
+    def about(self) -> str:
+        """The state whose person the page is about."""
+        return self.of or self.who
+
+    @property
     def name(self) -> str:
         about = self.of and f"-of-{self.of}"
         what = self.query and "-" + "".join(letter if letter.isalnum() else "-" for letter in self.query)
         return f"{self.route}-{self.who or 'signed_out'}{about}{what}"
 
     def path(self, gallery: Gallery) -> str:
-        name = self.of or self.who
-        about = gallery.person(name) if name in gallery.people else None
+        about = gallery.people.get(self.about)
         kwargs = ARGUMENTS[self.route](gallery, about) if self.route in ARGUMENTS else {}
         return reverse(self.route, kwargs=kwargs) + (f"?{self.query}" if self.query else "")
 

@@ -185,13 +185,12 @@ def copies(row: models.Model, many: int, changes: Any) -> list[Any]:
     ids=lambda page: page.name,
 )
 def test_what_is_about_to_end_is_begun_anew(gallery: Gallery, page: Page) -> None:
-    before = page.path(gallery)
-    person = gallery.people[page.of or page.who]
+    before, person = page.path(gallery), gallery.people[page.about]
     for access in (person.emergency, person.copy):
         if access is not None:
             access.expires_at = timezone.now() + SOON / 2
     if person.question is not None:
         person.question.answer_by = timezone.localdate() - timedelta(days=1)
-    after = page.path(gallery)
-    assert after != before
-    assert signed_in(gallery.who(page.who), again=True).get(after).status_code == 200
+    gallery.renew(page.about)
+    assert page.path(gallery) != before
+    assert signed_in(gallery.who(page.who), again=True).get(page.path(gallery)).status_code == 200

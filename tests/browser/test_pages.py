@@ -16,7 +16,7 @@ from tests.browser.pages import PAGES, Page
 from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
 from tests.browser.ways import SEEN
 
-pytestmark = IN_A_BROWSER
+pytestmark = [*IN_A_BROWSER, pytest.mark.django_db]
 
 WAYS = list(product(WIDTHS, ("en", pseudo.CODE)))
 
@@ -44,7 +44,15 @@ def gallery(django_db_setup: None, django_db_blocker: Any, mirrored: Path) -> It
         yield opened
 
 
-@pytest.mark.parametrize(("page", "width", "language"), cases())
+@pytest.fixture(scope="module")
+def page(gallery: Gallery, request: pytest.FixtureRequest) -> Page:
+    """A row of the table, whose person is in the state that it names. Not a test's alone: see `renew`."""
+    shown: Page = request.param
+    gallery.renew(shown.about)
+    return shown
+
+
+@pytest.mark.parametrize(("page", "width", "language"), cases(), indirect=["page"], scope="module")
 def test_page(gallery: Gallery, chromium: Any, page: Page, width: int, language: str) -> None:
     who = gallery.who(page.who) if page.who else None
     visit = Visit(chromium, gallery.url, width, language=language, who=who, again=True)
@@ -58,8 +66,13 @@ def test_page(gallery: Gallery, chromium: Any, page: Page, width: int, language:
         visit.close()
 
 
-def sample_of_routes() -> list[Page]:
-    return list({page.route: page for page in reversed(PAGES)}.values())
+EACH_ROUTE = pytest.mark.parametrize(
+    "page",
+    list({page.route: page for page in reversed(PAGES)}.values()),
+    ids=lambda page: page.name,
+    indirect=True,
+    scope="module",
+)
 
 
 # What Tab should pass, in the order of the page; of a group of radios it is one.
@@ -77,7 +90,7 @@ STOPS = """() => {
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
+@EACH_ROUTE
 def test_page_by_keyboard(gallery: Gallery, chromium: Any, page: Page) -> None:
     """Tab passes everything that can be used, in the order of the page, and shows where it is."""
     who = gallery.who(page.who) if page.who else None
@@ -99,7 +112,7 @@ def test_page_by_keyboard(gallery: Gallery, chromium: Any, page: Page) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
+@EACH_ROUTE
 def test_page_with_large_text_and_without_scripts(gallery: Gallery, chromium: Any, page: Page) -> None:
     who = gallery.who(page.who) if page.who else None
     for options in ({"text": 200}, {"text": 200, "width": 640}, {"scripts": False}):
@@ -114,7 +127,7 @@ def test_page_with_large_text_and_without_scripts(gallery: Gallery, chromium: An
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("page", sample_of_routes(), ids=lambda page: page.name)
+@EACH_ROUTE
 def test_first_view(gallery: Gallery, chromium: Any, page: Page) -> None:
     if page.status == 200:
         visit = Visit(chromium, gallery.url, who=gallery.who(page.who) if page.who else None, again=True)

@@ -11,7 +11,7 @@ from gateway.compliance import authorization
 from gateway.compliance.authorization import elements, is_authorization, missing, require
 from ledger.errors import InvalidInput, RefusedTransition
 from tests.compliance.conftest import Year
-from tests.documents import check_pdf
+from tests.documents import check_pdf, languages
 from tests.questions import ask, grant, in_force
 from tests.representing import represent
 
@@ -119,6 +119,7 @@ def test_the_document(consent: Consent, language: str) -> None:
     check_pdf(
         made, title=report.title, language=language, has=["164.508(c)(2)(iii)", "Helix AI", "Alice Example"]
     )
+    assert languages(made) == {"en"} - {language}  # the asker's words, and those of the text that was shown
     assert "42 CFR" not in " ".join(section.heading for section in report.sections)
 
 

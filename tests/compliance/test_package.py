@@ -8,7 +8,7 @@ from django.utils import translation
 
 from gateway.compliance import package
 from tests.compliance.conftest import Year
-from tests.documents import check_pdf
+from tests.documents import check_pdf, languages
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +66,9 @@ def test_the_three_forms(year: Year, language: str) -> None:
         report = package.report(year.patient, found)
         page, made = report.as_html(language).decode(), report.as_pdf(language)
     assert json.loads(package.as_json(found)) == found
+    assert languages(made) == {"en"} - {language}
+    what_for = year.consent.request.what_for
+    assert f'<li><span lang="en" dir="auto">{what_for}</span>' in page
     check_pdf(
         made, title=report.title, language=language, has=["Helix AI", year.model.digest, "Alice Example"]
     )

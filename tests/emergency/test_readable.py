@@ -54,6 +54,19 @@ def test_parts_of_a_reading() -> None:
     assert said(pressure)["Parts"] == "Systolic: 120 mm[Hg]; Diastolic: 80 mm[Hg]"
 
 
+def test_a_name_as_people_write_it() -> None:
+    (line,) = read(
+        {
+            "resourceType": "Patient",
+            "name": [
+                {"use": "official", "prefix": ["Dr."], "given": ["Cora", "Maria"], "family": "Example"},
+                {"use": "maiden", "given": ["Cora"], "family": "Muster"},
+            ],
+        }
+    )
+    assert line.what == "Dr. Cora Maria Example; Cora Muster (maiden)"
+
+
 def test_what_an_emergency_needs() -> None:
     (allergy,) = read(
         {
