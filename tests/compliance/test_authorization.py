@@ -42,9 +42,9 @@ def test_a_yes_in_the_portal_has_every_element(consent: Consent) -> None:
     assert {each.part2 for each in found.values()} >= {f"2.31(a)({n})" for n in range(1, 11)}
     assert missing(consent) == []
     assert is_authorization(consent)
-    assert "Stop sharing" in found["revocation"].value
-    assert "your care stays the same" in found["conditioning"].value
-    assert "may be passed on" in found["redisclosure"].value
+    assert "Stop sharing" in str(found["revocation"].value)
+    assert "your care stays the same" in str(found["conditioning"].value)
+    assert "may be passed on" in str(found["redisclosure"].value)
 
 
 @pytest.mark.parametrize(
