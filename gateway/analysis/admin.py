@@ -1,48 +1,28 @@
-"""AI models and jobs in the admin site: models go through the services, jobs are only looked at."""
+"""AI models and jobs in the admin site: models can be suspended, jobs are only looked at."""
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 
-from gateway.analysis import catalogue, services
+from gateway.analysis import services
 from gateway.analysis.models import AIModel, Job
 from ledger.admin import KeptAdmin, ReadOnlyAdmin
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
 
-class AIModelForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Which model of the catalogue, for which provider; its digest and card follow from it."""
-
-    model = forms.ChoiceField(
-        choices=lambda: [(model.name, f"{model.name} {model.version}") for model in catalogue.MODELS]
-    )
-
-    class Meta:
-        model = AIModel
-        fields = ("provider",)
-
-
 @admin.register(AIModel)
 class AIModelAdmin(KeptAdmin):
-    form = AIModelForm
     list_display = ("name", "version", "provider", "state", "digest")
     list_select_related = ("provider",)
     actions = ("suspend",)
 
+    def has_add_permission(self, request: Any) -> bool:
+        return False  # two people approve one: on the staff site
+
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:
         return obj is None and super().has_change_permission(request)
-
-    def save_model(self, request: Any, obj: AIModel, form: Any, change: bool) -> None:
-        model = catalogue.find(form.cleaned_data["model"])
-        try:
-            row = services.register_model(model=model, provider=obj.provider, by=Actor.staff(request.user.pk))
-            obj.__dict__.update(row.__dict__)
-        except GatewayError as error:
-            obj.pk = model.digest()
-            messages.error(request, error.message)
 
     @admin.action(description="Suspend: no job with it is taken from now on", permissions=["change"])
     def suspend(self, request: Any, queryset: QuerySet[AIModel]) -> None:

@@ -39,7 +39,8 @@ class AIModel(models.Model):
 
 
 class ModelRegistration(models.Model):
-    """A model version that a provider registered; two people approve it, and then the ledger has it."""
+    """A model version that a provider registered, or somebody here proposed; two people approve it, and then
+    the ledger has it."""
 
     class State(models.TextChoices):
         WAITING = "waiting"
@@ -54,10 +55,10 @@ class ModelRegistration(models.Model):
     digest = models.CharField(max_length=64)
     name = models.CharField(max_length=60)
     version = models.CharField(max_length=20)
-    card = models.JSONField(help_text="as the provider wrote it")
-    # The provider's own test: on how many people, for how many it was wrong.
-    tested_people = models.PositiveIntegerField()
-    tested_wrong = models.PositiveIntegerField()
+    card = models.JSONField(help_text="as the provider wrote it; the catalogue's where proposed here")
+    # The provider's own test: on how many people, for how many it was wrong. None: proposed here.
+    tested_people = models.PositiveIntegerField(null=True)
+    tested_wrong = models.PositiveIntegerField(null=True)
     # The provider's word: the jobs whose copies it learned from. None: it did not say.
     trained_on = models.JSONField(null=True)
     state = models.CharField(max_length=8, choices=State, default=State.WAITING)

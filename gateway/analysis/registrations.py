@@ -1,4 +1,5 @@
-"""Model versions that providers register by themselves: two people approve one, and then the ledger has it.
+"""Model versions that providers register, or somebody here proposes: two people approve one, then the ledger
+has it.
 
 What runs is code of the catalogue, known by its digest: a version whose code the hospital does not have can
 be registered, and nobody can approve it.
@@ -16,7 +17,7 @@ from consent.models import Requester
 from gateway.analysis import catalogue
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.models import AIModel, Job, ModelRegistration
-from gateway.analysis.services import FEWEST_TESTED, register_model
+from gateway.analysis.services import FEWEST_TESTED, register_model, stands_everywhere
 from ledger.audit.log import Actor, record
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
@@ -81,6 +82,41 @@ def register(
     return made
 
 
+@transaction.atomic
+def propose(*, requester: Requester, model: Model, by: AbstractBaseUser) -> ModelRegistration:
+    """A model of the catalogue for a provider, anew or after a suspension: who proposes it approves it first.
+
+    The same again by the same person changes nothing. Raises RefusedTransition (`suspended`,
+    `model_of_another`, `registered_already`).
+    """
+    if requester.suspended_at:
+        raise RefusedTransition(_("This provider is suspended."), code="suspended")
+    digest = model.digest()
+    Requester.objects.select_for_update().get(pk=requester.pk)  # one registration at a time
+    known = AIModel.objects.filter(digest=digest).select_related("provider").first()
+    if known is not None and known.provider_id != requester.pk:
+        raise RefusedTransition(_("This model is registered for another provider."), code="model_of_another")
+    waits = ModelRegistration.objects.filter(
+        requester=requester, digest=digest, state__in=ModelRegistration.OPEN
+    ).first()
+    if waits is not None and waits.first_by_id == by.pk:
+        return waits
+    if waits is not None or (known is not None and stands_everywhere(known)):
+        raise RefusedTransition(_("This version waits or is approved already."), code="registered_already")
+    made = ModelRegistration.objects.create(
+        requester=requester,
+        digest=digest,
+        name=model.name,
+        version=model.version,
+        card=model.describe(),
+        state=State.ONCE,
+        first_by_id=by.pk,
+    )
+    _record("registration.made", Actor.staff(by.pk), made)
+    _record("registration.approved", Actor.staff(by.pk), made, code=made.state)
+    return made
+
+
 def _copies(requester: Requester, jobs: Sequence[str]) -> list[str]:
     """These jobs, each once, if each is an export of this provider's that was delivered."""
     wanted = sorted(set(jobs))
@@ -133,9 +169,10 @@ def _told(digest: str, row: ModelRegistration | None, model: AIModel | None) -> 
         state = "waiting" if is_open else "refused"
     else:
         state = STATES[AIModel.State(model.state)]
-    own = {"people": row.tested_people, "wrong": row.tested_wrong} if row else None
-    tested = model is not None and model.tested_people is not None
-    hospitals = {"people": model.tested_people, "wrong": model.tested_wrong} if model and tested else None
+    own, hospitals = (
+        {"people": one.tested_people, "wrong": one.tested_wrong} if one and one.tested_people else None
+        for one in (row, model)
+    )
     return {
         "digest": digest,
         "name": first.name,

@@ -66,8 +66,9 @@ RELAY = Actor.system("relay")
 def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
     """Put a model of the catalogue on every channel, by its digest. It runs where the ledger has it.
 
-    Repeating it puts it on channels that are new since. Raises RefusedTransition (`model_of_another`),
-    InvalidInput where its files could not be run (`Model.check`).
+    Two people approved it (registrations.py), or an installation is being set up. Repeating it puts it on
+    channels that are new since. Raises RefusedTransition (`model_of_another`), InvalidInput where its files
+    could not be run (`Model.check`).
     """
     model.check()
     digest = model.digest()
@@ -126,26 +127,40 @@ def record_test(*, model: AIModel, people: int, wrong: int, by: Actor) -> None:
     )
 
 
+def stands_everywhere(model: AIModel) -> bool:
+    """It is approved, or about to be, on every channel that there is by now."""
+    is_suspended = model.state == AIModel.State.SUSPENDED
+    return not is_suspended and not _not_asked(_args(model, AIModel.State.APPROVED))
+
+
+def _not_asked(args: Json) -> set[str]:
+    """The channels that were not asked for this, or refused it."""
+    asked = LedgerTransaction.objects.filter(reference=f"model/{args['model']}", args=args)
+    asked = asked.exclude(state=LedgerTransaction.State.REFUSED)
+    return set(known_channels()).difference(asked.values_list("channel", flat=True))
+
+
+def _args(model: AIModel, state: str) -> Json:
+    card = hashlib.sha256(canonical.dumps(model.card)).hexdigest()
+    return {"model": model.digest, "card": card, "provider": model.provider.reference, "state": state}
+
+
 def _put_on_ledger(model: AIModel, state: str, by: Actor, *, again: bool = True) -> None:
     """On every channel; not `again` on one that was asked for the same before."""
-    card = hashlib.sha256(canonical.dumps(model.card)).hexdigest()
-    args = {"model": model.digest, "card": card, "provider": model.provider.reference, "state": state}
-    reference = f"model/{model.digest}"
-    before = LedgerTransaction.objects.filter(reference=reference, args=args)
-    before = before.exclude(state=LedgerTransaction.State.REFUSED)
-    asked = set(known_channels()).difference(() if again else before.values_list("channel", flat=True))
+    args = _args(model, state)
+    asked = set(known_channels()) if again else _not_asked(args)
     if not asked:
         return
     if state == AIModel.State.APPROVED:
         model.pending_on = sorted(asked.union(model.pending_on))
         model.save(update_fields=["pending_on"])
     for channel in sorted(asked):
-        outbox.enqueue(name="RegisterModel", args=args, reference=reference, channel=channel)
+        outbox.enqueue(name="RegisterModel", args=args, reference=f"model/{model.digest}", channel=channel)
     record(
         kind="model.registered",
         actor=by,
         model=model.digest,
-        card=card,
+        card=args["card"],
         requester=str(model.provider_id),
         state=state,
         code="asked",

@@ -107,8 +107,9 @@ def versions_of(requesters: Collection[Requester]) -> dict[Any, list[Version]]:
         found[model.provider_id][model.digest] = Version(
             model.digest, model.name, model.version, model.created_at, None
         )
-    # What was said last of a digest counts.
-    for row in ModelRegistration.objects.filter(requester__in=requesters).order_by("created_at", "pk"):
+    # What was said last of a digest counts; what the hospital proposed says nothing of it.
+    said = ModelRegistration.objects.filter(requester__in=requesters, tested_people__isnull=False)
+    for row in said.order_by("created_at", "pk"):
         learned = None if row.trained_on is None else frozenset(row.trained_on)
         found[row.requester_id][row.digest] = Version(
             row.digest, row.name, row.version, row.created_at, learned

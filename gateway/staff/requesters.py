@@ -13,12 +13,13 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from consent import requesters
+from consent.channels import known_channels
 from consent.deletion import deletions_asked_of
 from consent.explanation import PURPOSES
 from consent.models import Requester
-from gateway.analysis import catalogue, results, services
-from gateway.analysis.models import AIModel
-from gateway.staff.visitor import actor, for_staff, page, perform
+from gateway.analysis import catalogue, registrations, results, services
+from gateway.analysis.models import AIModel, ModelRegistration
+from gateway.staff.visitor import actor, for_staff, me, page, perform
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
@@ -72,11 +73,13 @@ def register(request: HttpRequest) -> HttpResponse:
 @for_staff("see_requesters")
 def requester(request: HttpRequest, id: Any) -> HttpResponse:
     found = find_requester(id)
+    waiting = {each.digest: each for each in found.registrations.filter(state__in=ModelRegistration.OPEN)}
     models: list[dict[str, Any]] = [
         {"model": model, "test": TestForm(prefix=model.digest[:8])}
         for model in found.models.order_by("name", "version")[:PAGE]
     ]
-    known = {each["model"].digest for each in models}
+    # Where there are several channels, one that came later is asked when a model is registered once more.
+    known = {each["model"].digest for each in models} if len(known_channels()) == 1 else set()
     return page(
         request,
         "staff/requester.html",
@@ -87,7 +90,8 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         models=models,
         results=results.counts(requester=found),
         deletions=deletions_asked_of(found)[:PAGE],
-        addable=[model for model in catalogue.MODELS if model.digest() not in known],
+        waiting=waiting,
+        addable=[model for model in catalogue.MODELS if model.digest() not in {*known, *waiting}],
     )
 
 
@@ -137,15 +141,16 @@ def resume(request: HttpRequest, id: Any) -> HttpResponse:
 
 @require_POST
 @for_staff("change_requesters")
-def register_model(request: HttpRequest, id: Any) -> HttpResponse:
-    """Put a model of the catalogue on the ledger for this provider, anew or after a suspension."""
+def propose_model(request: HttpRequest, id: Any) -> HttpResponse:
+    """A model of the catalogue for this provider, anew or suspended before; somebody else approves it too."""
     found = find_requester(id)
     model = request.POST.get("model", "")
-    return _act(
+    return perform(
         request,
-        found,
-        lambda by: services.register_model(model=catalogue.find(model), provider=found, by=by),
-        _("Asked for. It is approved once the ledger has it."),
+        SECTION,
+        lambda: registrations.propose(requester=found, model=catalogue.find(model), by=me(request)),
+        back=_at(found),
+        done=_("Proposed. Somebody else gives the second approval."),
     )
 
 

@@ -60,7 +60,7 @@ urlpatterns = [
     path("requesters/<uuid:id>/change", requesters.change, name="staff_change_requester"),
     path("requesters/<uuid:id>/suspend", requesters.suspend, name="staff_suspend_requester"),
     path("requesters/<uuid:id>/resume", requesters.resume, name="staff_resume_requester"),
-    path("requesters/<uuid:id>/models", requesters.register_model, name="staff_register_model"),
+    path("requesters/<uuid:id>/models", requesters.propose_model, name="staff_propose_model"),
     path(
         "requesters/<uuid:id>/models/<hex64:digest>/suspend",
         requesters.suspend_model,

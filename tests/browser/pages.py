@@ -336,7 +336,7 @@ LEAD_ON: Mapping[str, str] = {
     "staff_refuse_model": "acts, then shows staff_model",
     "staff_suspend_requester": "acts, then shows staff_requester",
     "staff_resume_requester": "acts, then shows staff_requester",
-    "staff_register_model": "acts, then shows staff_requester",
+    "staff_propose_model": "acts, then shows staff_requester",
     "staff_suspend_model": "acts, then shows staff_requester",
     "staff_test_model": "acts, then shows staff_requester",
     "staff_new_answer": "shows the first step",

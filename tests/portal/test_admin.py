@@ -18,7 +18,6 @@ from consent import referrals, services
 from consent.models import Consent, ConsentRequest, Notice, Patient, ReferralCode, Requester
 from gateway.accounts.models import AIClient
 from gateway.accounts.roles import ROLES, make_groups
-from gateway.analysis import catalogue
 from gateway.analysis.models import AIModel, Job
 from ledger.audit.models import AuditBatch, AuditRow
 from ledger.models import EventCursor, LedgerTransaction
@@ -216,18 +215,14 @@ def test_identifying_and_linking_go_through_the_services(site: Client, alice: An
     assert patient.record_id == "new-1"
 
 
-def test_a_model_is_registered_and_suspended_by_the_services(site: Client, helix: Any) -> None:
-    name = catalogue.MODELS[0].name
-    site.post(reverse("admin:analysis_aimodel_add"), {"model": name, "provider": str(helix.pk)})
-    model = AIModel.objects.get()
-    assert model.digest == catalogue.find(name).digest()
-    assert LedgerTransaction.objects.get().name == "RegisterModel"
-    AIModel.objects.update(state=AIModel.State.APPROVED)
+def test_a_model_is_suspended_here_and_added_by_nobody(site: Client, pce: AIModel) -> None:
+    assert site.get(reverse("admin:analysis_aimodel_add")).status_code == 403
     site.post(
-        reverse("admin:analysis_aimodel_changelist"), {"action": "suspend", "_selected_action": [model.pk]}
+        reverse("admin:analysis_aimodel_changelist"), {"action": "suspend", "_selected_action": [pce.pk]}
     )
-    model.refresh_from_db()
-    assert model.state == AIModel.State.SUSPENDED
+    pce.refresh_from_db()
+    assert pce.state == AIModel.State.SUSPENDED
+    assert LedgerTransaction.objects.get().args["state"] == "suspended"
 
 
 def test_a_notice_is_published_and_never_changed(site: Client) -> None:

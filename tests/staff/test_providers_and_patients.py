@@ -14,7 +14,8 @@ from django.urls import reverse
 from consent import referrals, services
 from consent.models import Patient, Requester
 from gateway.accounts.models import AIClient
-from gateway.analysis.models import AIModel
+from gateway.analysis.catalogue import find
+from gateway.analysis.models import AIModel, ModelRegistration
 from ledger.audit.models import AuditRow
 from ledger.models import LedgerTransaction
 from tests.signing import key_set, new_key
@@ -100,6 +101,52 @@ def test_keys_that_are_none_are_refused(member: Member, helix: Any, fields: Any,
 
 def key_file(keys: Any) -> SimpleUploadedFile:
     return SimpleUploadedFile("keys.json", json.dumps(keys).encode())
+
+
+def test_a_model_of_the_catalogue_takes_two_people(member: Member, helix: Any) -> None:
+    amal, framingham = member("administrator"), find("framingham")
+    propose = reverse("staff_propose_model", args=[helix.pk])
+    for _twice in range(2):  # a double click is one proposal
+        page = amal.post(propose, {"model": "framingham"}, follow=True).content.decode()
+    found = ModelRegistration.objects.get()
+    assert reverse("staff_model", args=[found.pk]) in page
+    assert f'value="{framingham.name}"' not in page
+    approve = reverse("staff_approve_model", args=[found.pk])
+    assert amal.post(approve).status_code == 409
+    assert not AIModel.objects.exists()
+    assert not LedgerTransaction.objects.exists()
+
+    rita = member("reviewer")
+    assert "None: it was proposed here" in rita.get(reverse("staff_model", args=[found.pk])).content.decode()
+    rita.post(approve)
+    sent = LedgerTransaction.objects.get().args
+    assert (sent["model"], sent["state"]) == (framingham.digest(), "approved")
+    acts = AuditRow.objects.filter(kind__startswith="registration.").order_by("pk")
+    assert [row.kind for row in acts] == ["registration.made", *["registration.approved"] * 2]
+    assert amal.post(propose, {"model": "framingham"}).status_code == 409
+
+
+def test_a_suspended_model_comes_back_by_two_people(member: Member, helix: Any, model: AIModel) -> None:
+    amal, rita = member("administrator"), member("reviewer")
+    amal.post(reverse("staff_suspend_model", args=[helix.pk, model.digest]))
+    amal.post(reverse("staff_propose_model", args=[helix.pk]), {"model": model.digest})
+    model.refresh_from_db()
+    assert model.state == "suspended"
+    rita.post(reverse("staff_approve_model", args=[ModelRegistration.objects.get().pk]))
+    model.refresh_from_db()
+    assert model.state == "registering"
+
+
+def test_nobody_proposes_for_who_is_suspended_nor_anothers_model(
+    member: Member, helix: Any, model: AIModel
+) -> None:
+    amal, other = member("administrator"), Requester.objects.create(name="Other")
+    propose = reverse("staff_propose_model", args=[other.pk])
+    assert amal.post(propose, {"model": model.digest}).status_code == 409
+    amal.post(reverse("staff_suspend_requester", args=[other.pk]))
+    assert amal.post(propose, {"model": "framingham"}).status_code == 409
+    assert amal.post(propose, {"model": "no such"}).status_code == 400
+    assert not ModelRegistration.objects.exists()
 
 
 def test_a_test_is_recorded_by_a_reviewer_only(member: Member, helix: Any, model: AIModel) -> None:
