@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import explanation, news
 from consent.models import Cohort, ConsentRequest, Notice, Patient, Progress, Requester
@@ -71,7 +72,7 @@ def ask(
         answer_by=answer_by,
     )
     if not patient.record_id:
-        raise RefusedTransition("This patient has no linked record yet.", code="not_linked")
+        raise RefusedTransition(_("This patient has no linked record yet."), code="not_linked")
     check_not_suspended(requester)
     request = ConsentRequest.objects.create(
         requester=requester,
@@ -108,7 +109,7 @@ def ask(
 def withdraw_request(*, request: ConsentRequest, requester: Requester) -> None:
     """The asker takes the question back while it is open. Raises RefusedTransition."""
     if request.requester_id != requester.pk:
-        raise RefusedTransition("This question was asked by somebody else.", code="not_yours")
+        raise RefusedTransition(_("This question was asked by somebody else."), code="not_yours")
     settle(request, State.WITHDRAWN, of=OPEN)
     record_act("request.withdrawn", Actor.client(requester.pk), request)
 
@@ -144,7 +145,7 @@ def settle(
     """
     still = ConsentRequest.objects.filter(pk=request.pk, state__in=of)
     if not still.update(state=state, **changes):
-        raise RefusedTransition("This question is no longer open.", code="not_open")
+        raise RefusedTransition(_("This question is no longer open."), code="not_open")
     for name, value in {"state": state, **changes}.items():
         setattr(request, name, value)
     if state != State.PENDING:
@@ -153,7 +154,9 @@ def settle(
 
 def check_not_suspended(requester: Requester) -> None:
     if requester.suspended_at:
-        raise RefusedTransition("The hospital takes no questions from you now. Ask it why.", code="suspended")
+        raise RefusedTransition(
+            _("The hospital takes no questions from you now. Ask it why."), code="suspended"
+        )
 
 
 def check_question(
@@ -176,35 +179,39 @@ def check_question(
     for text in (what_for, who_sees, what_can_go_wrong):
         if explanation.longest_sentence(text) > explanation.LONGEST_SENTENCE:
             raise InvalidInput(
-                "Write sentences of at most 20 words; a patient will read them.", code="hard_to_read"
+                _("Write sentences of at most 20 words; a patient will read them."), code="hard_to_read"
             )
     if not what_for.strip() or len(what_for) > 300 or len(who_sees) > 300 or len(what_can_go_wrong) > 2000:
-        raise InvalidInput("Say what the records are for, in at most 300 characters.", code="what_for")
+        raise InvalidInput(_("Say what the records are for, in at most 300 characters."), code="what_for")
     if not timezone.localdate() <= answer_by < share_until:
-        raise InvalidInput("The answer is due today or later, and before the sharing ends.", code="dates")
+        raise InvalidInput(_("The answer is due today or later, and before the sharing ends."), code="dates")
     if share_until.year > timezone.localdate().year + LONGEST_YEARS:
-        raise InvalidInput(f"Nothing is shared for more than {LONGEST_YEARS} years.", code="dates")
+        raise InvalidInput(
+            _("Nothing is shared for more than %(number)s years.") % {"number": LONGEST_YEARS}, code="dates"
+        )
 
 
 def _check_action(action: str, model: str) -> None:
     if action not in Action.values:
-        raise InvalidInput("A question is about using records here, or about a copy of them.", code="action")
+        raise InvalidInput(
+            _("A question is about using records here, or about a copy of them."), code="action"
+        )
     if action == Action.DISCLOSE:
         if model:
-            raise InvalidInput("A copy of records is for no model: leave it out.", code="model")
+            raise InvalidInput(_("A copy of records is for no model: leave it out."), code="model")
     elif len(model) != 64 or set(model) - set("0123456789abcdef"):
-        raise InvalidInput("The AI model is named by its SHA-256 digest in lower-case hex.", code="model")
+        raise InvalidInput(_("The AI model is named by its SHA-256 digest in lower-case hex."), code="model")
 
 
 def _check_words(purpose: str, use: Sequence[str], kinds: Sequence[str], sensitive: Sequence[str]) -> None:
     if purpose not in explanation.PURPOSES:
-        raise InvalidInput("The purpose is not a v3-ActReason code that we know.", code="purpose")
+        raise InvalidInput(_("The purpose is not a v3-ActReason code that we know."), code="purpose")
     if set(use) - explanation.USES:
-        raise InvalidInput("One of the uses is not a DUO code that we know.", code="use")
+        raise InvalidInput(_("One of the uses is not a DUO code that we know."), code="use")
     if not kinds or set(kinds) - explanation.KINDS.keys():
-        raise InvalidInput("Name the kinds of record by FHIR resource types that we know.", code="kinds")
+        raise InvalidInput(_("Name the kinds of record by FHIR resource types that we know."), code="kinds")
     if set(sensitive) - explanation.SENSITIVE.keys():
-        raise InvalidInput("One of the sensitive kinds is not a code that we know.", code="sensitive")
+        raise InvalidInput(_("One of the sensitive kinds is not a code that we know."), code="sensitive")
 
 
 def record_act(kind: str, actor: Actor, request: ConsentRequest, **details: Any) -> None:

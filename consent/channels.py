@@ -1,6 +1,7 @@
 """Which channel a new patient is on: by her custodian, else the installation's own choice."""
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from ledger.channels import named
 from ledger.errors import InvalidInput
@@ -23,5 +24,5 @@ def channel_for(custodian: str = "") -> str:
 def check_channel(channel: str) -> str:
     """The channel, if it is configured. Raises InvalidInput."""
     if channel not in known_channels():
-        raise InvalidInput("This channel is not configured here.", code="channel_unknown")
+        raise InvalidInput(_("This channel is not configured here."), code="channel_unknown")
     return channel

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import notices, review
 from consent.asking import OPEN as OPEN_QUESTIONS
@@ -55,7 +56,9 @@ class Criteria:
         ages_fit = all(0 <= age <= OLDEST for age in ages) and ages == sorted(ages)
         if not ages_fit or set(self.kinds) - KINDS.keys():
             raise InvalidInput(
-                f"Ages are 0 to {OLDEST}, the lower one first; kinds are those of the list.", code="criteria"
+                _("Ages are 0 to %(number)s, the lower one first; kinds are those of the list.")
+                % {"number": OLDEST},
+                code="criteria",
             )
 
     def born(self, today: date) -> dict[str, date]:
@@ -100,9 +103,11 @@ def propose(*, requester: Requester, question: Mapping[str, Any], wish: str) -> 
     check_question(**asked)
     check_not_suspended(requester)
     if not 0 < len(wish.strip()) <= 500:
-        raise InvalidInput("Say whom you want to ask, in at most 500 characters.", code="wish")
+        raise InvalidInput(_("Say whom you want to ask, in at most 500 characters."), code="wish")
     if Cohort.objects.filter(requester=requester, state__in=OPEN).count() >= MOST_OPEN:
-        raise RefusedTransition(f"{MOST_OPEN} cohorts of yours wait already.", code="too_many_cohorts")
+        raise RefusedTransition(
+            _("%(number)s cohorts of yours wait already.") % {"number": MOST_OPEN}, code="too_many_cohorts"
+        )
     dates = {name: asked[name].isoformat() for name in ("share_until", "answer_by")}
     made = Cohort.objects.create(
         requester=requester,
@@ -161,7 +166,8 @@ def write(*, cohort: Cohort, criteria: Criteria, by: AbstractBaseUser, index: In
         found += criteria.fitting(some, index)
         if len(found) > MOST_FOUND:
             raise RefusedTransition(
-                f"They fit more than {MOST_FOUND} people. Narrow them.", code="too_many_found"
+                _("They fit more than %(number)s people. Narrow them.") % {"number": MOST_FOUND},
+                code="too_many_found",
             )
     row.criteria, row.chosen, row.found = asdict(criteria), found, len(found)
     row.state, row.written_by_id = State.WRITTEN, by.pk
@@ -178,13 +184,14 @@ def approve(*, cohort: Cohort, by: AbstractBaseUser) -> None:
     """
     row = _locked(cohort, (State.WRITTEN,))
     if row.written_by_id == by.pk:
-        raise RefusedTransition("Somebody else has to approve what you wrote.", code="own_criteria")
+        raise RefusedTransition(_("Somebody else has to approve what you wrote."), code="own_criteria")
     if len(row.chosen) < settings.COHORT_FEWEST:
         raise RefusedTransition(
-            f"They fit fewer than {settings.COHORT_FEWEST} people: send it back.", code="too_few"
+            _("They fit fewer than %(number)s people: send it back.") % {"number": settings.COHORT_FEWEST},
+            code="too_few",
         )
     if question_of(row)["answer_by"] < timezone.localdate():
-        raise RefusedTransition("The time to answer is over: send it back.", code="too_late")
+        raise RefusedTransition(_("The time to answer is over: send it back."), code="too_late")
     row.state, row.approved_by_id, row.approved_at = State.ASKING, by.pk, timezone.now()
     row.save(update_fields=["state", "approved_by", "approved_at"])
     _record("cohort.approved", Actor.staff(by.pk), row)
@@ -197,7 +204,7 @@ def send_back(*, cohort: Cohort, by: AbstractBaseUser, reasons: Sequence[str]) -
     Raises InvalidInput (`reasons`), RefusedTransition (`not_open`).
     """
     if not reasons or set(reasons) - review.REASONS.keys():
-        raise InvalidInput("Choose one or more reasons from the list.", code="reasons")
+        raise InvalidInput(_("Choose one or more reasons from the list."), code="reasons")
     row = _locked(cohort, OPEN)
     row.state, row.send_back_reasons, row.chosen = State.SENT_BACK, sorted(set(reasons)), []
     row.save(update_fields=["state", "send_back_reasons", "chosen"])
@@ -255,7 +262,7 @@ def _locked(cohort: Cohort, states: Sequence[str]) -> Cohort:
     rows = Cohort.objects.select_for_update(of=("self",)).select_related("requester")
     row = rows.filter(pk=cohort.pk, state__in=states).first()
     if row is None:
-        raise RefusedTransition("This cohort is not open for that any more.", code="not_open")
+        raise RefusedTransition(_("This cohort is not open for that any more."), code="not_open")
     return row
 
 

@@ -12,6 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import asking
 from consent.models import Conflict, Consent, ConsentRequest, Patient, Representative
@@ -93,17 +94,17 @@ def settle(*, conflict: Conflict, by: AbstractBaseUser, outcome: str, reason: st
     """
     reason = reason.strip()
     if outcome not in Outcome.values:
-        raise InvalidInput("Choose what is to happen.", code="outcome")
+        raise InvalidInput(_("Choose what is to happen."), code="outcome")
     if len(reason) not in REASON_LENGTH:
-        raise InvalidInput("Give the reason in 15 to 300 characters.", code="reason")
+        raise InvalidInput(_("Give the reason in 15 to 300 characters."), code="reason")
     yes = conflict.yes
     if by.pk in _concerned(conflict):
-        raise RefusedTransition("Somebody else has to review what concerns you.", code="own_conflict")
+        raise RefusedTransition(_("Somebody else has to review what concerns you."), code="own_conflict")
     one_at_a_time(yes.request.patient)
     now = timezone.now()
     settled = {"settled_at": now, "settled_by": by, "outcome": outcome, "reason": reason}
     if not Conflict.objects.filter(pk=conflict.pk, settled_at=None).update(**settled):
-        raise RefusedTransition("Somebody has settled this already.", code="settled_already")
+        raise RefusedTransition(_("Somebody has settled this already."), code="settled_already")
     Consent.objects.filter(pk=yes.pk, ledger_state=LedgerState.HELD).update(
         ledger_state=LedgerState.NONE, status=Status.INACTIVE
     )
@@ -116,11 +117,11 @@ def settle(*, conflict: Conflict, by: AbstractBaseUser, outcome: str, reason: st
 def _ask_anew(request: ConsentRequest, now: datetime) -> None:
     last = request.share_until - timedelta(days=1)
     if last < timezone.localdate():
-        raise RefusedTransition("What was asked for is over: there is nothing to ask.", code="too_late")
+        raise RefusedTransition(_("What was asked for is over: there is nothing to ask."), code="too_late")
     if request.requester.suspended_at:
-        raise RefusedTransition("This provider is suspended: it cannot ask.", code="suspended")
+        raise RefusedTransition(_("This provider is suspended: it cannot ask."), code="suspended")
     if request.consents.filter(ledger_state__in=(LedgerState.GRANTING, LedgerState.IN_FORCE)).exists():
-        raise RefusedTransition("Something is shared for this question already.", code="not_open")
+        raise RefusedTransition(_("Something is shared for this question already."), code="not_open")
     answer_by = min(last, timezone.localdate() + timedelta(days=DAYS_TO_ANSWER))
     asking.settle(
         request,

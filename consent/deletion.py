@@ -7,6 +7,7 @@ on the requester's page, until somebody writes down that the requester confirmed
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent.asking import record_act
 from consent.models import Consent, Deletion, Patient, Requester
@@ -19,11 +20,11 @@ from ledger.errors import RefusedTransition
 def ask_deletion(*, consent: Consent, patient: Patient) -> Deletion:
     """The patient asks for it; once is enough. Raises RefusedTransition (`still_shared`, `never_shared`)."""
     if consent.patient_id != patient.pk:
-        raise RefusedTransition("This is another person's.", code="not_yours")
+        raise RefusedTransition(_("This is another person's."), code="not_yours")
     if state_of(consent) in OPEN:
-        raise RefusedTransition("Stop sharing first. Then you can ask for this.", code="still_shared")
+        raise RefusedTransition(_("Stop sharing first. Then you can ask for this."), code="still_shared")
     if consent.granted_at is None:
-        raise RefusedTransition("Nothing was shared, so there is nothing to delete.", code="never_shared")
+        raise RefusedTransition(_("Nothing was shared, so there is nothing to delete."), code="never_shared")
     found, new = Deletion.objects.get_or_create(consent=consent)
     if new:
         record_act("deletion.asked", Actor.patient(patient.pseudonym), consent.request, consent=consent.pk)
@@ -40,6 +41,6 @@ def deletions_asked_of(requester: Requester) -> QuerySet[Deletion]:
 def confirm_deletion(*, deletion: Deletion, by: Actor) -> None:
     """The requester says that it is done. Raises RefusedTransition (`confirmed_already`)."""
     if not Deletion.objects.filter(pk=deletion.pk, confirmed_at=None).update(confirmed_at=timezone.now()):
-        raise RefusedTransition("This was confirmed already.", code="confirmed_already")
+        raise RefusedTransition(_("This was confirmed already."), code="confirmed_already")
     consent = deletion.consent
     record_act("deletion.confirmed", by, consent.request, consent=consent.pk)

@@ -8,6 +8,7 @@ the keyholder, and the audit log, whose pseudonym for her dies with her row.
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent.models import (
     Conflict,
@@ -31,7 +32,7 @@ def ask_erasure(*, patient: Patient, by: AbstractBaseUser) -> Erasure:
     """Write down that the patient asked for it. Raises RefusedTransition (`erasure_asked`)."""
     patient = Patient.objects.select_for_update(of=("self",)).get(pk=patient.pk)
     if patient.erasures.exclude(state__in=(State.DONE, State.REFUSED)).exists():
-        raise RefusedTransition("This was asked for already.", code="erasure_asked")
+        raise RefusedTransition(_("This was asked for already."), code="erasure_asked")
     made = Erasure.objects.create(patient=patient, key=patient.pk, asked_by_id=by.pk)
     record(kind="erasure.asked", actor=Actor.staff(by.pk), subject=patient.pseudonym)
     return made
@@ -47,7 +48,7 @@ def confirm_erasure(*, erasure: Erasure, by: AbstractBaseUser) -> Erasure:
     if found.state == State.ASKED:
         found.state, found.confirmed_by_id = State.CONFIRMED, by.pk
     elif found.confirmed_by_id == by.pk:
-        raise RefusedTransition("Somebody else has to confirm it too.", code="second_person")
+        raise RefusedTransition(_("Somebody else has to confirm it too."), code="second_person")
     else:
         found.state, found.second_by_id = State.DUE, by.pk
     found.save(update_fields=["state", "confirmed_by", "second_by"])
@@ -94,7 +95,7 @@ def forget(*, patient: Patient, kek: str) -> None:
 def _open(erasure: Erasure) -> Erasure:
     found = Erasure.objects.select_for_update(of=("self",)).select_related("patient").get(pk=erasure.pk)
     if found.state not in Erasure.OPEN:
-        raise RefusedTransition("This is decided already.", code="erasure_settled")
+        raise RefusedTransition(_("This is decided already."), code="erasure_settled")
     return found
 
 

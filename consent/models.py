@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent.counting import draw_two
 from ledger.audit.log import pseudonym
@@ -132,7 +133,7 @@ class Notice(models.Model):
     def save(self, *args: object, **kwargs: object) -> None:
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         if self.digest not in ("", digest):
-            raise InvalidInput("A notice is never changed: publish a new version.", code="notice_is_final")
+            raise InvalidInput(_("A notice is never changed: publish a new version."), code="notice_is_final")
         self.digest = digest
         super().save(*args, **kwargs)  # type: ignore[arg-type]
 

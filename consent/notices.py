@@ -7,6 +7,7 @@ can be shown again, word for word, years later.
 from pathlib import Path
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from consent.models import Notice
 from ledger.errors import InvalidInput
@@ -22,12 +23,12 @@ def publish(*, slug: str, language: str, title: str, text: str) -> Notice:
     Raises InvalidInput for an empty title or text.
     """
     if not title.strip() or not text.strip():
-        raise InvalidInput("A notice needs a title and a text.", code="notice_empty")
+        raise InvalidInput(_("A notice needs a title and a text."), code="notice_empty")
     latest = Notice.objects.filter(slug=slug, language=language).order_by("-version").first()
     if latest is not None and (latest.title, latest.text) == (title, text):
         return latest
     version = latest.version + 1 if latest else 1
-    notice, _ = Notice.objects.get_or_create(
+    notice, _new = Notice.objects.get_or_create(
         slug=slug, version=version, language=language, defaults={"title": title, "text": text}
     )
     if (notice.title, notice.text) != (title, text):  # somebody else's new version came first
@@ -58,7 +59,7 @@ def in_language(notice: Notice, language: str) -> Notice:
     if translated is None or ours != (notice.title, notice.text):
         return notice
     title, text = translated
-    published, _ = Notice.objects.get_or_create(
+    published, _new = Notice.objects.get_or_create(
         slug=notice.slug, version=notice.version, language=language, defaults={"title": title, "text": text}
     )
     return published
@@ -68,7 +69,7 @@ def publish_shipped(*, slug: str = DEFAULT, language: str = "en") -> Notice:
     """Publish a text that ships with the product: the title, a blank line, the text."""
     shipped = _shipped(slug, language)
     if shipped is None:
-        raise InvalidInput("There is no notice of this name and language.", code="notice_unknown")
+        raise InvalidInput(_("There is no notice of this name and language."), code="notice_unknown")
     title, text = shipped
     return publish(slug=slug, language=language, title=title, text=text)
 
@@ -78,5 +79,5 @@ def _shipped(slug: str, language: str) -> tuple[str, str] | None:
     path = TEXTS / f"{slug}.{language}.txt"
     if path.parent != TEXTS or not path.is_file():
         return None
-    title, _, text = path.read_text(encoding="utf-8").partition("\n\n")
+    title, _blank, text = path.read_text(encoding="utf-8").partition("\n\n")
     return title.strip(), text.strip()

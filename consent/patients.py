@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent.channels import channel_for, check_channel
 from consent.models import Patient
@@ -38,7 +39,7 @@ def invite(
     Raises InvalidInput.
     """
     if not name.strip():
-        raise InvalidInput("Give the name of the person to invite.", code="name")
+        raise InvalidInput(_("Give the name of the person to invite."), code="name")
     place = channel_for() if channel is None else check_channel(channel)
     patient = Patient(name=name.strip(), birth_date=birth_date, channel=place)
     return patient, _new_code(patient, by)
@@ -49,7 +50,7 @@ def invite_again(*, patient: Patient, by: Actor) -> str:
     """A new code for who has not signed up yet; the old one stops working. Raises RefusedTransition."""
     locked = Patient.objects.select_for_update().get(pk=patient.pk)
     if locked.user_id is not None:
-        raise RefusedTransition("This person has signed up already.", code="invitation_used")
+        raise RefusedTransition(_("This person has signed up already."), code="invitation_used")
     return _new_code(locked, by)
 
 
@@ -69,7 +70,7 @@ def find_invitation(code: str) -> Patient:
     ).first()
     if not code or patient is None:
         raise RefusedTransition(
-            "This invitation does not work. Ask the clinic for a new one.", code="invitation_invalid"
+            _("This invitation does not work. Ask the clinic for a new one."), code="invitation_invalid"
         )
     return patient
 
@@ -79,13 +80,13 @@ def accept_invitation(*, code: str, user: AbstractBaseUser) -> Patient:
     """Ties the account to the patient; the code is used up. Raises RefusedTransition."""
     patient = find_invitation(code)
     if Patient.objects.filter(user_id=user.pk).exists():
-        raise RefusedTransition("This account already belongs to a patient.", code="account_taken")
+        raise RefusedTransition(_("This account already belongs to a patient."), code="account_taken")
     taken = Patient.objects.filter(pk=patient.pk, user=None, invitation_digest=digest_of(code)).update(
         user_id=user.pk, invitation_digest="", invitation_expires=None
     )
     if not taken:
         raise RefusedTransition(
-            "This invitation does not work. Ask the clinic for a new one.", code="invitation_invalid"
+            _("This invitation does not work. Ask the clinic for a new one."), code="invitation_invalid"
         )
     patient.refresh_from_db()
     return patient
@@ -98,9 +99,9 @@ def proof_identity(*, patient: Patient, by: AbstractBaseUser, method: str) -> No
     Raises InvalidInput, RefusedTransition (`own_proof`).
     """
     if method not in PROOFS:
-        raise InvalidInput("Say how the person was identified.", code="proof_method")
+        raise InvalidInput(_("Say how the person was identified."), code="proof_method")
     if Patient.objects.filter(pk=patient.pk, user_id=by.pk).exists():
-        raise RefusedTransition("Somebody else has to check who you are.", code="own_proof")
+        raise RefusedTransition(_("Somebody else has to check who you are."), code="own_proof")
     if Patient.objects.filter(pk=patient.pk, proofed_at=None).update(
         proofed_at=timezone.now(), proofed_by_id=by.pk
     ):
@@ -116,15 +117,15 @@ def link_record(*, patient: Patient, record_id: str, by: Actor) -> None:
     """
     if not _FHIR_ID.fullmatch(record_id):
         raise InvalidInput(
-            "The id of a record has letters, digits, hyphens and dots, at most 64.", code="record_id"
+            _("The id of a record has letters, digits, hyphens and dots, at most 64."), code="record_id"
         )
     locked = Patient.objects.select_for_update().get(pk=patient.pk)
     if locked.record_id == record_id:
         return
     if locked.record_id is not None:
-        raise RefusedTransition("This patient is linked to another record already.", code="already_linked")
+        raise RefusedTransition(_("This patient is linked to another record already."), code="already_linked")
     if Patient.objects.filter(record_id=record_id).exists():
-        raise RefusedTransition("This record belongs to another patient already.", code="record_taken")
+        raise RefusedTransition(_("This record belongs to another patient already."), code="record_taken")
     locked.record_id = record_id
     locked.save(update_fields=["record_id"])
     record(kind="patient.linked", actor=by, subject=locked.pseudonym)

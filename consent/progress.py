@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from consent.models import ConsentRequest, Progress
 from consent.services import check_choice
@@ -48,7 +49,7 @@ def choose(
 def answer(*, request: ConsentRequest, user_id: int, item: str, said: str) -> bool:
     """Keep one answer to the teach-back question `item`; whether it was right. Raises InvalidInput."""
     if item not in ITEMS or said not in ITEMS[item].answers:
-        raise InvalidInput("Choose one of the answers.", code="teach_back")
+        raise InvalidInput(_("Choose one of the answers."), code="teach_back")
     Progress.objects.get_or_create(request=request, user_id=user_id)
     locked = Progress.objects.select_for_update().get(request=request, user_id=user_id)
     right = said == ITEMS[item].right

@@ -10,6 +10,7 @@ from contextlib import suppress
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import conflicts, services
 from consent.answers import Authority, GivenBy, How
@@ -43,19 +44,19 @@ def record_answer(
     """
     patient = request.patient
     if patient.user_id == by.pk:
-        raise RefusedTransition("Somebody else has to write down your answer.", code="own_answer")
+        raise RefusedTransition(_("Somebody else has to write down your answer."), code="own_answer")
     if given_by not in RECORDED or authority not in Authority.values:
-        raise InvalidInput("Say how the answer was given, and by whom.", code="given_by")
+        raise InvalidInput(_("Say how the answer was given, and by whom."), code="given_by")
     if given_by == GivenBy.PAPER and scan is None:
-        raise InvalidInput("Add a scan of the signed paper.", code="scan_missing")
+        raise InvalidInput(_("Add a scan of the signed paper."), code="scan_missing")
     if scan is not None and scan.patient_id != patient.pk:
-        raise InvalidInput("This scan belongs to another answer.", code="scan_of_another")
+        raise InvalidInput(_("This scan belongs to another answer."), code="scan_of_another")
     if not read_back:
-        raise InvalidInput("Read the answer back to the person first.", code="read_back")
+        raise InvalidInput(_("Read the answer back to the person first."), code="read_back")
     if authority == Authority.PARENT and not conflicts.decides(patient, authority, None):
-        raise InvalidInput("This patient is of age: no parent decides for her.", code="of_age")
+        raise InvalidInput(_("This patient is of age: no parent decides for her."), code="of_age")
     if request.asked_at is None:
-        raise RefusedTransition("This question has not passed its review.", code="not_open")
+        raise RefusedTransition(_("This question has not passed its review."), code="not_open")
     how = How(given_by=given_by, authority=authority, staff=by.pk, scan=scan)
     if not kinds and not sensitive:
         return services.refuse(request=request, patient=patient, how=how, stop_now=stop_now)
@@ -69,7 +70,7 @@ def withdraw(
 ) -> Consent:
     """The patient says stop, on paper or by phone. Raises InvalidInput, RefusedTransition."""
     if given_by not in RECORDED:
-        raise InvalidInput("Say how the patient told you.", code="given_by")
+        raise InvalidInput(_("Say how the patient told you."), code="given_by")
     with transaction.atomic():
         stopped = services.stop(consent, Actor.staff(by.pk), stop_now)
         if stopped.author:  # somebody else gave it
@@ -89,10 +90,10 @@ def mark_invalid(*, consent: Consent, actor: Actor, stop_now: Callable[[str], No
         locked = Consent.objects.select_for_update(of=("self",)).get(pk=consent.pk)
         if locked.given_by not in RECORDED:
             raise RefusedTransition(
-                "Only an answer that staff wrote down can be a mistake.", code="not_recorded"
+                _("Only an answer that staff wrote down can be a mistake."), code="not_recorded"
             )
         if locked.invalid_at is not None:
-            raise RefusedTransition("This answer is marked as a mistake already.", code="invalid_already")
+            raise RefusedTransition(_("This answer is marked as a mistake already."), code="invalid_already")
         # A refusal, or what was stopped or has ended, shares nothing that could be stopped.
         with suppress(RefusedTransition):
             services.stop(consent, actor, stop_now)

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent.models import Patient, ReferralCode, Requester
 from ledger.audit.log import Actor, record
@@ -25,7 +26,7 @@ def issue(*, patient: Patient, requester: Requester, by: Actor) -> str:
     Raises RefusedTransition (`not_linked`): a requester could ask nothing with it yet.
     """
     if not patient.record_id:
-        raise RefusedTransition("Link this patient to a record first.", code="not_linked")
+        raise RefusedTransition(_("Link this patient to a record first."), code="not_linked")
     code = secrets.token_hex(13)
     ReferralCode.objects.create(
         digest=_digest(code),

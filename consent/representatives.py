@@ -14,6 +14,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import news
 from consent.explanation import KINDS, SENSITIVE
@@ -51,7 +52,7 @@ def register(
     Raises InvalidInput, RefusedTransition (`own_authority`).
     """
     if patient.user_id == by.pk:
-        raise RefusedTransition("Somebody else has to register who acts for you.", code="own_authority")
+        raise RefusedTransition(_("Somebody else has to register who acts for you."), code="own_authority")
     made = Representative(
         patient=patient,
         name=name.strip(),
@@ -75,7 +76,9 @@ def invite_again(*, representative: Representative, by: Actor) -> str:
     """A new code for who has not accepted yet; the old one stops working. Raises RefusedTransition."""
     locked = _locked(representative)
     if locked.accepted_at is not None or locked.ended_at is not None:
-        raise RefusedTransition("This person has accepted already, or acts no more.", code="invitation_used")
+        raise RefusedTransition(
+            _("This person has accepted already, or acts no more."), code="invitation_used"
+        )
     return _new_code(locked, by)
 
 
@@ -93,7 +96,7 @@ def find_invitation(code: str) -> Representative:
     )
     if not code or found is None:
         raise RefusedTransition(
-            "This invitation does not work. Ask the clinic for a new one.", code="invitation_invalid"
+            _("This invitation does not work. Ask the clinic for a new one."), code="invitation_invalid"
         )
     return found
 
@@ -106,15 +109,15 @@ def accept(*, code: str, user: AbstractBaseUser) -> Representative:
     """
     found = find_invitation(code)
     if user.pk in (found.patient.user_id, found.checked_by_id):
-        raise RefusedTransition("This invitation is for somebody else.", code="own_authority")
+        raise RefusedTransition(_("This invitation is for somebody else."), code="own_authority")
     if found.patient.representatives.filter(user_id=user.pk, ended_at=None).exists():
-        raise RefusedTransition("You act for this person already.", code="acts_already")
+        raise RefusedTransition(_("You act for this person already."), code="acts_already")
     taken = Representative.objects.filter(pk=found.pk, accepted_at=None, ended_at=None).update(
         user_id=user.pk, accepted_at=timezone.now(), invitation_digest="", invitation_expires=None
     )
     if not taken:
         raise RefusedTransition(
-            "This invitation does not work. Ask the clinic for a new one.", code="invitation_invalid"
+            _("This invitation does not work. Ask the clinic for a new one."), code="invitation_invalid"
         )
     found.refresh_from_db()
     _record("representative.accepted", found, Actor.representative(found.pseudonym))
@@ -124,23 +127,25 @@ def accept(*, code: str, user: AbstractBaseUser) -> Representative:
 def end_by_clinic(*, representative: Representative, by: AbstractBaseUser) -> None:
     """Raises RefusedTransition (`ended_already`, `own_authority`)."""
     if representative.patient.user_id == by.pk:
-        raise RefusedTransition("Somebody else has to end this for you.", code="own_authority")
+        raise RefusedTransition(_("Somebody else has to end this for you."), code="own_authority")
     _end(representative, EndedBy.CLINIC, Actor.staff(by.pk))
 
 
 def end_by_patient(*, representative: Representative, patient: Patient) -> None:
     """Raises RefusedTransition (`ended_already`, `not_yours`, `clinic_ends`)."""
     if representative.patient_id != patient.pk:
-        raise RefusedTransition("This is another person's.", code="not_yours")
+        raise RefusedTransition(_("This is another person's."), code="not_yours")
     if representative.role not in PATIENT_MAY_END:
-        raise RefusedTransition("Only the clinic can end this. Call us, and tell us why.", code="clinic_ends")
+        raise RefusedTransition(
+            _("Only the clinic can end this. Call us, and tell us why."), code="clinic_ends"
+        )
     _end(representative, EndedBy.PATIENT, Actor.patient(patient.pseudonym))
 
 
 def lay_down(*, representative: Representative, user: AbstractBaseUser) -> None:
     """The representative acts no more. Raises RefusedTransition (`ended_already`, `not_yours`)."""
     if representative.user_id != user.pk:
-        raise RefusedTransition("This is another person's.", code="not_yours")
+        raise RefusedTransition(_("This is another person's."), code="not_yours")
     _end(representative, EndedBy.REPRESENTATIVE, Actor.representative(representative.pseudonym))
 
 
@@ -149,7 +154,7 @@ def _end(representative: Representative, ended_by: str, actor: Actor) -> None:
     """What they gave stays as it is: the patient, or whoever else may, stops it."""
     locked = _locked(representative)
     if locked.ended_at is not None:
-        raise RefusedTransition("This person acts no more already.", code="ended_already")
+        raise RefusedTransition(_("This person acts no more already."), code="ended_already")
     locked.ended_at, locked.ended_by = timezone.now(), ended_by
     locked.invitation_digest, locked.invitation_expires = "", None
     locked.save(update_fields=["ended_at", "ended_by", "invitation_digest", "invitation_expires"])
@@ -184,12 +189,12 @@ def check(
         return
     now = Representative.objects.select_related("patient").get(pk=representative.pk)
     if now.patient_id != patient.pk:
-        raise RefusedTransition("This is another person's.", code="not_yours")
+        raise RefusedTransition(_("This is another person's."), code="not_yours")
     if not now.stands():
-        raise RefusedTransition("You do not act for this person any more.", code="authority_over")
+        raise RefusedTransition(_("You do not act for this person any more."), code="authority_over")
     beyond = set(kinds) - set(now.kinds) or set(sensitive) - set(now.sensitive)
     if not now.may(act) or beyond or (asked and not set(asked) & set(now.kinds)):
-        raise RefusedTransition("You may not decide this for this person.", code="out_of_scope")
+        raise RefusedTransition(_("You may not decide this for this person."), code="out_of_scope")
 
 
 def tell_of_age(*, patient: Patient) -> None:
@@ -233,23 +238,25 @@ def _check(made: Representative) -> None:
     """That this authority can be: InvalidInput says why not."""
     of_age, first = made.patient.of_age_on, max(made.starts, timezone.localdate())
     if not made.name or len(made.name) > 200:
-        raise InvalidInput("Give the name of the person.", code="name")
+        raise InvalidInput(_("Give the name of the person."), code="name")
     if made.role not in Role.values or made.scope not in Scope.values:
-        raise InvalidInput("Say who the person is to the patient, and what they may do.", code="role")
+        raise InvalidInput(_("Say who the person is to the patient, and what they may do."), code="role")
     if made.evidence.patient_id != made.patient_id:
-        raise InvalidInput("This paper belongs to another patient.", code="scan_of_another")
+        raise InvalidInput(_("This paper belongs to another patient."), code="scan_of_another")
     if set(made.kinds) - KINDS.keys() or set(made.sensitive) - SENSITIVE.keys():
-        raise InvalidInput("Choose from the kinds of record that we know.", code="kinds")
+        raise InvalidInput(_("Choose from the kinds of record that we know."), code="kinds")
     if (made.scope == Scope.ANSWER) != bool(made.kinds) or (made.sensitive and not made.kinds):
-        raise InvalidInput("Choose kinds of record for who may say yes, and for nobody else.", code="kinds")
+        raise InvalidInput(
+            _("Choose kinds of record for who may say yes, and for nobody else."), code="kinds"
+        )
     if made.ends is not None and made.ends < first:
-        raise InvalidInput("The last day is not before the first, and not over yet.", code="dates")
+        raise InvalidInput(_("The last day is not before the first, and not over yet."), code="dates")
     if of_age is None:
-        raise InvalidInput("Write down the patient's date of birth first.", code="birth_date")
+        raise InvalidInput(_("Write down the patient's date of birth first."), code="birth_date")
     if made.role == Role.PARENT and first >= of_age:
-        raise InvalidInput("A parent decides for a minor only.", code="of_age")
+        raise InvalidInput(_("A parent decides for a minor only."), code="of_age")
     if made.role == Role.ATTORNEY and made.starts < of_age:
-        raise InvalidInput("A minor cannot give a power of attorney.", code="minor")
+        raise InvalidInput(_("A minor cannot give a power of attorney."), code="minor")
 
 
 def _new_code(representative: Representative, by: Actor) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent.explanation import PURPOSES
 from consent.models import Requester
@@ -16,7 +17,7 @@ def register(*, name: str, contact: str, purposes: Sequence[str], by: Actor) -> 
     """A new provider, and the purposes (v3-ActReason codes) that were agreed with it. Raises InvalidInput."""
     _check(name, purposes)
     if Requester.objects.filter(name__iexact=name.strip()).exists():
-        raise InvalidInput("There is a provider of this name already.", code="name_taken")
+        raise InvalidInput(_("There is a provider of this name already."), code="name_taken")
     made = Requester.objects.create(
         name=name.strip(), contact=contact.strip(), purposes=sorted(set(purposes))
     )
@@ -40,7 +41,7 @@ def suspend(*, requester: Requester, by: Actor) -> None:
     Raises RefusedTransition (`suspended`).
     """
     if not Requester.objects.filter(pk=requester.pk, suspended_at=None).update(suspended_at=timezone.now()):
-        raise RefusedTransition("This provider is suspended already.", code="suspended")
+        raise RefusedTransition(_("This provider is suspended already."), code="suspended")
     record(kind="requester.suspended", actor=by, requester=str(requester.pk))
     requester.refresh_from_db()
 
@@ -49,13 +50,13 @@ def suspend(*, requester: Requester, by: Actor) -> None:
 def resume(*, requester: Requester, by: Actor) -> None:
     """Its questions and jobs are taken again; its models stay as they are. Raises RefusedTransition."""
     if not Requester.objects.filter(pk=requester.pk, suspended_at__isnull=False).update(suspended_at=None):
-        raise RefusedTransition("This provider is not suspended.", code="not_suspended")
+        raise RefusedTransition(_("This provider is not suspended."), code="not_suspended")
     record(kind="requester.resumed", actor=by, requester=str(requester.pk))
     requester.refresh_from_db()
 
 
 def _check(name: str, purposes: Sequence[str]) -> None:
     if not 0 < len(name.strip()) <= 200:
-        raise InvalidInput("Give the provider's name.", code="name")
+        raise InvalidInput(_("Give the provider's name."), code="name")
     if set(purposes) - PURPOSES.keys():
-        raise InvalidInput("Choose purposes from the list.", code="purpose")
+        raise InvalidInput(_("Choose purposes from the list."), code="purpose")

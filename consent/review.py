@@ -36,7 +36,7 @@ def own(*, request: ConsentRequest, by: AbstractBaseUser, to: AbstractBaseUser |
     """Take a question (`to` is `by`), hand it over, or put it back (None). Raises RefusedTransition."""
     open_ones = ConsentRequest.objects.filter(pk=request.pk, state__in=(State.REVIEW, State.SENT_BACK))
     if not open_ones.update(owner_id=to.pk if to else None):
-        raise RefusedTransition("This question is not in review any more.", code="not_open")
+        raise RefusedTransition(_("This question is not in review any more."), code="not_open")
     request.owner_id = to.pk if to else None
     record_act("request.owned", Actor.staff(by.pk), request, code="taken" if to == by else "handed_over")
 
@@ -53,7 +53,7 @@ def approve(
     """
     _not_their_own(request, by)
     if request.answer_by < timezone.localdate():
-        raise RefusedTransition("The time to answer is over: send it back.", code="too_late")
+        raise RefusedTransition(_("The time to answer is over: send it back."), code="too_late")
     required = request.signature_required or signature_required
     settle(
         request,
@@ -80,7 +80,7 @@ def send_back(*, request: ConsentRequest, by: AbstractBaseUser, reasons: Sequenc
     """
     _not_their_own(request, by)
     if not reasons or set(reasons) - REASONS.keys():
-        raise InvalidInput("Choose one or more reasons from the list.", code="reasons")
+        raise InvalidInput(_("Choose one or more reasons from the list."), code="reasons")
     settle(
         request,
         State.SENT_BACK,
@@ -93,4 +93,4 @@ def send_back(*, request: ConsentRequest, by: AbstractBaseUser, reasons: Sequenc
 
 def _not_their_own(request: ConsentRequest, by: AbstractBaseUser) -> None:
     if request.patient.user_id == by.pk:
-        raise RefusedTransition("Somebody else has to review a question to you.", code="own_review")
+        raise RefusedTransition(_("Somebody else has to review a question to you."), code="own_review")

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from consent.models import Patient, Scan, random_id
 from ledger.errors import EnvelopeError, InvalidInput
@@ -28,10 +29,10 @@ ENDINGS = {"application/pdf": "pdf", "image/jpeg": "jpg", "image/png": "png"}
 def keep(*, patient: Patient, content: bytes) -> Scan:
     """The scan, encrypted. Raises InvalidInput (`scan_size`, `scan_kind`)."""
     if not 0 < len(content) <= MOST_BYTES:
-        raise InvalidInput("A scan has at most 5 MB.", code="scan_size")
+        raise InvalidInput(_("A scan has at most 5 MB."), code="scan_size")
     media_type = next((kind for start, kind in KINDS.items() if content.startswith(start)), "")
     if not media_type:
-        raise InvalidInput("A scan is a PDF, JPEG or PNG file.", code="scan_kind")
+        raise InvalidInput(_("A scan is a PDF, JPEG or PNG file."), code="scan_kind")
     id, nonce = random_id(), secrets.token_bytes(NONCE_BYTES)
     return Scan.objects.create(
         id=id,
@@ -49,9 +50,9 @@ def read(scan: Scan) -> bytes:
     try:
         content = AESGCM(_key()).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], scan.id.encode())
     except InvalidTag:
-        raise EnvelopeError("This scan cannot be opened. Tell the compliance officer.") from None
+        raise EnvelopeError(_("This scan cannot be opened. Tell the compliance officer.")) from None
     if hashlib.sha256(content).hexdigest() != scan.digest:
-        raise EnvelopeError("This scan is not the one that was kept. Tell the compliance officer.")
+        raise EnvelopeError(_("This scan is not the one that was kept. Tell the compliance officer."))
     return content
 
 

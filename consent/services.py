@@ -13,6 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import conflicts, fhir, representatives
 from consent.answers import IN_PORTAL, Drafted, How
@@ -222,18 +223,18 @@ def replace(
     conflicts.one_at_a_time(patient)
     if consent.author != how.author:
         raise RefusedTransition(
-            "Somebody else made this choice. You can stop it, but not change it.", code="not_your_choice"
+            _("Somebody else made this choice. You can stop it, but not change it."), code="not_your_choice"
         )
     now = timezone.now()
     locked = Consent.objects.select_for_update(of=("self",)).select_related("request").get(pk=consent.pk)
     if Consent.objects.filter(replaces=locked).exists() or locked.ledger_state == LedgerState.SUPERSEDED:
-        raise RefusedTransition("This choice was already replaced by a newer one.", code="replaced")
+        raise RefusedTransition(_("This choice was already replaced by a newer one."), code="replaced")
     if locked.ledger_state != LedgerState.IN_FORCE or locked.stopped_at or not _lasts(locked, now):
-        raise RefusedTransition("Only a choice that is in force can be changed.", code="not_in_force")
+        raise RefusedTransition(_("Only a choice that is in force can be changed."), code="not_in_force")
     check_choice(locked.request, kinds, sensitive, duration, until)
     _check_signature(locked.request, signature, how)
     if conflicts.against(locked.request, how.author) is not None:
-        raise RefusedTransition("The clinic looks at a disagreement about this first.", code="in_conflict")
+        raise RefusedTransition(_("The clinic looks at a disagreement about this first."), code="in_conflict")
     newer = _propose(
         locked.request,
         kinds,
@@ -313,7 +314,7 @@ def stop(
                 stopped = row if row.pk == consent.pk else stopped
         if stopped is None:
             raise RefusedTransition(
-                "There is nothing to stop: this choice is not in force.", code="not_in_force"
+                _("There is nothing to stop: this choice is not in force."), code="not_in_force"
             )
     return stopped
 
@@ -517,13 +518,13 @@ def _send_to_keyholder(name: str, consent: Consent) -> None:
 def check_proofed(patient: Patient) -> None:
     """Raises RefusedTransition (`not_proofed`)."""
     if patient.proofed_at is None or not patient.record_id:
-        raise RefusedTransition("The clinic has to check who you are first.", code="not_proofed")
+        raise RefusedTransition(_("The clinic has to check who you are first."), code="not_proofed")
 
 
 def _check_may_answer(request: ConsentRequest, patient: Patient) -> None:
     _require_owner(request.patient_id, patient)
     if request.state == ConsentRequest.State.EXPIRED or request.answer_by < timezone.localdate():
-        raise RefusedTransition("The time to answer is over.", code="too_late")
+        raise RefusedTransition(_("The time to answer is over."), code="too_late")
 
 
 def check_choice(
@@ -535,25 +536,27 @@ def check_choice(
 ) -> None:
     """Whether this was offered. Raises InvalidInput."""
     if not kinds or set(kinds) - set(request.kinds) or set(sensitive) - set(request.sensitive):
-        raise InvalidInput("Choose from the kinds of record that were asked for.", code="kinds")
+        raise InvalidInput(_("Choose from the kinds of record that were asked for."), code="kinds")
     if duration not in Duration.values:
-        raise InvalidInput("Choose how long they can use them.", code="duration")
+        raise InvalidInput(_("Choose how long they can use them."), code="duration")
     if until is not None and not (
         duration == Duration.UNTIL and timezone.localdate() <= until <= request.share_until
     ):
-        raise InvalidInput("Choose a day from today on, and not after the last day.", code="until")
+        raise InvalidInput(_("Choose a day from today on, and not after the last day."), code="until")
 
 
 def _check_signature(request: ConsentRequest, signature: Json | None, how: How) -> None:
     if how.representative is not None and signature is not None:
-        raise RefusedTransition("Only the patient signs with a passkey.", code="signature_wrong")
+        raise RefusedTransition(_("Only the patient signs with a passkey."), code="signature_wrong")
     if request.signature_required and signature is None:
-        raise RefusedTransition("This question needs a yes signed with a passkey.", code="signature_missing")
+        raise RefusedTransition(
+            _("This question needs a yes signed with a passkey."), code="signature_missing"
+        )
 
 
 def _require_owner(owner_id: str, patient: Patient) -> None:
     if owner_id != patient.pk:
-        raise RefusedTransition("This is another person's.", code="not_yours")
+        raise RefusedTransition(_("This is another person's."), code="not_yours")
 
 
 def _lasts(consent: Consent, now: datetime) -> bool:

@@ -6,14 +6,18 @@ name, an identifier, a payload, a key or a token. Where the truth is unknown, th
 
 
 class GatewayError(Exception):
-    """The root. `status` is the HTTP status that the pages and the API answer with."""
+    """The root. `status` is the HTTP status that the pages and the API answer with.
+
+    `is_remote`: another process said it, in English; a page says it by its code (gateway/wording.py).
+    """
 
     code = "error"
     status = 500
+    is_remote = False
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: object, *, code: str | None = None) -> None:
+        self.message = str(message)  # a message that waits for its language gets the one of this moment
+        super().__init__(self.message)
         if code is not None:
             self.code = code
 

@@ -123,6 +123,7 @@ def _error_from_json(value: Any) -> Exception:
     if not (isinstance(kind, type) and issubclass(kind, GatewayError)):
         kind = GatewayError
     error: GatewayError = kind(message, code=code)
+    error.is_remote = True
     if isinstance(status := value.get("status"), int):
         error.status = status
     return error

@@ -86,11 +86,11 @@ def of_link(*, user: User, key: str) -> EmailAddress:
     """
     found = get_emailconfirmation_model().from_key(key)
     if found is None or found.email_address.user_id != user.pk:
-        raise RefusedTransition("This link does not work.", code="link_invalid")
+        raise RefusedTransition(_("This link does not work."), code="link_invalid")
     address = cast(EmailAddress, found.email_address)
     others = User.objects.exclude(pk=user.pk).filter(email__iexact=address.email)
     if others.exists() or not address.can_set_verified():
-        raise RefusedTransition("Another account uses this address already.", code="email_taken")
+        raise RefusedTransition(_("Another account uses this address already."), code="email_taken")
     return address
 
 

@@ -8,6 +8,7 @@ from django.contrib.auth.admin import UserAdmin
 
 from gateway.accounts import clients
 from gateway.accounts.models import AIClient, User
+from gateway.wording import sentence
 from ledger.admin import KeptAdmin
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
@@ -42,7 +43,7 @@ class AIClientForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             clients.check_keys(given.get("jwks"), given.get("jwks_url") or "")
         except GatewayError as error:
-            raise forms.ValidationError(error.message) from None
+            raise forms.ValidationError(sentence(error)) from None
         return given
 
 

@@ -7,6 +7,7 @@ them; there is no secret of a client here that could be stolen.
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 from oauth2_provider.models import Application
 
 from consent.models import Requester
@@ -54,7 +55,7 @@ def change_keys(
 def check_keys(jwks: dict[str, Any] | None, jwks_url: str) -> dict[str, Any] | None:
     """The key set to keep, None where it is at an address. Raises InvalidInput (`key_set`, `address`)."""
     if (jwks is None) == (not jwks_url):
-        raise InvalidInput("Give a key set, or the address of one.", code="key_set")
+        raise InvalidInput(_("Give a key set, or the address of one."), code="key_set")
     if jwks is None:
         outbound.check_address(jwks_url)
         return None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.cache import cache
+from django.utils.translation import gettext as _
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, RSAKey
 
@@ -43,7 +44,7 @@ def check(key_set: object) -> dict[str, Any]:
     found = usable(key_set)
     if not isinstance(key_set, dict) or len(found) != len(key_set.get("keys", [])):
         raise InvalidInput(
-            "Every key needs a kid of its own and is an RSA key of 2048 bits or more, or one on P-384.",
+            _("Every key needs a kid of its own and is an RSA key of 2048 bits or more, or one on P-384."),
             code="key_set",
         )
     return {"keys": [dict(each) for each in key_set["keys"]]}
@@ -56,17 +57,21 @@ def usable(key_set: object, algorithms: Algorithms = ASSERTIONS) -> dict[str, Ke
     """
     keys = key_set.get("keys") if isinstance(key_set, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MOST_KEYS:
-        raise InvalidInput(f'A key set is {{"keys": […]}} with 1 to {MOST_KEYS} keys.', code="key_set")
+        raise InvalidInput(
+            _('A key set is {"keys": […]} with 1 to %(number)s keys.') % {"number": MOST_KEYS}, code="key_set"
+        )
     found: dict[str, Key] = {}
     for each in keys:
         if not isinstance(each, dict):
-            raise InvalidInput("A key is an object (RFC 7517).", code="key_set")
+            raise InvalidInput(_("A key is an object (RFC 7517)."), code="key_set")
         if PRIVATE & each.keys():
-            raise InvalidInput("This key is private. Keep it, and register its public part.", code="key_set")
+            raise InvalidInput(
+                _("This key is private. Keep it, and register its public part."), code="key_set"
+            )
         if (key := _key(each, algorithms)) is None:
             continue
         if each["kid"] in found:
-            raise InvalidInput("Two keys have the same kid.", code="key_set")
+            raise InvalidInput(_("Two keys have the same kid."), code="key_set")
         found[each["kid"]] = key
     return found
 
@@ -146,7 +151,7 @@ def _read(url: str) -> tuple[Any, int]:
     try:
         key_set = loads(answer.body)
     except Refused:
-        raise InvalidInput("The key set is not JSON.", code="key_set") from None
+        raise InvalidInput(_("The key set is not JSON."), code="key_set") from None
     return key_set, seconds_to_keep(answer.headers.get("cache-control", "").lower())
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from ledger.errors import GatewayError, InvalidInput
 
@@ -52,14 +53,14 @@ def check_address(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _refused("This is not an address.") from None
+        raise _refused(_("This is not an address.")) from None
     if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
-        raise _refused("An address has a host, no user name and no fragment.")
+        raise _refused(_("An address has a host, no user name and no fragment."))
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > 500:
-        raise _refused("An address is at most 500 visible ASCII characters.")
+        raise _refused(_("An address is at most 500 visible ASCII characters."))
     if parts.scheme == "https" or (parts.scheme == "http" and _is_exception(parts.hostname, port or 80)):
         return parts
-    raise _refused("An address begins with https://.")
+    raise _refused(_("An address begins with https://."))
 
 
 def call(
@@ -93,12 +94,12 @@ def call(
         while part := answer.read1(LIMIT):
             received += part
             if len(received) > LIMIT:
-                raise Unreachable("The address answered too much.")
+                raise Unreachable(_("The address answered too much."))
         return Answer(
             answer.status, {name.lower(): value for name, value in answer.getheaders()}, bytes(received)
         )
     except (OSError, http.client.HTTPException, ValueError):
-        raise Unreachable("The address did not answer.") from None
+        raise Unreachable(_("The address did not answer.")) from None
     finally:
         connection.close()
 
@@ -164,11 +165,11 @@ def _public_address(host: str, port: int, resolve: Resolve) -> str:
     try:
         found = resolve(host, port)
     except (OSError, UnicodeError):
-        raise Unreachable("The address has no host.") from None
+        raise Unreachable(_("The address has no host.")) from None
     if not found:
-        raise Unreachable("The address has no host.")
+        raise Unreachable(_("The address has no host."))
     if not _is_exception(host, port) and not all(is_public(each) for each in found):
-        raise _refused("This address is not on the public internet.")
+        raise _refused(_("This address is not on the public internet."))
     return found[0]
 
 

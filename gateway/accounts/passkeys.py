@@ -92,9 +92,9 @@ def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool)
     changed here.
     """
     if method not in PROOFS:
-        raise InvalidInput("Say how the person was identified.", code="proof_method")
+        raise InvalidInput(_("Say how the person was identified."), code="proof_method")
     if patient.user_id == by.pk:
-        raise RefusedTransition("Somebody else has to check who you are.", code="own_proof")
+        raise RefusedTransition(_("Somebody else has to check who you are."), code="own_proof")
     kinds = [Authenticator.Type.WEBAUTHN]
     if app_too:
         kinds += [Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES]

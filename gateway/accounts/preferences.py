@@ -13,13 +13,21 @@ LARGE_TEXT = "large_text"  # cookie: so that pages before signing in are large a
 YEAR = 365 * 86_400  # seconds
 
 
+# What programs read: titles and sentences there are stable, and nobody chose a language.
+FOR_PROGRAMS = ("/api/", "/fhir/", "/oauth/", "/cds-services", "/.well-known/")
+
+
 class LanguageMiddleware:
-    """Who is signed in and chose a language reads that one, whatever the browser says."""
+    """Who is signed in and chose a language reads that one, whatever the browser says; a program English."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith(FOR_PROGRAMS):
+            translation.activate(settings.LANGUAGE_CODE)
+            request.LANGUAGE_CODE = settings.LANGUAGE_CODE
+            return self.get_response(request)
         # Without a session nobody is signed in, and nothing has to be asked.
         if settings.SESSION_COOKIE_NAME in request.COOKIES and request.user.is_authenticated:
             language = request.user.language

@@ -9,6 +9,7 @@ from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from consent import news
 from consent.models import News, Patient
@@ -26,14 +27,16 @@ def new_password_link(*, patient: Patient, by: User, method: str) -> str:
     InvalidInput, RefusedTransition (`own_proof`, `no_account`, `staff_account`).
     """
     if method not in PROOFS:
-        raise InvalidInput("Say how the person was identified.", code="proof_method")
+        raise InvalidInput(_("Say how the person was identified."), code="proof_method")
     user = patient.user
     if user is None or not user.is_active:
-        raise RefusedTransition("This person has no account yet: invite them.", code="no_account")
+        raise RefusedTransition(_("This person has no account yet: invite them."), code="no_account")
     if user.pk == by.pk:
-        raise RefusedTransition("Somebody else has to check who you are.", code="own_proof")
+        raise RefusedTransition(_("Somebody else has to check who you are."), code="own_proof")
     if user.is_staff:
-        raise RefusedTransition("An administrator looks after accounts of the staff.", code="staff_account")
+        raise RefusedTransition(
+            _("An administrator looks after accounts of the staff."), code="staff_account"
+        )
     record(kind="password.link_given", actor=Actor.staff(by.pk), subject=patient.pseudonym, method=method)
     news.tell(patient=patient, kind=News.Kind.WAY_BACK)
     key = default_token_generator.make_token(user)

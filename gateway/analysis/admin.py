@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 
 from gateway.analysis import services
 from gateway.analysis.models import AIModel, Job
+from gateway.wording import sentence
 from ledger.admin import KeptAdmin, ReadOnlyAdmin
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
@@ -30,7 +31,7 @@ class AIModelAdmin(KeptAdmin):
             try:
                 services.suspend_model(model=model, by=Actor.staff(request.user.pk))
             except GatewayError as error:
-                messages.error(request, error.message)
+                messages.error(request, sentence(error))
 
 
 @admin.register(Job)

@@ -56,10 +56,12 @@ def register(
     (`suspended`, `registered_already`, `too_many_models`).
     """
     if requester.suspended_at:
-        raise RefusedTransition("The hospital takes nothing from you now. Ask it why.", code="suspended")
+        raise RefusedTransition(_("The hospital takes nothing from you now. Ask it why."), code="suspended")
     if people < FEWEST_TESTED or not 0 <= wrong <= people:
         raise InvalidInput(
-            f"Test on {FEWEST_TESTED} people or more; no more can be wrong than were tested.", code="tested"
+            _("Test on %(number)s people or more; no more can be wrong than were tested.")
+            % {"number": FEWEST_TESTED},
+            code="tested",
         )
     _check_card(card)
     learned = None if trained_on is None else _copies(requester, trained_on)
@@ -72,11 +74,13 @@ def register(
     if (same := waits.filter(digest=digest).first()) is not None:
         if all(getattr(same, field) == value for field, value in fields.items()):
             return same
-        raise RefusedTransition("This digest waits already, as something else.", code="registered_already")
+        raise RefusedTransition(_("This digest waits already, as something else."), code="registered_already")
     if AIModel.objects.filter(digest=digest, provider=requester, state=AIModel.State.APPROVED).exists():
-        raise RefusedTransition("This version is approved already.", code="registered_already")
+        raise RefusedTransition(_("This version is approved already."), code="registered_already")
     if waits.count() >= MOST_OPEN:
-        raise RefusedTransition(f"{MOST_OPEN} versions of yours wait already.", code="too_many_models")
+        raise RefusedTransition(
+            _("%(number)s versions of yours wait already.") % {"number": MOST_OPEN}, code="too_many_models"
+        )
     made = ModelRegistration.objects.create(requester=requester, digest=digest, **fields)
     _record("registration.made", Actor.client(requester.pk), made)
     return made
@@ -122,7 +126,7 @@ def _copies(requester: Requester, jobs: Sequence[str]) -> list[str]:
     wanted = sorted(set(jobs))
     own = Job.objects.filter(requester=requester, kind=Job.Kind.EXPORT, state=Job.State.DONE, pk__in=wanted)
     if own.count() != len(wanted):
-        raise InvalidInput("Name exports of yours that were delivered.", code="trained_on")
+        raise InvalidInput(_("Name exports of yours that were delivered."), code="trained_on")
     return wanted
 
 
@@ -133,7 +137,8 @@ def _check_card(card: Mapping[str, Any]) -> None:
         size = 0
     if not 2 < size <= MOST_CARD:
         raise InvalidInput(
-            f"The card is an object of texts, whole numbers and lists, {MOST_CARD} bytes at most.",
+            _("The card is an object of texts, whole numbers and lists, %(number)s bytes at most.")
+            % {"number": MOST_CARD},
             code="card",
         )
 
@@ -199,10 +204,10 @@ def approve(*, registration: ModelRegistration, by: AbstractBaseUser) -> ModelRe
     """
     row = _locked(registration)
     if row.first_by_id == by.pk:
-        raise RefusedTransition("Somebody else gives the second approval.", code="own_approval")
+        raise RefusedTransition(_("Somebody else gives the second approval."), code="own_approval")
     model = code_of(row)
     if model is None:
-        raise RefusedTransition("The catalogue has no code of this digest.", code="code_missing")
+        raise RefusedTransition(_("The catalogue has no code of this digest."), code="code_missing")
     if row.state == State.WAITING:
         row.state, row.first_by_id = State.ONCE, by.pk
     else:
@@ -217,7 +222,7 @@ def approve(*, registration: ModelRegistration, by: AbstractBaseUser) -> ModelRe
 def refuse(*, registration: ModelRegistration, by: AbstractBaseUser, reasons: Sequence[str]) -> None:
     """Not as it is, for these reasons (REASONS). Raises InvalidInput (`reasons`), RefusedTransition."""
     if not reasons or set(reasons) - REASONS.keys():
-        raise InvalidInput("Choose one or more reasons from the list.", code="reasons")
+        raise InvalidInput(_("Choose one or more reasons from the list."), code="reasons")
     row = _locked(registration)
     row.state, row.decided_by_id, row.reasons = State.REFUSED, by.pk, sorted(set(reasons))
     row.save(update_fields=["state", "decided_by", "reasons"])
@@ -228,7 +233,7 @@ def _locked(registration: ModelRegistration) -> ModelRegistration:
     rows = ModelRegistration.objects.select_for_update(of=("self",)).select_related("requester")
     row = rows.filter(pk=registration.pk, state__in=ModelRegistration.OPEN).first()
     if row is None:
-        raise RefusedTransition("This was decided already.", code="not_open")
+        raise RefusedTransition(_("This was decided already."), code="not_open")
     return row
 
 

@@ -121,7 +121,7 @@ def decide(
         try:
             open_for_care(subject=subject, by=by, keyholder=keyholder)
         except AccessDenied:
-            raise RefusedTransition(str(CLOSED), code="result_closed") from None
+            raise RefusedTransition(CLOSED, code="result_closed") from None
     return _settle(subject, by, state, reason)
 
 

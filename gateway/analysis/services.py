@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, Count, Q, When
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from consent import services as consents
 from consent.channels import known_channels
@@ -75,11 +76,13 @@ def register_model(*, model: Model, provider: Requester, by: Actor) -> AIModel:
     known = AIModel.objects.select_for_update().filter(digest=digest).first()
     if known is not None:
         if known.provider_id != provider.pk:
-            raise RefusedTransition("This model is registered for another provider.", code="model_of_another")
+            raise RefusedTransition(
+                _("This model is registered for another provider."), code="model_of_another"
+            )
         if known.state != AIModel.State.SUSPENDED:
             _put_on_ledger(known, "approved", by, again=False)
             return known
-    row, _ = AIModel.objects.update_or_create(
+    row, _new = AIModel.objects.update_or_create(
         digest=digest,
         defaults={
             "name": model.name,
@@ -101,7 +104,7 @@ def suspend_model(*, model: AIModel, by: Actor) -> None:
         state=AIModel.State.SUSPENDED
     )
     if not changed:
-        raise RefusedTransition("Only an approved model can be suspended.", code="model_not_approved")
+        raise RefusedTransition(_("Only an approved model can be suspended."), code="model_not_approved")
     _put_on_ledger(model, "suspended", by)
 
 
@@ -113,7 +116,9 @@ def record_test(*, model: AIModel, people: int, wrong: int, by: Actor) -> None:
     """
     if people < FEWEST_TESTED or not 0 <= wrong <= people:
         raise InvalidInput(
-            "Test on 100 people or more; no more can be wrong than were tested.", code="tested"
+            _("Test on %(number)s people or more; no more can be wrong than were tested.")
+            % {"number": FEWEST_TESTED},
+            code="tested",
         )
     model.tested_people, model.tested_wrong = people, wrong
     model.save(update_fields=["tested_people", "tested_wrong"])
@@ -203,11 +208,11 @@ def cancel(*, job: Job, requester: Requester) -> None:
     """
     row = Job.objects.select_for_update().filter(pk=job.pk, requester=requester).first()
     if row is None:
-        raise AccessDenied("There is no such job.", code="not_available")
+        raise AccessDenied(_("There is no such job."), code="not_available")
     if row.state == State.CANCELLED:
         return
     if row.state in Job.SETTLED or row.legs.filter(state=Leg.State.DELIVERING).exists():
-        raise RefusedTransition("The job has ended: it cannot be cancelled.", code="job_settled")
+        raise RefusedTransition(_("The job has ended: it cannot be cancelled."), code="job_settled")
     Job.objects.filter(pk=row.pk).update(cancel_requested=True)
     if row.state == State.QUEUED:
         close(row, State.CANCELLED)
@@ -417,7 +422,7 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
         .first()
     )
     if not own or output is None or not _are_told(job):
-        raise AccessDenied("There is no result for you.", code="not_available")
+        raise AccessDenied(_("There is no result for you."), code="not_available")
     keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
     opened = open_delivered(job=job, output=output, keyholder=keyholder)
     log_sent(job=job, output=output, content=opened)
@@ -436,13 +441,13 @@ def open_delivered(*, job: Job, output: Output, keyholder: Keyholder) -> bytes:
     Raises AccessDenied (`not_available`), RefusedTransition (`suspended`), KeyholderUnavailable, LedgerError.
     """
     if not Requester.objects.filter(pk=job.requester_id, suspended_at=None).exists():
-        raise RefusedTransition("The hospital gives you no results now. Ask it why.", code="suspended")
+        raise RefusedTransition(_("The hospital gives you no results now. Ask it why."), code="suspended")
     try:
         opened = keyholder.open_output(
             job=output.subject.leg_id, digest=output.digest, sealed=bytes(output.sealed)
         )
     except AccessDenied:
-        raise AccessDenied("There is no result for you.", code="not_available") from None
+        raise AccessDenied(_("There is no result for you."), code="not_available") from None
     with transaction.atomic():
         record(
             kind="result.read",

@@ -51,7 +51,7 @@ def of(export: Export) -> Kind:
     """Raises InvalidInput."""
     found = KINDS.get(export.kind)
     if found is None:
-        raise InvalidInput("There is no such kind of export.", code="export_kind")
+        raise InvalidInput(_("There is no such kind of export."), code="export_kind")
     return found
 
 
@@ -201,7 +201,7 @@ def _model(export: Export) -> AIModel:
     """Raises InvalidInput."""
     found = AIModel.objects.filter(digest=export.model).select_related("provider").first()
     if found is None:
-        raise InvalidInput("There is no model of this digest.", code="unknown_model")
+        raise InvalidInput(_("There is no model of this digest."), code="unknown_model")
     return found
 
 

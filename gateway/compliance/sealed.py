@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from gateway.compliance.models import Export, ExportPart
 from ledger.errors import EnvelopeError
@@ -47,11 +48,11 @@ def read(export: Export) -> Iterator[bytes]:
         try:
             part = key.decrypt(_nonce(number, last=number == count - 1), bytes(found[0]), None)
         except (InvalidTag, IndexError):
-            raise EnvelopeError("This export cannot be opened. Make it again.") from None
+            raise EnvelopeError(_("This export cannot be opened. Make it again.")) from None
         digest.update(part)
         yield part
     if digest.hexdigest() != export.digest:
-        raise EnvelopeError("This export is not the one that was kept. Make it again.")
+        raise EnvelopeError(_("This export is not the one that was kept. Make it again."))
 
 
 def _nonce(number: int, *, last: bool) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, QuerySet
+from django.utils.translation import gettext as _
 
 from consent.models import Patient
 from gateway.analysis.models import Job, JobSubject, Output, ResultReview
@@ -75,7 +76,7 @@ def of_record(chunk: str, keyholder: Keyholder) -> Iterator[Traced]:
     """
     found = Chunk.objects.filter(pk=chunk).select_related("patient").first()
     if found is None or found.patient is None:
-        raise InvalidInput("There is no sealed record of a patient with this id.", code="unknown_record")
+        raise InvalidInput(_("There is no sealed record of a patient with this id."), code="unknown_record")
     standing = {*Chunk.objects.filter(patient=found.patient, retired_at=None).values_list("pk", flat=True)}
     for use in of_patient(found.patient, keyholder):
         opened = {record.partition("/")[0] for record in use.records}

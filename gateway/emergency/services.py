@@ -171,7 +171,7 @@ def read(
     """
     _check_open(emergency)
     if emergency.opened_by_id != by.pk:
-        raise AccessDenied("Somebody else opened this.", code="not_yours")
+        raise AccessDenied(_("Somebody else opened this."), code="not_yours")
     keyholder = _keyholder(keyholder)
     wanted = [
         one["chunk"] for one in keyholder.emergency_index(access=emergency.pk) if one["resource_type"] == kind

@@ -147,7 +147,7 @@ def _signed(request: HttpRequest, question: ConsentRequest, yes: Yes) -> Json:
         assertion = Assertion.read(request.POST.get("signature", ""))
         signer = next((one for one in yes.passkeys if one.credential == assertion.credential), None)
         if signer is None:
-            raise SignatureRefused("This passkey is not known.", code="passkey_unknown")
+            raise SignatureRefused(_("This passkey is not known."), code="passkey_unknown")
         check_assertion(
             assertion,
             credential=signer.credential,
@@ -174,7 +174,7 @@ def signed_file(consent: Consent) -> bytes:
         consent=consent.pk, patient=consent.patient_id
     )
     if found["evidence"] is None:
-        raise RefusedTransition("Your choice is not sealed yet. Try again soon.", code="not_sealed")
+        raise RefusedTransition(_("Your choice is not sealed yet. Try again soon."), code="not_sealed")
     names = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
     return dumps(
         {

@@ -1,8 +1,9 @@
-"""Two template tags that every template knows.
+"""Two template tags and a filter that every template knows.
 
 `csrf_token`, in place of Django's own: the field that guards a form also says for whom it was made. A visitor
 who acts for several people may have a page of each open; the same tag in every form means that none can be
 forgotten (gateway/portal/visitor.py compares it). `said`: an asker's words, in the language they are in.
+`sentence`: what is said of an error.
 """
 
 from typing import Any
@@ -15,8 +16,10 @@ from django.utils.safestring import SafeString
 
 from consent.models import ConsentRequest
 from gateway.portal.visitor import MADE_FOR
+from gateway.wording import sentence
 
 register = template.Library()
+register.filter("sentence", sentence)
 
 
 class GuardNode(CsrfTokenNode):

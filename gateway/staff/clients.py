@@ -15,6 +15,7 @@ from gateway.accounts import clients
 from gateway.accounts.models import AIClient
 from gateway.staff.requesters import SECTION, find_requester
 from gateway.staff.visitor import actor, for_staff, page, perform
+from gateway.wording import sentence
 from ledger.contract.canonical import loads
 from ledger.contract.errors import Refused
 from ledger.errors import GatewayError
@@ -49,7 +50,7 @@ class KeysForm(forms.Form):
         try:
             clients.check_keys(keys, address)
         except GatewayError as error:
-            raise forms.ValidationError(error.message) from None
+            raise forms.ValidationError(sentence(error)) from None
         return {"jwks": keys, "jwks_url": address}
 
 

@@ -19,6 +19,7 @@ from gateway.keyholder.client import ChunkHeader
 from gateway.staff.forms import WhoForm, WhyForm
 from gateway.staff.patients import find_patient
 from gateway.staff.visitor import for_staff, me, page, perform, refused
+from gateway.wording import sentence
 from ledger.errors import AccessDenied, GatewayError
 
 SECTION = "staff_patients"
@@ -86,7 +87,7 @@ def contents(request: HttpRequest, id: str) -> HttpResponse:
         if services.is_open(found):
             kinds = _kinds(services.contents(emergency=found))
     except GatewayError as error:
-        problem = error.message
+        problem = sentence(error)
     return _show(
         request,
         "staff/emergency_open.html",

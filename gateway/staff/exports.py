@@ -27,6 +27,7 @@ from gateway.compliance import kinds, register, services
 from gateway.compliance.kinds import KINDS
 from gateway.compliance.models import Export
 from gateway.staff.visitor import actor, enter, for_staff, page, refused
+from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 SECTION = "staff_exports"
@@ -128,7 +129,7 @@ def new(request: HttpRequest, kind: str) -> HttpResponse:
         try:
             made = services.ask(kind=kind, by=actor(request), asked_by=request.user, **given)
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
         else:
             return redirect("staff_export", id=made.pk)
     return page(

@@ -23,6 +23,7 @@ from gateway.records import clinical_labels
 from gateway.records.models import LabelChange
 from gateway.staff.patients import SECTION, find_patient
 from gateway.staff.visitor import for_staff, me, page, perform
+from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 MOST = 50
@@ -73,7 +74,7 @@ def index(request: HttpRequest, id: str) -> HttpResponse:
                 patient=found, by=me(request), keyholder=keyholder, **form.cleaned_data
             )
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
             status = error.status
         else:
             messages.success(request, str(SAID[LabelChange.Act(change.act)]))

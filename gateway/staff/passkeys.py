@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 from gateway.accounts import passkeys
 from gateway.staff.patients import METHODS, SECTION, find_patient
 from gateway.staff.visitor import for_staff, me, page
+from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 
@@ -48,7 +49,7 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
         try:
             until = passkeys.reset(patient=found, by=me(request), method=method, app_too=app_too)
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
             status = error.status
         else:
             messages.success(request, _said(until))

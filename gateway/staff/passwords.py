@@ -11,6 +11,7 @@ from gateway.accounts import recovery
 from gateway.staff.passkeys import how_checked
 from gateway.staff.patients import SECTION, find_patient, shown_once
 from gateway.staff.visitor import for_staff, me, page
+from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 
@@ -33,7 +34,7 @@ def link(request: HttpRequest, id: str) -> HttpResponse:
                 patient=found, by=me(request), method=form.cleaned_data["method"]
             )
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
             status = error.status
         else:
             back = reverse("staff_patient", args=[found.pk])

@@ -19,6 +19,7 @@ from consent.patients import PROOFS, mark_well_known
 from consent.state import state_of
 from gateway.accounts.models import User
 from gateway.staff.visitor import actor, for_staff, page, perform, refused
+from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 SECTION = "staff_patients"
@@ -69,7 +70,7 @@ def new(request: HttpRequest) -> HttpResponse:
         try:
             patient, code = services.invite(**form.cleaned_data, by=actor(request))
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
         else:
             return shown_once(request, patient.name, _("Invitation"), link_to(code), back=_at(patient))
     return page(

@@ -33,6 +33,7 @@ from gateway.staff.forms import (
     WhoForm,
 )
 from gateway.staff.visitor import for_staff, page, refused
+from gateway.wording import sentence
 from ledger.errors import GatewayError, InvalidInput
 
 SECTION = "staff_answers"
@@ -69,7 +70,7 @@ def new(request: HttpRequest, step: str = "who") -> HttpResponse:
         try:
             _take(step, form, request, given, asked)
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
         else:
             request.session[KEY] = given
             return redirect("staff_new_answer_step", step=_first_missing(given, _question_of(given)))

@@ -23,6 +23,7 @@ from gateway.portal.people import ROLES, SCOPES, told_of
 from gateway.staff.answers import scan_file
 from gateway.staff.patients import find_patient, link_to, shown_once
 from gateway.staff.visitor import actor, for_staff, page, perform, refused
+from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 SECTION = "staff_patients"
@@ -107,7 +108,7 @@ def new(request: HttpRequest, id: str) -> HttpResponse:
         try:
             made, code = _register(found, request.user, dict(form.cleaned_data))
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
         else:
             return shown_once(request, made.name, _("Invitation"), link_to(code), back=_at(found))
     return page(

@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -20,6 +20,7 @@ from consent.models import Requester
 from gateway.analysis import catalogue, registrations, results, services
 from gateway.analysis.models import AIModel, ModelRegistration
 from gateway.staff.visitor import actor, for_staff, me, page, perform
+from gateway.wording import sentence
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
@@ -63,7 +64,7 @@ def register(request: HttpRequest) -> HttpResponse:
         try:
             made = requesters.register(**form.cleaned_data, by=actor(request))
         except GatewayError as error:
-            form.add_error(None, error.message)
+            form.add_error(None, sentence(error))
         else:
             return redirect("staff_requester", id=made.pk)
     return page(request, "staff/form.html", SECTION, form=form, title=_("Add a provider"), button=_("Add"))
@@ -144,11 +145,14 @@ def resume(request: HttpRequest, id: Any) -> HttpResponse:
 def propose_model(request: HttpRequest, id: Any) -> HttpResponse:
     """A model of the catalogue for this provider, anew or suspended before; somebody else approves it too."""
     found = find_requester(id)
-    model = request.POST.get("model", "")
+    asked = request.POST.get("model", "")
+    model = next((each for each in catalogue.MODELS if asked in (each.name, each.digest())), None)
+    if model is None:
+        raise Http404
     return perform(
         request,
         SECTION,
-        lambda: registrations.propose(requester=found, model=catalogue.find(model), by=me(request)),
+        lambda: registrations.propose(requester=found, model=model, by=me(request)),
         back=_at(found),
         done=_("Proposed. Somebody else gives the second approval."),
     )

@@ -20,6 +20,7 @@ from gateway.analysis import results
 from gateway.analysis.fhir import SYSTEM
 from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, ResultReview
 from gateway.staff.visitor import for_staff, page, perform
+from gateway.wording import sentence
 from ledger.errors import AccessDenied, GatewayError
 
 SECTION = "staff_results"
@@ -164,7 +165,7 @@ def _show(request: HttpRequest, found: JobSubject, problem: str = "", status: in
     except AccessDenied:
         closed = str(results.CLOSED)
     except GatewayError as error:
-        closed = error.message
+        closed = sentence(error)
     response = page(
         request,
         "staff/result.html",

@@ -104,6 +104,16 @@ def test_what_is_no_registration_is_refused(
     assert not ModelRegistration.objects.exists()
 
 
+def test_whatever_the_language_programs_read_english(call: Call, body: dict[str, Any]) -> None:
+    wrong = {**body, "tested": {"people": 200, "wrong": 201}}
+    told = [call("POST", "models", wrong, Accept_Language=each).json() for each in ("en", "es")]
+    assert told[0]["detail"] == told[1]["detail"] != ""
+    told = [
+        call("POST", "models", {**body, "name": ""}, Accept_Language=each).json() for each in ("en", "es")
+    ]
+    assert told[0]["errors"] == told[1]["errors"] != {}
+
+
 def test_the_same_again_is_the_same_and_another_card_waits_its_turn(call: Call, body: dict[str, Any]) -> None:
     assert call("POST", "models", body).json() == call("POST", "models", body).json()
     answer = call("POST", "models", {**body, "version": "2"})

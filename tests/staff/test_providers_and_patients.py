@@ -145,7 +145,7 @@ def test_nobody_proposes_for_who_is_suspended_nor_anothers_model(
     assert amal.post(propose, {"model": model.digest}).status_code == 409
     amal.post(reverse("staff_suspend_requester", args=[other.pk]))
     assert amal.post(propose, {"model": "framingham"}).status_code == 409
-    assert amal.post(propose, {"model": "no such"}).status_code == 400
+    assert amal.post(propose, {"model": "no such"}).status_code == 404
     assert not ModelRegistration.objects.exists()
 
 
