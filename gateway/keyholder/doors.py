@@ -22,6 +22,7 @@ from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
 
 NOBODYS = "0" * 64  # the id of no consent
+FEWEST_IN_AGGREGATE = 11  # patients: the small cell that CMS suppresses, as settings.COHORT_FEWEST
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:
@@ -243,8 +244,10 @@ class Doors:
         What rests on a stopped consent is withheld here, and so is what another consent denies by now, and
         what rests on a signature that does not hold.
 
-        Raises RefusedTransition (`attempt_superseded`, `output_not_opened`, `deliver_differs`), Refused,
-        LedgerError.
+        An output about several subjects is all or nothing, about 11 patients or more, and shares none with
+        another such output: no difference of two is one person. Raises RefusedTransition
+        (`attempt_superseded`, `output_not_opened`, `deliver_differs`, `aggregate_too_small`,
+        `aggregates_overlap`), Refused, LedgerError.
         """
         purpose = f"deliver/{job}/{attempt}"
         self._finish(job)
@@ -297,6 +300,7 @@ class Doors:
             raise RefusedTransition(
                 "An output is about a subject whose records were not opened.", code="output_not_opened"
             )
+        _check_aggregates(patients_of(release.body), [one["subjects"] for one in outputs])
         return [
             {
                 "digest": one["digest"],
@@ -370,6 +374,23 @@ def _answers(body: Json, result: Json) -> Json:
 def patients_of(body: Json) -> dict[str, str]:
     """The patient of each subject, by what we keep of a release."""
     return {one["subject"]: one["patient"] for part in body["parts"] for one in part["subjects"]}
+
+
+def _check_aggregates(patients: Mapping[str, str], outputs: Iterable[Sequence[str]]) -> None:
+    """A worker says what each output is about, so what it calls one about several is bounded here."""
+    among: set[str] = set()
+    for subjects in outputs:
+        if len(subjects) == 1:
+            continue
+        found = {patients[subject] for subject in subjects}
+        if len(found) < FEWEST_IN_AGGREGATE:
+            raise RefusedTransition(
+                f"An output about several is about {FEWEST_IN_AGGREGATE} patients or more.",
+                code="aggregate_too_small",
+            )
+        if found & among:
+            raise RefusedTransition("Two outputs about several share a patient.", code="aggregates_overlap")
+        among |= found
 
 
 def _permits(opening: Opening, request: Json, now: int) -> bool:
