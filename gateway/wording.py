@@ -21,6 +21,8 @@ WORDS: Mapping[str, Promise] = {
     "access_ended": _("This access was ended."),
     "access_expired": _("The hour is over."),
     "access_expiry": _("It lasts one hour, no more."),
+    "emergency_differs": _("It is not confirmed by what it says. Begin again."),
+    "emergency_unsigned": _("Here an emergency needs the signature of your own passkey."),
     "emergencies_off": _("Emergency access is turned off here."),
     "emergencies_too_many": _("Too many emergencies began within the hour. Ask the operator to allow more."),
     "copies_too_many": _("Too many copies were asked for within the hour. Try again later."),

@@ -3,8 +3,8 @@
     python verify.py EXPORT --trust WHOM [--needed M] [--witness KEY]... [--tsa ROOTS] [--of FILE] [--json]
 
 EXPORT is the folder or the .zip; or a .json file: the proof of single rows, which patients and AI companies
-download, or of a consent that a patient signed. With --of, the proof is of a result that was sent, and FILE
-is that result, as it came.
+download, or of a consent that a patient signed, or of an emergency that a clinician did. With --of, the proof
+is of a result that was sent, and FILE is that result, as it came.
 WHOM you hold from elsewhere. For an embedded ledger it is the ledger's public key: a file (PEM, or 64 hex
 digits), the key itself in hex, or the SHA-256 fingerprint of its 32 bytes in hex. For a Fabric channel it is
 the root certificates of its organisations: a folder with a PEM file for each, or one PEM file in which each
@@ -23,6 +23,7 @@ What is checked, each by its number:
                                             and 6 witnesses, where it has a note of the checkpoint
     of a proof of single rows     part 11   1 signatures, 2 inclusion; 3 content, with --of
     of a signed consent           part 12   1 signature, 2 commitment; 1 to 3, in check_passkey
+    of a signed emergency         part 12   1 signature, 2 record; 1 to 3, in check_passkey
     of an embedded ledger's word  part 6    1 to 4, in check_embedded
     of a Fabric channel's word    part 7    1 to 6, in check_fabric
     of a note and its witnesses   part 9a   1 to 3, in check_note
@@ -51,6 +52,7 @@ from urllib.parse import urlsplit
 FORMAT = "consent-gateway audit export 2"
 PROOF_FORMAT = "consent-gateway proof of rows 2"
 SIGNED_FORMAT = "consent-gateway signed consent 1"
+EMERGENCY_FORMAT = "consent-gateway signed emergency 1"
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
 DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
@@ -1406,7 +1408,7 @@ class RowsVerifier:
             )
 
 
-# Part 12. A consent that a patient signed with a passkey
+# Part 12. A consent that a patient signed with a passkey, an emergency that a clinician did
 
 
 class SignedConsentVerifier:
@@ -1444,6 +1446,48 @@ class SignedConsentVerifier:
         if parse_canonical(written.value, "The consent").get("commitment") != self.signed["commitment"]:
             raise Tampered("The ledger holds another commitment for this consent.")
         check.says.append(f"{written.signers} signed that very commitment, in block {written.block}.")
+
+
+class SignedEmergencyVerifier:
+    """The two checks, in order. Whose records it was, who opened them and why is not in the file.
+
+    The challenge of the passkey's signature is the emergency's digest, and the digest is what the ledger has
+    of it: among those that an organisation recorded, or, once the others saw it, under a name of its own.
+    """
+
+    def __init__(self, data: bytes, trust: Trust) -> None:
+        self.data, self.trust = data, trust
+        self.signed: Json | None = None
+        self.steps = (self.signature, self.record)
+
+    def signature(self, check: Check) -> None:
+        """1. A passkey signed the emergency's digest, having checked who used it."""
+        signed = parse_canonical(self.data, "The signed emergency")
+        if signed.get("format") != EMERGENCY_FORMAT:
+            raise CannotTell("The file is of a format that this program does not know.")
+        only(signed, "access", "completed", "digest", "evidence", "format", "organisation", "signature")
+        key = check_passkey(signed["signature"], hash_of(signed, "digest"))
+        self.signed = signed
+        check.says.append(
+            f"The passkey with the key {sha256(key).hex()} signed the emergency's digest, at "
+            f"{signed['signature']['origin']}, after it had checked who used it. Whose passkey it is, this "
+            f"file does not show."
+        )
+
+    def record(self, check: Check) -> None:
+        """2. The ledger holds that very digest of this emergency."""
+        if self.signed is None:
+            raise CannotTell("The signature could not be read, or does not hold.")
+        access, own = hash_of(self.signed, "access").hex(), field_of(self.signed, "organisation", str)
+        is_completed = field_of(self.signed, "completed", bool)
+        name = f"access/{access}/{own}" if is_completed else f"emergency/{own}"
+        written = check_written(field_of(self.signed, "evidence", dict), name, self.trust)
+        held = parse_canonical(written.value, "The emergency")
+        if not is_completed:
+            held = next((one for one in field_of(held, "open", list) if one["access"] == access), {})
+        if held.get("digest") != self.signed["digest"]:
+            raise Tampered("The ledger holds another digest of this emergency.")
+        check.says.append(f"{written.signers} signed that very digest, in block {written.block}.")
 
 
 def check_passkey(signature: Any, challenge: bytes) -> bytes:
@@ -1520,7 +1564,8 @@ def verify(
     tsa: str | None = None,
     of: str | Path | None = None,
 ) -> Report:
-    """Run all checks on what is at `path`: an export, a proof of single rows, or a signed consent.
+    """Run all checks on what is at `path`: an export, a proof of single rows, a signed consent or a
+    signed emergency.
 
     `witnesses` (vkeys) must have cosigned an export's checkpoint; `tsa` is a PEM file of roots, one of which
     must vouch for its timestamp. `of` is the file whose bytes a proof of rows says were sent.
@@ -1533,8 +1578,10 @@ def verify(
         if str(path).endswith(".json") and Path(path).is_file():
             with Path(path).open("rb") as file:
                 data = file.read(MAX_JSON)
-            signed = b'"format":"%s"' % SIGNED_FORMAT.encode() in data
-            return (verify_signed_consent if signed else verify_rows)(data, Trust.read(trust, needed))
+            for format, verify_one in SIGNED.items():
+                if b'"format":"%s"' % format.encode() in data:
+                    return verify_one(data, Trust.read(trust, needed))
+            return verify_rows(data, Trust.read(trust, needed))
         besides = Besides.read(witnesses or [], tsa)
         verifier = ExportVerifier(open_export(Path(path)), trust, needed, besides)
     except (CannotTell, OSError) as error:
@@ -1561,12 +1608,23 @@ def verify_signed_consent(data: bytes, trust: Trust) -> Report:
     return report
 
 
+def verify_signed_emergency(data: bytes, trust: Trust) -> Report:
+    """Run both checks on the bytes of a signed emergency."""
+    report = Report()
+    for step in SignedEmergencyVerifier(data, trust).steps:
+        report.run(step)
+    return report
+
+
+SIGNED = {SIGNED_FORMAT: verify_signed_consent, EMERGENCY_FORMAT: verify_signed_emergency}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="verify.py", description="Verify an audit export of Consent Gateway, offline."
     )
     parser.add_argument(
-        "export", help="the export: a folder or a .zip; or a proof or a signed consent: a .json"
+        "export", help="the export: a folder or a .zip; or a proof, a signed consent or emergency: a .json"
     )
     parser.add_argument(
         "--trust",

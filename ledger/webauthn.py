@@ -105,6 +105,13 @@ def copy_challenge(*, patient: str, access: str, expires: int) -> bytes:
     return sha256(COPY + canonical.dumps({"access": access, "expires": expires, "patient": patient})).digest()
 
 
+def access_digest(*, access: str, details: Json, expires: int, kind: str, patient: str) -> str:
+    """What the ledger gets of a person's access (`kind` emergency or subject), in hex: it binds the access to
+    the patient, to what was said, and to its end. A clinician's passkey signs that of her emergency."""
+    said = {"access": access, "details": details, "expires": expires, "kind": kind, "patient": patient}
+    return canonical.digest(said)
+
+
 def check_assertion(
     assertion: Assertion, *, credential: str, public_key: bytes, challenge: bytes, origin: str
 ) -> None:

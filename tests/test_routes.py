@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -222,10 +223,13 @@ def _use(cast: Cast, patient: Patient) -> Values:
     return {"key": details["subject_id"]}
 
 
-def _passkey(cast: Cast, patient: Patient) -> Values:
+_PASSKEYS = count(7_000_001)  # numbers that stand nowhere else on a page
+
+
+def _passkey(user: User | None) -> Values:
     data = {"name": "A key", "credential": {"clientExtensionResults": {}}}
-    kind = Authenticator.Type.WEBAUTHN
-    return {"pk": Authenticator.objects.create(user=patient.user, type=kind, data=data).pk}
+    kind, pk = Authenticator.Type.WEBAUTHN, next(_PASSKEYS)
+    return {"pk": Authenticator.objects.create(pk=pk, user=user, type=kind, data=data).pk}
 
 
 def _copy(patient: Patient) -> Values:
@@ -359,7 +363,11 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
     "question": (lambda cast: _question(cast, cast.alice), lambda cast: _question(cast, cast.charlie)),
     "choice": (lambda cast: _choice(cast, cast.alice), lambda cast: _choice(cast, cast.charlie)),
     "use": (lambda cast: _use(cast, cast.alice), lambda cast: _use(cast, cast.charlie)),
-    "passkey": (lambda cast: _passkey(cast, cast.alice), lambda cast: _passkey(cast, cast.charlie)),
+    "passkey": (lambda cast: _passkey(cast.alice.user), lambda cast: _passkey(cast.charlie.user)),
+    "staff passkey of one's own": (
+        lambda cast: _passkey(cast.people["clinician"]),
+        lambda cast: _passkey(cast.charlie.user),
+    ),
     "copy": (lambda cast: _copy(cast.alice), lambda cast: _copy(cast.charlie)),
     "emergency of one's own": (
         lambda cast: _emergency(cast, "clinician"),

@@ -53,14 +53,14 @@ def check_address(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _refused(_("This is not an address.")) from None
+        raise InvalidInput(_("This is not an address."), code="address") from None
     if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
-        raise _refused(_("An address has a host, no user name and no fragment."))
+        raise InvalidInput(_("An address has a host, no user name and no fragment."), code="address")
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > 500:
-        raise _refused(_("An address is at most 500 visible ASCII characters."))
+        raise InvalidInput(_("An address is at most 500 visible ASCII characters."), code="address")
     if parts.scheme == "https" or (parts.scheme == "http" and _is_exception(parts.hostname, port or 80)):
         return parts
-    raise _refused(_("An address begins with https://."))
+    raise InvalidInput(_("An address begins with https://."), code="address")
 
 
 def call(
@@ -169,7 +169,7 @@ def _public_address(host: str, port: int, resolve: Resolve) -> str:
     if not found:
         raise Unreachable(_("The address has no host."))
     if not _is_exception(host, port) and not all(is_public(each) for each in found):
-        raise _refused(_("This address is not on the public internet."))
+        raise InvalidInput(_("This address is not on the public internet."), code="address")
     return found[0]
 
 
@@ -193,7 +193,3 @@ def _resolve(host: str, port: int) -> Sequence[str]:
 
 def _is_exception(host: str, port: int) -> bool:
     return f"{host}:{port}" in settings.OUTBOUND_ALLOWED
-
-
-def _refused(why: str) -> InvalidInput:
-    return InvalidInput(why, code="address")

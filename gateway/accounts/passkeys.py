@@ -1,8 +1,10 @@
-"""A person's passkeys, as signing in knows them; which of them sign choices, the keyholder says.
+"""A person's passkeys, as signing in knows them; which of them sign a patient's choices or confirm a
+clinician's emergencies, the keyholder says.
 
-What a passkey signs, and whose signature counts: docs/adr/0011-the-patient-signs.md.
+What a passkey signs, and whose signature counts: docs/adr/0011-the-patient-signs.md, 0014-break-glass.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -82,6 +84,40 @@ def drop(patient: Patient, passkey: Passkey) -> None:
     _record("passkey.dropped", patient, code="removed")
 
 
+# A member of staff is known to the keyholder by her pseudonym in the audit log.
+
+
+def clinician_of(user: AbstractBaseUser) -> str:
+    return Actor.staff(user.pk).id
+
+
+def confirming(user: AbstractBaseUser) -> Signers:
+    """Which passkeys confirm this member of staff's emergencies. Raises GatewayError."""
+    return Keyholder(settings.KEYHOLDER_SOCKET).clinician_signers(clinician=clinician_of(user))
+
+
+def enrol_clinician(user: AbstractBaseUser, passkey: Passkey, voucher: dict[str, Any] | None = None) -> None:
+    """From now on this passkey confirms emergencies of this member of staff. Raises GatewayError."""
+    Keyholder(settings.KEYHOLDER_SOCKET).enrol_clinician(
+        clinician=clinician_of(user),
+        credential=passkey.credential,
+        public_key=passkey.public_key,
+        voucher=voucher,
+    )
+    with transaction.atomic():
+        code = "first" if voucher is None else "vouched"
+        record(kind="passkey.enrolled", actor=Actor.staff(user.pk), code=code)
+
+
+def drop_clinician(user: AbstractBaseUser, passkey: Passkey) -> None:
+    """This passkey confirms no more emergencies. Raises GatewayError."""
+    Keyholder(settings.KEYHOLDER_SOCKET).drop_clinician(
+        clinician=clinician_of(user), credential=passkey.credential
+    )
+    with transaction.atomic():
+        record(kind="passkey.dropped", actor=Actor.staff(user.pk), code="removed")
+
+
 def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool) -> datetime | None:
     """A member of staff proofed the patient again: all her passkeys go, for signing in and for signing; with
     `app_too` also her app and her spare codes. She is told, and is signed out everywhere. A member of staff
@@ -138,8 +174,13 @@ def index(request: HttpRequest) -> HttpResponse:
         except GatewayError:
             signers = None
     own = {one.id: one.credential for one in passkeys_of(user)}
+    confirms = _confirming(user)
     rows = [
-        {"key": row, "signs": _state(own.get(row.pk), signers) if patient else ""}
+        {
+            "key": row,
+            "signs": _state(own.get(row.pk), signers) if patient else "",
+            "confirms": _state(own.get(row.pk), confirms) if user.is_staff else "",
+        }
         for row in Authenticator.objects.filter(user=user, type=Authenticator.Type.WEBAUTHN).order_by("pk")
     ]
     quiet = signers["quiet_until"] if signers else 0
@@ -150,8 +191,17 @@ def index(request: HttpRequest) -> HttpResponse:
     )
 
 
+def _confirming(user: User) -> Signers | None:
+    """None: the keyholder cannot be asked, or there is nothing to ask."""
+    try:
+        return confirming(user) if user.is_staff else None
+    except GatewayError:
+        return None
+
+
 def _state(credential: str | None, signers: Signers | None) -> str:
-    """In one word whether a passkey signs choices: yes, first (from its first use), later, vouch, no."""
+    """In one word whether a passkey signs (choices, or emergencies): yes, first (from its next use), later,
+    vouch, no."""
     if credential is None:
         return "no"
     if signers is None:
@@ -168,30 +218,71 @@ def _state(credential: str | None, signers: Signers | None) -> str:
 @login_required
 @reauthentication_required(app="allauth.mfa")  # type: ignore[untyped-decorator]
 def vouch(request: HttpRequest, pk: int) -> HttpResponse:
-    """A passkey that signs says of another one that it may sign too."""
+    """A passkey that signs says of another one that it may sign the patient's choices too."""
+    patient = Patient.objects.filter(user=cast(User, request.user)).first()
+    if patient is None:
+        raise Http404
+    return vouch_page(
+        request,
+        pk,
+        whose=patient.pk,
+        signers=lambda: signers_of(patient),
+        enrol=lambda new, voucher: enrol(patient, new, voucher),
+        done=_("This passkey signs your choices now."),
+    )
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@reauthentication_required(app="allauth.mfa")  # type: ignore[untyped-decorator]
+def vouch_for_emergencies(request: HttpRequest, pk: int) -> HttpResponse:
+    """The same for a member of staff, whose emergencies it confirms; gateway/staff lets them in."""
     user = cast(User, request.user)
-    patient, own = Patient.objects.filter(user=user).first(), passkeys_of(user)
+    return vouch_page(
+        request,
+        pk,
+        whose=clinician_of(user),
+        signers=lambda: confirming(user),
+        enrol=lambda new, voucher: enrol_clinician(user, new, voucher),
+        done=_("This passkey confirms your emergencies now."),
+        emergencies=True,
+    )
+
+
+def vouch_page(
+    request: HttpRequest,
+    pk: int,
+    *,
+    whose: str,
+    signers: Callable[[], Signers],
+    enrol: Callable[[Passkey, dict[str, Any]], None],
+    done: str,
+    emergencies: bool = False,
+) -> HttpResponse:
+    """`whose` is by what the keyholder knows the person."""
+    own = passkeys_of(cast(User, request.user))
     new = next((one for one in own if one.id == pk), None)
-    if patient is None or new is None:
+    if new is None:
         raise Http404
     problem, status = "", 200
     try:
-        signing = signers_of(patient)["signing"]
+        signing = signers()["signing"]
         if request.method == "POST":
-            enrol(patient, new, Assertion.read(request.POST.get("signature", "")).to_json())
-            messages.success(request, _("This passkey signs your choices now."))
+            enrol(new, Assertion.read(request.POST.get("signature", "")).to_json())
+            messages.success(request, done)
             return redirect("mfa_list_webauthn")
     except RefusedTransition:
         problem, status = _("Your other passkey did not sign this. Try again."), 409
     except GatewayError:
         problem, status, signing = _("We cannot do this just now. Try again in a few minutes."), 503, []
-    challenge = passkey_challenge(patient=patient.pk, credential=new.credential, public_key=new.public_key)
+    challenge = passkey_challenge(patient=whose, credential=new.credential, public_key=new.public_key)
     credentials = [one.credential for one in own if one.credential in signing]
     return render(
         request,
         "mfa/webauthn/vouch.html",
         {
             "key": new,
+            "emergencies": emergencies,
             "problem": {"message": problem} if problem else None,
             "challenge": challenge.hex(),
             "credentials": " ".join(credentials),
@@ -207,9 +298,12 @@ class RemovePasskey(RemoveWebAuthnView):  # type: ignore[misc]
         user = cast(User, self.request.user)
         patient = Patient.objects.filter(user=user).first()
         passkey = next((one for one in passkeys_of(user) if one.id == self.get_object().pk), None)
-        if patient is not None and passkey is not None:
+        if passkey is not None:
             try:
-                drop(patient, passkey)
+                if patient is not None:
+                    drop(patient, passkey)
+                if user.is_staff:
+                    drop_clinician(user, passkey)
             except GatewayError as error:
                 context = self.get_context_data(last=error.code == "passkey_last", problem=True)
                 refused: HttpResponse = self.render_to_response(context, status=error.status)

@@ -21,6 +21,12 @@ class Emergency(models.Model):
         JUSTIFIED = "justified"
         NOT_JUSTIFIED = "not_justified"
 
+    class Confirmed(models.TextChoices):
+        """How whoever opened it confirmed that it was them; empty while a passkey may still sign."""
+
+        PASSKEY = "passkey"
+        SESSION = "session"  # by what they signed in with: the web process's word
+
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     patient = models.ForeignKey(Patient, on_delete=models.CASCADE, related_name="emergencies")
     # Null: none of our pages asked for it. The relay heard of it from the ledger and the keyholder.
@@ -30,6 +36,9 @@ class Emergency(models.Model):
     reason = models.CharField(max_length=20, help_text="v3-ActReason code")
     explanation = models.TextField(help_text="the clinician's words; the patient reads them")
     state = models.CharField(max_length=10, choices=State, default=State.ASKED)
+    # As the keyholder is told, and as it says again once the ledger has it.
+    confirmed = models.CharField(max_length=7, choices=Confirmed, blank=True)
+    signature = models.JSONField(null=True, help_text="what the passkey answered")
     tx_id = models.CharField(max_length=64, blank=True)
     opened_at = models.DateTimeField()
     expires_at = models.DateTimeField()

@@ -25,8 +25,11 @@ from gateway.keyholder.client import ChunkHeader, Keyholder
 from gateway.records.accesses import blobs_of, in_parts, sizes_of, whose
 from ledger.audit.log import Actor, record
 from ledger.client import Event
+from ledger.contract.canonical import dumps
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
+from ledger.verify import EMERGENCY_FORMAT
+from ledger.webauthn import access_digest
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +46,28 @@ REASONS: dict[str, Promise] = {
 }
 
 RELAY = Actor.system("relay")
+Confirmed = Emergency.Confirmed
+# The keyholder takes an end of an hour from now, give or take five minutes.
+CONFIRM_WITHIN = timedelta(minutes=4)
 
 
 # The access
 
 
 def open_emergency(
-    *, patient: Patient, by: User, reason: str, explanation: str, keyholder: Keyholder | None = None
+    *,
+    patient: Patient,
+    by: User,
+    reason: str,
+    explanation: str,
+    will_sign: bool = False,
+    keyholder: Keyholder | None = None,
 ) -> Emergency:
     """Begin an hour's access. The patient is told whether or not it comes to anything.
 
-    Whoever has one open for this patient gets that one. Raises InvalidInput, RefusedTransition, LedgerError,
-    KeyholderUnavailable (then `ask_again` goes on with the same access).
+    `will_sign`: nothing is asked of the keyholder before `confirm`. Whoever has one open for this patient
+    gets that one. Raises InvalidInput, RefusedTransition, LedgerError, KeyholderUnavailable (then `ask_again`
+    goes on with the same access).
     """
     explanation = " ".join(explanation.split())
     if reason not in REASONS:
@@ -76,9 +89,53 @@ def open_emergency(
                 opened_at=now,
                 expires_at=now + timedelta(minutes=MINUTES),
                 review_by=now + timedelta(hours=REVIEW_HOURS),
+                confirmed="" if will_sign else Confirmed.SESSION,
             )
             _tell(found, Actor.staff(by.pk))
-    return ask_again(emergency=found, keyholder=keyholder)
+    return found if waits_for_passkey(found) else ask_again(emergency=found, keyholder=keyholder)
+
+
+def waits_for_passkey(emergency: Emergency) -> bool:
+    """Nobody said yet whether a passkey confirms it."""
+    return not emergency.confirmed and emergency.state == Emergency.State.ASKED
+
+
+def is_too_late_to_confirm(emergency: Emergency) -> bool:
+    """The keyholder would not take it for an hour's access any more."""
+    return waits_for_passkey(emergency) and timezone.now() > emergency.opened_at + CONFIRM_WITHIN
+
+
+def challenge(emergency: Emergency) -> str:
+    """What the passkey signs, in hex: the digest that goes on the ledger."""
+    return access_digest(
+        access=emergency.pk,
+        details=_details(emergency, Confirmed.PASSKEY),
+        expires=int(emergency.expires_at.timestamp()),
+        kind="emergency",
+        patient=emergency.patient_id,
+    )
+
+
+def confirm(
+    *, emergency: Emergency, by: User, signature: Json | None, keyholder: Keyholder | None = None
+) -> Emergency:
+    """Whoever opened it signs `challenge` with a passkey, or goes on without one (None), which it then says.
+
+    What the keyholder does not take changes nothing: it can be confirmed once more. Raises RefusedTransition
+    (`not_yours`, and the keyholder's), LedgerError, KeyholderUnavailable (`ask_again` goes on).
+    """
+    if emergency.opened_by_id != by.pk:
+        raise RefusedTransition(_("Somebody else opened this."), code="not_yours")
+    how = Confirmed.SESSION if signature is None else Confirmed.PASSKEY
+    undecided = Emergency.objects.filter(pk=emergency.pk, confirmed="", state=Emergency.State.ASKED)
+    if undecided.update(confirmed=how, signature=signature):
+        emergency.confirmed, emergency.signature = how, signature
+    try:
+        return ask_again(emergency=emergency, keyholder=keyholder)
+    except RefusedTransition:
+        waiting = Emergency.objects.filter(pk=emergency.pk, state=Emergency.State.ASKED)
+        waiting.update(confirmed="", signature=None)
+        raise
 
 
 def ask_again(*, emergency: Emergency, keyholder: Keyholder | None = None) -> Emergency:
@@ -89,12 +146,9 @@ def ask_again(*, emergency: Emergency, keyholder: Keyholder | None = None) -> Em
     answer = _keyholder(keyholder).emergency_access(
         access=emergency.pk,
         patient=emergency.patient_id,
-        details={
-            "clinician": Actor.staff(emergency.opened_by_id).id,
-            "reason": emergency.reason,
-            "words": emergency.explanation,
-        },
+        details=_details(emergency, emergency.confirmed or Confirmed.SESSION),
         expires=int(emergency.expires_at.timestamp()),
+        signature=emergency.signature,
     )
     if answer["state"] == "refused":
         Emergency.objects.filter(pk=emergency.pk).update(state=Emergency.State.REFUSED)
@@ -103,6 +157,16 @@ def ask_again(*, emergency: Emergency, keyholder: Keyholder | None = None) -> Em
         emergency.state, emergency.tx_id = Emergency.State.RECORDED, answer["tx_id"]
         Emergency.objects.filter(pk=emergency.pk).update(state=emergency.state, tx_id=emergency.tx_id)
     return emergency
+
+
+def _details(emergency: Emergency, confirmed: str) -> Json:
+    """What the access says of itself: the ledger's digest covers it, the keyholder keeps it sealed."""
+    return {
+        "clinician": Actor.staff(emergency.opened_by_id).id,
+        "confirmed": str(confirmed),
+        "reason": emergency.reason,
+        "words": emergency.explanation,
+    }
 
 
 def open_for(patient: Patient, by: User) -> Emergency | None:
@@ -150,6 +214,20 @@ def end(*, emergency: Emergency, by: User, keyholder: Keyholder | None = None) -
         _keyholder(keyholder).end_emergency(access=emergency.pk)
     except GatewayError as error:
         log.warning("the end of an emergency was not told to the keyholder: %s", error.code)
+
+
+def signed_file(*, emergency: Emergency, keyholder: Keyholder | None = None) -> bytes:
+    """What shows others that whoever opened it signed it; ledger/verify.py verifies it without us.
+
+    Canonical JSON, without whose records it was, who opened them and why. Raises RefusedTransition
+    (`not_signed`, `not_sealed`), KeyholderUnavailable, LedgerError.
+    """
+    found = _keyholder(keyholder).signed_emergency(access=emergency.pk)
+    if found["evidence"] is None:
+        raise RefusedTransition(_("The ledger does not have this access yet."), code="not_sealed")
+    names = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
+    signature = {name: found["signature"][name] for name in names}
+    return dumps({**found, "access": emergency.pk, "format": EMERGENCY_FORMAT, "signature": signature})
 
 
 # What is read
@@ -259,10 +337,11 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
         return
     patient, told = asked
     access = str(event.payload["access"])
+    confirmed = Confirmed.PASSKEY if told["signed"] else Confirmed.SESSION
     found = Emergency.objects.filter(pk=access)
     if news.was_told(patient=patient, kind=News.Kind.EMERGENCY, about=access) and found.filter(
         patient=patient
-    ).update(state=Emergency.State.RECORDED, tx_id=event.tx_id):
+    ).update(state=Emergency.State.RECORDED, tx_id=event.tx_id, confirmed=confirmed):
         return
     log.warning("an emergency stands on the ledger that no page asked for")
     found.delete()  # a row that names another patient, or of which she was not told
@@ -274,6 +353,7 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
         reason=_said(told["details"], "reason", REASONS.__contains__),
         explanation=_said(told["details"], "words", lambda words: len(words) <= 1000),
         state=Emergency.State.RECORDED,
+        confirmed=confirmed,
         tx_id=event.tx_id,
         opened_at=opened,
         expires_at=expires,

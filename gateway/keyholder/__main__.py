@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many emergencies may begin within an hour; 0: none (KEYHOLDER_EMERGENCIES)",
     )
     parser.add_argument(
+        "--emergencies-signed",
+        action="store_true",
+        default=environment("KEYHOLDER_EMERGENCIES_SIGNED") == "1",
+        help="each by the clinician's own passkey; without, a code at sign-in will do "
+        "(KEYHOLDER_EMERGENCIES_SIGNED=1)",
+    )
+    parser.add_argument(
         "--copies",
         type=int,
         default=int(environment("KEYHOLDER_COPIES") or 0),
@@ -105,6 +112,7 @@ def run(folder: Path, urls: Mapping[str, str], options: argparse.Namespace) -> i
             lease=options.lease,
             origin=origin_of(options.origin),
             emergencies=options.emergencies,
+            emergencies_signed=options.emergencies_signed,
             copies=options.copies,
         )
         server = start(

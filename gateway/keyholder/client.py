@@ -169,6 +169,17 @@ class SignedConsent(TypedDict):
     evidence: Json | None
 
 
+class SignedEmergency(TypedDict):
+    """As SignedConsent, of a clinician. `organisation` recorded it; `completed`: the evidence is of the
+    others' word that it did."""
+
+    completed: bool
+    digest: str
+    organisation: str
+    signature: Json
+    evidence: Json | None
+
+
 class SubjectOfPart(TypedDict):
     subject: str
     patient: str
@@ -235,12 +246,14 @@ class Completed(TypedDict):
 
 
 class AccessTold(TypedDict):
-    """`kind` is emergency or subject, `expires` seconds since 1970, `details` what the asker said."""
+    """`kind` is emergency or subject, `expires` seconds since 1970, `details` what the asker said; `signed`:
+    by a clinician's passkey."""
 
     kind: str
     patient: str
     details: Json
     expires: int
+    signed: bool
 
 
 class Status(TypedDict):
@@ -520,12 +533,46 @@ class Keyholder:
 
     # Persons
 
-    def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Submitted:
+    def clinician_signers(self, *, clinician: str) -> Signers:
+        """Which passkeys confirm emergencies of this member of staff, by her pseudonym."""
+        return self._call("clinician_signers", {"clinician": clinician})  # type: ignore[return-value]
+
+    def enrol_clinician(
+        self, *, clinician: str, credential: str, public_key: bytes, voucher: Json | None = None
+    ) -> int:
+        """As `enrol_passkey`, for a member of staff."""
+        params = {
+            "clinician": clinician,
+            "credential": credential,
+            "public_key_b64": to_b64(public_key),
+            "voucher": voucher,
+        }
+        return int(self._call("enrol_clinician", params)["since"])
+
+    def drop_clinician(self, *, clinician: str, credential: str) -> None:
+        """This passkey of a member of staff confirms no more; her last one may go too."""
+        self._call("drop_clinician", {"clinician": clinician, "credential": credential})
+
+    def signed_emergency(self, *, access: str) -> SignedEmergency:
+        """What shows others that the clinician signed. Raises RefusedTransition (`not_signed`)."""
+        return self._call("signed_emergency", {"access": access}, LEDGER_SECONDS)  # type: ignore[return-value]
+
+    def emergency_access(
+        self, *, access: str, patient: str, details: Json, expires: int, signature: Json | None = None
+    ) -> Submitted:
         """Break-glass for one person and one patient, until `expires` (seconds since 1970, an hour ahead).
 
-        Raises RefusedTransition (`emergencies_too_many`, `emergencies_off`, `access_expiry`).
+        `signature`: an assertion of `ledger.webauthn.access_digest`, if `details` have `confirmed` passkey.
+        Raises RefusedTransition (`emergencies_too_many`, `emergencies_off`, `access_expiry`, or what is
+        wrong with the signature).
         """
-        params = {"access": access, "patient": patient, "details": details, "expires": expires}
+        params = {
+            "access": access,
+            "patient": patient,
+            "details": details,
+            "expires": expires,
+            "signature": signature,
+        }
         return self._call("emergency_access", params, LEDGER_SECONDS)  # type: ignore[return-value]
 
     def complete_emergencies(self, *, channel: str = HOME) -> Completed:

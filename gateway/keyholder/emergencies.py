@@ -8,8 +8,11 @@ relay turns into a notice to the patient whatever the web process did.
 import logging
 from collections.abc import Callable
 
+from gateway.keyholder.clinicians import Clinicians
 from gateway.keyholder.store import Header, Store
+from ledger.contract.state import Json
 from ledger.errors import AccessDenied, RefusedTransition
+from ledger.webauthn import Assertion
 
 SECONDS = 3600
 # So much of the hour may have gone by on the way here, or lie ahead by a clock that differs.
@@ -21,17 +24,22 @@ log = logging.getLogger(__name__)
 class Emergencies:
     """`per_hour` may begin within an hour; 0: none. `clock` is the keyholder's own."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], int], per_hour: int) -> None:
-        self._store, self._clock, self._per_hour = store, clock, per_hour
+    def __init__(
+        self, store: Store, clinicians: Clinicians, *, clock: Callable[[], int], per_hour: int
+    ) -> None:
+        self._store, self._clinicians, self._clock, self._per_hour = store, clinicians, clock, per_hour
 
-    def check_may_begin(self, access: str, *, expires: int) -> None:
-        """Called in the transaction that keeps it; a repeat of a known one always passes.
+    def check_may_begin(
+        self, access: str, *, details: Json, digest: str, expires: int, signature: Assertion | None
+    ) -> Json | None:
+        """What to keep of the clinician's signature, if there is one. Called in the transaction that keeps
+        it; a repeat of a known one always passes.
 
         An end of an hour from now is demanded, so that those which have not run out are those that began
-        within the hour. Raises RefusedTransition.
+        within the hour. Raises RefusedTransition, SignatureRefused.
         """
         if self._store.access(access) is not None:
-            return
+            return None
         now = self._clock()
         if not self._per_hour:
             raise RefusedTransition("Emergency access is turned off here.", code="emergencies_off")
@@ -43,6 +51,7 @@ class Emergencies:
                 "Too many emergency accesses began within the hour. Ask the operator to allow more.",
                 code="emergencies_too_many",
             )
+        return self._clinicians.confirmed(details, digest, signature)
 
     def end(self, access: str) -> None:
         """Durable before this returns. Raises RefusedTransition (`access_unknown`)."""

@@ -12,6 +12,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import NoReturn
 
+from gateway.keyholder.clinicians import Clinicians
 from gateway.keyholder.denials import denied_patients
 from gateway.keyholder.doors import patients_of
 from gateway.keyholder.envelope import PartWrapper, open_chunk, open_sealed_output
@@ -174,6 +175,7 @@ class Opener:
         channel: Channel,
         *,
         signing: Signing,
+        clinicians: Clinicians,
         clock: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
         delta: float = DELTA_SECONDS,
@@ -181,7 +183,7 @@ class Opener:
     ) -> None:
         self._store, self._signing, self._clock, self._monotonic = store, signing, clock, monotonic
         self._delta, self._lease, self._channel = delta, lease, channel.name
-        self._trust = channel.trust
+        self._trust, self._clinicians = channel.trust, clinicians
         self.reader = Reader(store, channel, monotonic=monotonic)
         self._parts = Parts(store, self.reader, seconds=SHARED * delta, monotonic=monotonic)
         self._wrappers: OrderedDict[tuple[str, int, int, bytes], PartWrapper] = OrderedDict()
@@ -445,6 +447,8 @@ class Opener:
             _refuse("access_differs", "The ledger shows another access than was asked for here.")
         if value.get("expires") != kept.expires or now >= kept.expires:
             _refuse("access_expired", "The access has run out.")
+        if kept.kind == "emergency":
+            self._clinicians.check_kept(ground.access)
         return look
 
     # (4) and (5)

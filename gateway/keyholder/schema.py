@@ -41,7 +41,11 @@ CREATE TABLE deliveries (
     job TEXT NOT NULL, attempt INTEGER NOT NULL, outputs BLOB NOT NULL, PRIMARY KEY (job, attempt)) STRICT;
 CREATE TABLE accesses (
     access TEXT PRIMARY KEY, kind TEXT NOT NULL, patient TEXT NOT NULL REFERENCES patients,
-    details BLOB NOT NULL, digest TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
+    details BLOB NOT NULL, digest TEXT NOT NULL, expires INTEGER NOT NULL, signature BLOB) STRICT;
+-- The passkeys by which members of staff, known by their pseudonyms, confirm emergencies.
+CREATE TABLE clinicians (
+    id INTEGER PRIMARY KEY, clinician TEXT NOT NULL, credential TEXT NOT NULL, public_key BLOB NOT NULL,
+    since INTEGER NOT NULL, how TEXT NOT NULL, dropped INTEGER) STRICT;
 CREATE TABLE heights (
     channel TEXT NOT NULL, org TEXT NOT NULL, height INTEGER NOT NULL,
     PRIMARY KEY (channel, org)) STRICT;
@@ -63,7 +67,7 @@ REFERENCE = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.refere
 SUBJECT = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.subjects[0]') END"
 INDEX = f"CREATE INDEX IF NOT EXISTS openings_of ON openings ({REFERENCE}, {SUBJECT})"
 
-FORMAT = b"7"
+FORMAT = b"8"
 # From an older format to the next one, by these statements.
 UPGRADES = {
     b"2": (
@@ -98,5 +102,11 @@ UPGRADES = {
     b"6": (
         b"7",
         "CREATE TABLE regrouped (patient TEXT PRIMARY KEY REFERENCES patients, at INTEGER NOT NULL) STRICT",
+    ),
+    b"7": (
+        b"8",
+        "ALTER TABLE accesses ADD COLUMN signature BLOB;"
+        "CREATE TABLE clinicians (id INTEGER PRIMARY KEY, clinician TEXT NOT NULL, credential TEXT NOT NULL,"
+        " public_key BLOB NOT NULL, since INTEGER NOT NULL, how TEXT NOT NULL, dropped INTEGER) STRICT",
     ),
 }

@@ -37,6 +37,10 @@ ROLES: Mapping[str, frozenset[str]] = {
             "signers",
             "signed_consent",
             "evidence",
+            "clinician_signers",
+            "enrol_clinician",
+            "drop_clinician",
+            "signed_emergency",
             "emergency_access",
             "emergency_completed",
             "end_emergency",
@@ -245,12 +249,11 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         )
 
     def enrol_passkey(params: Params) -> Json:
-        voucher = params.optional_json("voucher")
         return service.signing.enrol_passkey(
             patient=params.id("patient"),
             credential=params.hex("credential"),
             public_key=params.blob("public_key"),
-            voucher=None if voucher is None else Assertion.from_json(voucher),
+            voucher=_assertion(params, "voucher"),
         )
 
     def drop_passkey(params: Params) -> Json:
@@ -266,6 +269,24 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     def signed_consent(params: Params) -> Json:
         return service.signed_consent(consent=params.id("consent"), patient=params.id("patient"))
 
+    def clinician_signers(params: Params) -> Json:
+        return service.clinicians.signers(params.id("clinician"))
+
+    def enrol_clinician(params: Params) -> Json:
+        return service.clinicians.enrol(
+            clinician=params.id("clinician"),
+            credential=params.hex("credential"),
+            public_key=params.blob("public_key"),
+            voucher=_assertion(params, "voucher"),
+        )
+
+    def drop_clinician(params: Params) -> Json:
+        service.clinicians.drop(clinician=params.id("clinician"), credential=params.hex("credential"))
+        return {}
+
+    def signed_emergency(params: Params) -> Json:
+        return service.signed_emergency(access=params.id("access"))
+
     return {
         "draft": draft,
         "enrol_passkey": enrol_passkey,
@@ -273,7 +294,16 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "drop_passkeys": drop_passkeys,
         "signers": signers,
         "signed_consent": signed_consent,
+        "clinician_signers": clinician_signers,
+        "enrol_clinician": enrol_clinician,
+        "drop_clinician": drop_clinician,
+        "signed_emergency": signed_emergency,
     }
+
+
+def _assertion(params: Params, name: str) -> Assertion | None:
+    value = params.optional_json(name)
+    return None if value is None else Assertion.from_json(value)
 
 
 def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
@@ -357,6 +387,7 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             patient=params.id("patient"),
             details=params.json("details"),
             expires=params.number("expires"),
+            signature=_assertion(params, "signature"),
         )
 
     def complete_emergencies(params: Params) -> Json:
@@ -377,12 +408,11 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return _records(service.read_emergency(access=params.id("access"), sealed=_sealed(params)))
 
     def own_copy(params: Params) -> Json:
-        voucher = params.optional_json("voucher")
         return service.own_copy(
             access=params.id("access"),
             patient=params.id("patient"),
             expires=params.number("expires"),
-            voucher=None if voucher is None else Assertion.from_json(voucher),
+            voucher=_assertion(params, "voucher"),
         )
 
     def own_copy_index(params: Params) -> Json:

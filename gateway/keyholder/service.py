@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from gateway.keyholder.clinicians import Clinicians
 from gateway.keyholder.clock import KeptClock
 from gateway.keyholder.copies import Copies
 from gateway.keyholder.doors import Doors, openings_json
@@ -41,7 +42,7 @@ from ledger.contract import canonical, times
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, OutcomeUnknown, RefusedTransition, SendError
-from ledger.webauthn import Assertion
+from ledger.webauthn import Assertion, access_digest
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class _Place:
 
 class Service:
     """One keyholder at work. `clock` gives seconds since 1970 UTC; `origin` is where patients sign;
-    `emergencies` how many may begin within an hour, `copies` how many that no patient signed for; see Opener
-    for the rest.
+    `emergencies` how many may begin within an hour (`emergencies_signed`: each by the clinician's passkey),
+    `copies` how many that no patient signed for; see Opener for the rest.
 
     A patient, her consents and a job's release are on one channel each: everything about them goes there.
     Raises RefusedTransition (`channel_differs`) when a channel is another ledger than it was.
@@ -74,13 +75,15 @@ class Service:
         lease: int = LEASE_SECONDS,
         origin: str = "",
         emergencies: int = 0,
+        emergencies_signed: bool = False,
         copies: int = 0,
     ) -> None:
         self._store, self._channels, self._clock = store, channels, clock
         kept_clock = KeptClock(store, clock)
         self.signing = Signing(store, origin=origin, clock=kept_clock)
         self._copies = Copies(store, self.signing, clock=kept_clock, per_hour=copies)
-        self._emergencies = Emergencies(store, clock=kept_clock, per_hour=emergencies)
+        self.clinicians = Clinicians(store, origin=origin, clock=kept_clock, required=emergencies_signed)
+        self._emergencies = Emergencies(store, self.clinicians, clock=kept_clock, per_hour=emergencies)
         self._places: dict[str, _Place] = {}
         for name, channel in channels.items():
             store.know_channel(name, channel.trust.identity)
@@ -88,6 +91,7 @@ class Service:
                 store,
                 channel,
                 signing=self.signing,
+                clinicians=self.clinicians,
                 clock=kept_clock,
                 monotonic=monotonic,
                 delta=delta,
@@ -399,19 +403,23 @@ class Service:
         patient: str,
         details: Json,
         expires: int,
-        check: Callable[[], None],
+        check: Callable[[str], Json | None],
     ) -> Json:
         """Record an emergency (`emergency`) or the patient's own copy (`subject`) on the ledger.
 
-        The ledger gets a digest that binds the access to the patient, the details and the end.
+        The ledger gets its digest, with which `check` is called: what to keep of a signature over it.
         """
-        digest = canonical.digest(
-            {"access": access, "details": details, "expires": expires, "kind": kind, "patient": patient}
-        )
+        digest = access_digest(access=access, details=details, expires=expires, kind=kind, patient=patient)
         with self._store.transaction():
-            check()
+            signature = check(digest)
             self._store.put_access(
-                access, kind=kind, patient=patient, details=details, digest=digest, expires=expires
+                access,
+                kind=kind,
+                patient=patient,
+                details=details,
+                digest=digest,
+                expires=expires,
+                signature=signature,
             )
         kept = self._store.access(access)
         if kept is None or kept.digest != digest:
@@ -428,15 +436,27 @@ class Service:
         """
         return self._channels.home.ledger.evidence(tx_id)
 
-    def emergency_access(self, *, access: str, patient: str, details: Json, expires: int) -> Json:
-        """Begin an emergency. Raises RefusedTransition (`emergencies_too_many`, `access_expiry`, …)."""
+    def emergency_access(
+        self,
+        *,
+        access: str,
+        patient: str,
+        details: Json,
+        expires: int,
+        signature: Assertion | None = None,
+    ) -> Json:
+        """Begin an emergency; where `details` say that a passkey confirmed it, by that passkey's `signature`
+        over its digest. Raises RefusedTransition (`emergencies_too_many`, `access_expiry`, …),
+        SignatureRefused."""
         return self._personal_access(
             "emergency",
             access=access,
             patient=patient,
             details=details,
             expires=expires,
-            check=lambda: self._emergencies.check_may_begin(access, expires=expires),
+            check=lambda digest: self._emergencies.check_may_begin(
+                access, details=details, digest=digest, expires=expires, signature=signature
+            ),
         )
 
     def complete_emergencies(self, *, channel: str = HOME) -> Json:
@@ -485,7 +505,7 @@ class Service:
             patient=patient,
             details={"signed_by": None if voucher is None else voucher.credential},
             expires=expires,
-            check=lambda: self._copies.check_may_begin(
+            check=lambda _digest: self._copies.check_may_begin(
                 access, patient=patient, expires=expires, voucher=voucher
             ),
         )
@@ -507,6 +527,30 @@ class Service:
             "expires": kept.expires,
             "kind": kept.kind,
             "patient": kept.patient,
+            "signed": self._store.access_signature(access) is not None,
+        }
+
+    def signed_emergency(self, *, access: str) -> Json:
+        """What shows a third party that a clinician signed the emergency that is on the ledger, without what
+        it says: `{"completed", "digest", "evidence", "organisation", "signature"}`. `evidence` is of the
+        block in which the other organisations completed it, else of that in which ours recorded it, or null.
+
+        Raises RefusedTransition (`not_signed`; one that is not known looks the same), LedgerError.
+        """
+        kept = self._store.access(access)
+        signature = self.clinicians.shown(access) if kept is not None and kept.kind == "emergency" else None
+        if kept is None or signature is None:
+            raise RefusedTransition("This emergency was not signed with a passkey.", code="not_signed")
+        channel = self._channels[self._store.channel_of(kept.patient)]
+        is_completed = self.emergency_completed(access=access)
+        purpose = f"completed/{access}" if is_completed else access_purpose("emergency", access)
+        tx_id = self._store.tx_id(purpose)
+        return {
+            "completed": is_completed,
+            "digest": kept.digest,
+            "evidence": channel.ledger.evidence(tx_id) if tx_id else None,
+            "organisation": channel.trust.own,
+            "signature": signature,
         }
 
     def status(self) -> Json:

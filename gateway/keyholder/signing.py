@@ -7,7 +7,7 @@ is one that we keep. docs/adr/0011-the-patient-signs.md says why, and what remai
 import dataclasses
 import hmac
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -85,30 +85,17 @@ class Signing:
         The answer says from when it signs. Harmless to repeat. Raises SignatureRefused,
         RefusedTransition (`patient_unknown`, `voucher_missing`, `passkey_differs`, `passkeys_too_many`).
         """
-        check_public_key(public_key)
-        now = int(self._clock())
         with self._store.transaction() as db:
-            known = self.passkeys(patient)
-            for one in known:
-                if one.credential == credential:
-                    if one.public_key != public_key or one.dropped is not None:
-                        raise RefusedTransition("This passkey was known as another.", code="passkey_differs")
-                    return {"since": one.since}
-            if len(known) >= MOST_PASSKEYS:
-                raise RefusedTransition("There are too many passkeys.", code="passkeys_too_many")
-            how = "first"
-            if any(one.dropped is None for one in known):
-                if voucher is None:
-                    raise RefusedTransition(
-                        "A passkey that signs already has to vouch for another.", code="voucher_missing"
-                    )
-                challenge = passkey_challenge(patient=patient, credential=credential, public_key=public_key)
-                self._check(voucher, patient, challenge, at=now)
-                how = "vouched"
-            # What a passkey vouches for signs at once; what is taken on trust after a reset waits.
-            since = now if how == "vouched" else max(now, self._quiet_until(patient))
-            self._add(db, patient, Passkey(credential, public_key, since, how, None))
-        return {"since": since}
+            passkey, is_new = admit(
+                self.passkeys(patient),
+                Passkey(credential, public_key, int(self._clock()), "first", None),
+                whose=patient,
+                voucher=voucher,
+                origin=self._origin,
+            )
+            if is_new:
+                self._add(db, patient, passkey)
+        return {"since": passkey.since}
 
     def _add(self, db: sqlite3.Connection, patient: str, passkey: Passkey) -> None:
         (id,) = db.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM passkeys").fetchone()
@@ -155,7 +142,7 @@ class Signing:
         known = self.passkeys(patient)
         if any(one.signs(int(self._clock())) for one in known):
             return 0
-        return max((one.dropped + QUIET_SECONDS for one in known if one.dropped is not None), default=0)
+        return quiet_until(known)
 
     def signers(self, patient: str) -> Json:
         """Who may sign for this patient now, and until when nobody may (0: now)."""
@@ -260,7 +247,7 @@ class Signing:
         """The signature with the key that checks it, for whoever verifies it without us; None: unsigned."""
         if opening.signature is None:
             return None
-        passkey = self._passkey(opening.patient, opening.signature["credential"])
+        passkey = named(self.passkeys(opening.patient), opening.signature["credential"])
         return {**opening.signature, "public_key_b64": to_b64(passkey.public_key)}
 
     def check_voucher(self, voucher: Assertion, patient: str, challenge: bytes) -> None:
@@ -271,22 +258,76 @@ class Signing:
         self, assertion: Assertion, patient: str, challenge: bytes, *, at: int, origin: str | None = None
     ) -> None:
         """`origin`: where it was signed, when it was; None: it is signed now."""
-        passkey = self._passkey(patient, assertion.credential)
-        if not (passkey.signs(at) if origin is None else passkey.signed(at)):
-            raise SignatureRefused("This passkey does not sign at this time.", code="passkey_not_signing")
-        check_assertion(
-            assertion,
-            credential=passkey.credential,
-            public_key=passkey.public_key,
-            challenge=challenge,
-            origin=self._origin if origin is None else origin,
-        )
+        here, kept = (self._origin, False) if origin is None else (origin, True)
+        check_by(self.passkeys(patient), assertion, challenge, at=at, origin=here, kept=kept)
 
-    def _passkey(self, patient: str, credential: str) -> Passkey:
-        for one in self.passkeys(patient):
-            if hmac.compare_digest(one.credential, credential):
-                return one
-        raise SignatureRefused("This passkey is not known.", code="passkey_unknown")
+
+# Passkeys of one person, whoever keeps them
+
+
+def admit(
+    known: Sequence[Passkey], new: Passkey, *, whose: str, voucher: Assertion | None, origin: str
+) -> tuple[Passkey, bool]:
+    """A passkey as it is known, or as it is to be known and that it is new. `new.since` is now.
+
+    The first is taken on trust, after the last one was dropped for a day later; every other one by a
+    signature of one that signs (`voucher`), and it signs at once. Raises SignatureRefused, RefusedTransition
+    (`voucher_missing`, `passkey_differs`, `passkeys_too_many`).
+    """
+    check_public_key(new.public_key)
+    for one in known:
+        if one.credential == new.credential:
+            if one.public_key != new.public_key or one.dropped is not None:
+                raise RefusedTransition("This passkey was known as another.", code="passkey_differs")
+            return one, False
+    if len(known) >= MOST_PASSKEYS:
+        raise RefusedTransition("There are too many passkeys.", code="passkeys_too_many")
+    if all(one.dropped is not None for one in known):
+        return dataclasses.replace(new, since=max(new.since, quiet_until(known))), True
+    if voucher is None:
+        raise RefusedTransition(
+            "A passkey that signs already has to vouch for another.", code="voucher_missing"
+        )
+    challenge = passkey_challenge(patient=whose, credential=new.credential, public_key=new.public_key)
+    check_by(known, voucher, challenge, at=new.since, origin=origin)
+    return dataclasses.replace(new, how="vouched"), True
+
+
+def quiet_until(known: Sequence[Passkey]) -> int:
+    """From when a first passkey signs, once the last one was dropped."""
+    return max((one.dropped + QUIET_SECONDS for one in known if one.dropped is not None), default=0)
+
+
+def check_by(
+    known: Sequence[Passkey],
+    assertion: Assertion,
+    challenge: bytes,
+    *,
+    at: int,
+    origin: str,
+    kept: bool = False,
+) -> None:
+    """That one of these passkeys signed `challenge` on a page of `origin`, and may sign now (`at`).
+
+    `kept`: it was signed then and taken; a passkey that was dropped since counts. Raises SignatureRefused.
+    """
+    passkey = named(known, assertion.credential)
+    if not (passkey.signed(at) if kept else passkey.signs(at)):
+        raise SignatureRefused("This passkey does not sign at this time.", code="passkey_not_signing")
+    check_assertion(
+        assertion,
+        credential=passkey.credential,
+        public_key=passkey.public_key,
+        challenge=challenge,
+        origin=origin,
+    )
+
+
+def named(known: Sequence[Passkey], credential: str) -> Passkey:
+    for one in known:
+        if hmac.compare_digest(one.credential, credential):
+            return one
+    raise SignatureRefused("This passkey is not known.", code="passkey_unknown")
 
 
 def committed(opening: Opening) -> str:

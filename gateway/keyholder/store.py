@@ -527,13 +527,23 @@ class Store:
         return None if row is None else (row[0], _parsed(row[1]))
 
     def put_access(
-        self, access: str, *, kind: str, patient: str, details: Json, digest: str, expires: int
+        self,
+        access: str,
+        *,
+        kind: str,
+        patient: str,
+        details: Json,
+        digest: str,
+        expires: int,
+        signature: Json | None = None,
     ) -> None:
-        sealed = seal(self.patient_key(patient), orjson.dumps(details), _access_aad(patient, access))
+        key, aad = self.patient_key(patient), _access_aad(patient, access)
+        sealed = seal(key, orjson.dumps(details), aad)
+        signed = None if signature is None else seal(key, orjson.dumps(signature), b"signed " + aad)
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO accesses VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (access, kind, patient, sealed, digest, expires),
+                "INSERT INTO accesses VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (access, kind, patient, sealed, digest, expires, signed),
             )
 
     def access(self, access: str) -> Access | None:
@@ -544,6 +554,14 @@ class Store:
         """What was said of an access that is kept. Raises EnvelopeError."""
         patient, sealed = self._one("SELECT patient, details FROM accesses WHERE access = ?", access)
         return dict(orjson.loads(unseal(self.patient_key(patient), sealed, _access_aad(patient, access))))
+
+    def access_signature(self, access: str) -> Json | None:
+        """What was kept of who signed an access that is kept. Raises EnvelopeError."""
+        patient, sealed = self._one("SELECT patient, signature FROM accesses WHERE access = ?", access)
+        if sealed is None:
+            return None
+        aad = b"signed " + _access_aad(patient, access)
+        return dict(orjson.loads(unseal(self.patient_key(patient), sealed, aad)))
 
     def begun(self, kind: str, *, at: int) -> int:
         """How many accesses of this kind have not run out by then, ended ones too."""

@@ -5,6 +5,7 @@ What is typed passes through POST and the session alone, and nothing of a record
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -13,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from consent.explanation import KINDS, SENSITIVE
+from gateway.accounts import passkeys
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import ChunkHeader
@@ -21,6 +23,7 @@ from gateway.staff.patients import find_patient
 from gateway.staff.visitor import for_staff, me, page, perform, refused
 from gateway.wording import sentence
 from ledger.errors import AccessDenied, GatewayError
+from ledger.webauthn import Assertion
 
 SECTION = "staff_patients"
 IDENTIFIED = "patient of an emergency"  # in the session: whose identifiers were typed
@@ -64,8 +67,11 @@ def why(request: HttpRequest, id: str) -> HttpResponse:
         return redirect("staff_emergency_who", id=id)
     form = WhyForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
+        will_sign = bool(passkeys.passkeys_of(me(request)))
         try:
-            opened = services.open_emergency(patient=found, by=me(request), **form.cleaned_data)
+            opened = services.open_emergency(
+                patient=found, by=me(request), will_sign=will_sign, **form.cleaned_data
+            )
         except GatewayError as error:
             return refused(request, SECTION, error, reverse("staff_emergency_why", args=[id]))
         request.session.pop(IDENTIFIED, None)
@@ -79,11 +85,17 @@ def why(request: HttpRequest, id: str) -> HttpResponse:
 def contents(request: HttpRequest, id: str) -> HttpResponse:
     """What there is, by kind. Nothing is opened yet."""
     found = _find_own(request, id)
+    if services.is_too_late_to_confirm(found):
+        services.end(emergency=found, by=me(request))
+        found.refresh_from_db()
     kinds: list[dict[str, Any]] = []
-    problem = ""
+    problem, sign = "", None
     try:
         if _may_ask_again(found):
-            services.ask_again(emergency=found)
+            if services.waits_for_passkey(found):
+                sign = _to_sign(request, found)
+            else:
+                services.ask_again(emergency=found)
         if services.is_open(found):
             kinds = _kinds(services.contents(emergency=found))
     except GatewayError as error:
@@ -95,8 +107,51 @@ def contents(request: HttpRequest, id: str) -> HttpResponse:
         patient=found.patient,
         kinds=kinds,
         problem=problem,
+        sign=sign,
         **_clock(found),
     )
+
+
+def _to_sign(request: HttpRequest, found: Emergency) -> dict[str, str]:
+    """What the page has a passkey sign, and which may. Raises GatewayError."""
+    own, signers = passkeys.passkeys_of(me(request)), passkeys.confirming(me(request))
+    is_first = not signers["known"] and not signers["quiet_until"]
+    may = [one.credential for one in own if is_first or one.credential in signers["signing"]]
+    return {"challenge": services.challenge(found), "credentials": " ".join(may)}
+
+
+@require_POST
+@for_staff("break_glass")
+def confirm(request: HttpRequest, id: str) -> HttpResponse:
+    """Whoever opens it signs, or goes on without a passkey."""
+    found = _find_own(request, id)
+    return perform(
+        request,
+        SECTION,
+        lambda: services.confirm(emergency=found, by=me(request), signature=_signed(request)),
+        back=reverse("staff_emergency_open", args=[id]),
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff("break_glass")
+def vouch(request: HttpRequest, pk: int) -> HttpResponse:
+    """A clinician's second passkey, by the word of her first."""
+    get_object_or_404(Authenticator, pk=pk, user=me(request), type=Authenticator.Type.WEBAUTHN)
+    answer: HttpResponse = passkeys.vouch_for_emergencies(request, pk)
+    return answer
+
+
+def _signed(request: HttpRequest) -> dict[str, Any] | None:
+    """What a passkey answered. One that is used for the first time is made known to the keyholder before."""
+    if "without" in request.POST:
+        return None
+    assertion = Assertion.read(request.POST.get("signature", ""))
+    if not passkeys.confirming(me(request))["known"]:
+        for one in passkeys.passkeys_of(me(request)):
+            if one.credential == assertion.credential:
+                passkeys.enrol_clinician(me(request), one)
+    return assertion.to_json()
 
 
 @require_safe

@@ -14,8 +14,9 @@ from django.views.decorators.http import require_POST, require_safe
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.staff.forms import OutcomeForm
-from gateway.staff.visitor import for_staff, me, page, perform
+from gateway.staff.visitor import for_staff, me, page, perform, refused
 from ledger.audit.models import AuditRow
+from ledger.errors import GatewayError
 
 SECTION = "staff_queue"
 SOON = timedelta(hours=24)
@@ -60,6 +61,20 @@ def rows(found: QuerySet[Emergency], after: str, most: int) -> tuple[list[dict[s
 @for_staff("see_emergencies")
 def emergency(request: HttpRequest, id: str) -> HttpResponse:
     return _show(request, _find(id), OutcomeForm())
+
+
+@require_safe
+@for_staff("see_emergencies")
+def signed(request: HttpRequest, id: str) -> HttpResponse:
+    """The proof that whoever opened it signed it, for whoever verifies it without us."""
+    found = _find(id)
+    try:
+        file = services.signed_file(emergency=found)
+    except GatewayError as error:
+        return refused(request, SECTION, error, _at(found))
+    answer = HttpResponse(file, content_type="application/json")
+    answer["Content-Disposition"] = f'attachment; filename="emergency-{id[:8]}.json"'
+    return answer
 
 
 @require_POST

@@ -2,16 +2,20 @@
 
 import shutil
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.contrib.auth.models import Group
 from django.core import mail
 from django.core.cache import cache
 from django.urls import reverse
 
-from consent.models import Consent
+from consent.models import Consent, Patient
 from consent.teach_back import ITEMS
+from gateway.accounts.roles import make_groups
+from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
 from ledger.client import connect
 from tests.browser.visit import IN_A_BROWSER, Visit
@@ -267,3 +271,45 @@ def test_too_many_tries(chromium: Any, live_server: Any, alice: Any, settings: A
         visit.press("Sign in")
     visit.page.get_by_role("heading", name="Too many tries").wait_for()
     visit.look("locked-out")
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_a_clinician_signs_an_emergency(
+    chromium: Any, live_server: Any, house: Any, alice: Any, bob: Any, width: int
+) -> None:
+    Patient.objects.filter(pk=alice.pk).update(birth_date=date(1960, 5, 4))
+    make_groups()
+    bob.groups.set(Group.objects.filter(name="clinician"))
+    visit = Visit(chromium, live_server.url, width)
+    page, signer = visit.page, Signer(visit.page)
+    visit.open(reverse("account_login"))
+    page.get_by_label("Email").fill(bob.email)
+    page.get_by_label("Password").fill("correct horse battery")
+    visit.expect_status(403)  # without a second factor the staff site stays closed
+    visit.press("Sign in")
+    add_passkey(visit, "My phone")
+    visit.open(reverse("mfa_list_webauthn"))
+    page.get_by_text("It will confirm your emergencies from the next one on.").wait_for()
+
+    visit.open(reverse("staff_emergency_who", args=[alice.pk]))
+    page.get_by_label("Record number").fill("alice-1")
+    page.get_by_label("Date of birth").fill("1960-05-04")
+    visit.press("Continue")
+    page.get_by_label("Emergency treatment").check()
+    page.get_by_label("What happened?").fill("Found unconscious, no relatives here")
+    visit.press("Open the records for 60 minutes")
+    page.get_by_text("Nothing is open yet").wait_for()
+    visit.look("emergency-sign")
+    signer.verifies(False)
+    visit.press("Sign and open the records")
+    page.get_by_text("Your passkey did not sign").wait_for()
+    visit.look("emergency-sign-cancelled")
+    signer.verifies(True)
+    page.get_by_role("button", name="Sign and open the records").dblclick()
+    page.get_by_role("button", name="End now").wait_for()
+    visit.look("emergency-signed")
+    found = Emergency.objects.get()
+    assert (found.state, found.confirmed) == ("recorded", "passkey")
+    visit.open(reverse("mfa_list_webauthn"))
+    page.get_by_text("It confirms your emergencies.").wait_for()
+    visit.look("passkeys-emergencies")

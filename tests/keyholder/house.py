@@ -182,6 +182,7 @@ class House:
     def start_keyholder_on(self, format: int, **options: Any) -> None:
         """The keyholder starts anew on its store as an older version left it."""
         undo = {
+            8: ("DROP TABLE clinicians", "ALTER TABLE accesses DROP COLUMN signature"),
             7: ("DROP TABLE regrouped",),
             6: ("DROP TABLE erasures", "ALTER TABLE patients DROP COLUMN kek"),
             5: (
@@ -196,7 +197,7 @@ class House:
             3: ("DROP TABLE batches",),
         }
         with self.store.transaction() as db:
-            for newer in (7, 6, 5, 4, 3):
+            for newer in (8, 7, 6, 5, 4, 3):
                 for statement in undo[newer] if newer > format else ():
                     db.execute(statement)
             db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (b"%d" % format,))

@@ -1,0 +1,197 @@
+"""An emergency that the clinician signs with her passkey: whose word counts, and what it shows others."""
+
+import time
+from typing import Any
+
+import pytest
+
+from gateway.keyholder.clinicians import PASSKEY, SESSION
+from gateway.keyholder.signing import QUIET_SECONDS
+from ledger import verify
+from ledger.contract import canonical
+from ledger.errors import AccessDenied, RefusedTransition
+from ledger.webauthn import access_digest, passkey_challenge
+from tests.keyholder.house import House, new_id
+from tests.passkeys import ORIGIN, PRESENT, Passkey
+
+BOB, BEN = "ab" * 32, "cd" * 32
+
+
+@pytest.fixture
+def ward(house: House) -> House:
+    house.serve(house.ledger, origin=ORIGIN, emergencies=20)
+    return house
+
+
+@pytest.fixture
+def phone(ward: House) -> Passkey:
+    """bob's, known."""
+    return know(ward)
+
+
+def know(house: House, clinician: str = BOB) -> Passkey:
+    made = Passkey()
+    house.service.clinicians.enrol(
+        clinician=clinician, credential=made.credential, public_key=made.public_key
+    )
+    return made
+
+
+def asked(house: House, patient: str, *, confirmed: str = PASSKEY, clinician: str = BOB) -> dict[str, Any]:
+    details = {"clinician": clinician, "confirmed": confirmed, "reason": "ETREAT", "words": "Unconscious"}
+    expires = int(time.time() + house.clock.ahead) + 3600
+    return {"access": new_id(), "patient": patient, "details": details, "expires": expires}
+
+
+def digest(asked: dict[str, Any], **changes: Any) -> bytes:
+    return bytes.fromhex(access_digest(kind="emergency", **{**asked, **changes}))
+
+
+def begin(house: House, asked: dict[str, Any], signature: Any = None) -> str:
+    assert house.service.emergency_access(**asked, signature=signature)["state"] == "committed"
+    return str(asked["access"])
+
+
+def read(house: House, access: str) -> int:
+    sealed = {one.chunk: house.blobs[one.chunk] for one in house.service.emergency_index(access=access)}
+    return len(house.service.read_emergency(access=access, sealed=sealed))
+
+
+def refusal(call: Any) -> str:
+    with pytest.raises((AccessDenied, RefusedTransition)) as found:
+        call()
+    return found.value.code
+
+
+def test_what_she_signed_opens_and_says_so(ward: House, phone: Passkey) -> None:
+    one = asked(ward, ward.patient())
+    access = begin(ward, one, phone.sign(digest(one)))
+    assert read(ward, access) == 2
+    assert ward.service.access_told(access=access)["signed"]
+    assert begin(ward, one) == access  # asked again: what is kept counts
+    assert ward.service.signed_emergency(access=access)["signature"]["credential"] == phone.credential
+
+
+def test_without_a_passkey_it_opens_and_says_that(ward: House) -> None:
+    access = begin(ward, asked(ward, ward.patient(), confirmed=SESSION))
+    assert read(ward, access) == 2
+    assert not ward.service.access_told(access=access)["signed"]
+    assert refusal(lambda: ward.service.signed_emergency(access=access)) == "not_signed"
+
+
+def test_each_can_be_required(ward: House, phone: Passkey) -> None:
+    before = begin(ward, asked(ward, ward.patient(), confirmed=SESSION))
+    ward.serve(ward.ledger, origin=ORIGIN, emergencies=20, emergencies_signed=True)
+    assert refusal(lambda: read(ward, before)) == "emergency_unsigned"
+    unsigned = asked(ward, ward.patient(), confirmed=SESSION)
+    assert refusal(lambda: begin(ward, unsigned)) == "emergency_unsigned"
+    one = asked(ward, ward.patient())
+    assert read(ward, begin(ward, one, phone.sign(digest(one)))) == 2
+
+
+def test_what_is_said_and_what_came_agree(ward: House, phone: Passkey) -> None:
+    one, other = asked(ward, ward.patient()), asked(ward, ward.patient(), confirmed=SESSION)
+    assert refusal(lambda: begin(ward, one)) == "emergency_differs"
+    assert refusal(lambda: begin(ward, other, phone.sign(digest(other)))) == "emergency_differs"
+
+
+def test_her_signature_is_for_this_emergency_alone(ward: House, phone: Passkey) -> None:
+    one = asked(ward, ward.patient())
+    for changes in (
+        {"access": new_id()},
+        {"patient": new_id()},
+        {"expires": one["expires"] + 1},
+        {"details": {**one["details"], "words": "Something else"}},
+    ):
+        signature = phone.sign(digest(one, **changes))
+        assert refusal(lambda s=signature: begin(ward, one, s)) == "signature_challenge"
+    assert refusal(lambda: begin(ward, one, phone.sign(digest(one), flags=PRESENT))) == (
+        "signature_verification"
+    )
+    elsewhere = phone.sign(digest(one), origin="https://other.example")
+    assert refusal(lambda: begin(ward, one, elsewhere)) == "signature_origin"
+    assert ward.store.access(one["access"]) is None
+
+
+def test_nobody_signs_for_a_colleague(ward: House, phone: Passkey) -> None:
+    know(ward, BEN)
+    one = asked(ward, ward.patient(), clinician=BEN)
+    assert refusal(lambda: begin(ward, one, phone.sign(digest(one)))) == "passkey_unknown"
+    one = asked(ward, ward.patient())
+    assert refusal(lambda: begin(ward, one, Passkey().sign(digest(one)))) == "passkey_unknown"
+
+
+def test_a_signature_that_was_altered_in_the_store_opens_nothing(ward: House, phone: Passkey) -> None:
+    one = asked(ward, ward.patient())
+    access = begin(ward, one, phone.sign(digest(one)))
+    with ward.store.transaction() as db:
+        db.execute("UPDATE clinicians SET public_key = ?", (Passkey().public_key,))
+    assert refusal(lambda: read(ward, access)) == "signature_wrong"
+    with ward.store.transaction() as db:
+        db.execute("UPDATE accesses SET signature = NULL")
+    assert refusal(lambda: read(ward, access)) == "signature_missing"
+
+
+def test_another_passkey_needs_the_first_ones_word(ward: House, phone: Passkey) -> None:
+    tablet = Passkey()
+    said = {"clinician": BOB, "credential": tablet.credential, "public_key": tablet.public_key}
+    assert refusal(lambda: ward.service.clinicians.enrol(**said)) == "voucher_missing"
+    challenge = passkey_challenge(patient=BOB, credential=tablet.credential, public_key=tablet.public_key)
+    forged = Passkey().sign(challenge)
+    assert refusal(lambda: ward.service.clinicians.enrol(**said, voucher=forged)) == "passkey_unknown"
+    ward.service.clinicians.enrol(**said, voucher=phone.sign(challenge))
+    assert set(ward.service.clinicians.signers(BOB)["signing"]) == {phone.credential, tablet.credential}
+
+
+def test_a_dropped_passkey_signs_no_more_and_a_first_one_a_day_later(ward: House, phone: Passkey) -> None:
+    one = asked(ward, ward.patient())
+    access = begin(ward, one, phone.sign(digest(one)))
+    ward.service.clinicians.drop(clinician=BOB, credential=phone.credential)
+    assert read(ward, access) == 2  # what was signed stays signed
+    other = asked(ward, ward.patient())
+    assert refusal(lambda: begin(ward, other, phone.sign(digest(other)))) == "passkey_not_signing"
+    assert ward.service.clinicians.signers(BOB)["quiet_until"]
+    found = know(ward)
+    assert ward.service.clinicians.signers(BOB)["signing"] == []
+    ward.clock.ahead = QUIET_SECONDS + 1
+    assert ward.service.clinicians.signers(BOB)["signing"] == [found.credential]
+
+
+def test_a_store_of_the_format_before_is_taken_over(ward: House) -> None:
+    access = begin(ward, {**asked(ward, ward.patient()), "details": {"clinician": BOB}})
+    ward.start_keyholder_on(format=7, origin=ORIGIN, emergencies=20)
+    assert read(ward, access) == 2
+    one, phone = asked(ward, ward.patient()), know(ward)
+    assert read(ward, begin(ward, one, phone.sign(digest(one)))) == 2
+
+
+# What it shows others
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_it_verifies_without_us_and_an_altered_copy_does_not(
+    ward: House, phone: Passkey, completed: bool
+) -> None:
+    begin(ward, asked(ward, ward.patient(), confirmed=SESSION))  # another one beside it
+    one = asked(ward, ward.patient())
+    access = begin(ward, one, phone.sign(digest(one)))
+    if completed:
+        ward.service.complete_emergencies()
+    found = ward.service.signed_emergency(access=access)
+    assert found["completed"] is completed
+    names = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
+    file = {
+        **found,
+        "access": access,
+        "format": verify.EMERGENCY_FORMAT,
+        "signature": {name: found["signature"][name] for name in names},
+    }
+    trust = verify.Trust.read(str(ward.home / "ledger" / "ledger.pub"))
+    data = canonical.dumps(file)
+    assert verify.verify_signed_emergency(data, trust).verdict == "verified"
+    for at in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        assert verify.verify_signed_emergency(bytes(changed), trust).exit != 0, at
+    another = canonical.dumps({**file, "access": new_id()})
+    assert verify.verify_signed_emergency(another, trust).exit != 0
