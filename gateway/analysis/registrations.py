@@ -95,6 +95,7 @@ def propose(*, requester: Requester, model: Model, by: AbstractBaseUser) -> Mode
     """
     if requester.suspended_at:
         raise RefusedTransition(_("This provider is suspended."), code="suspended")
+    _check_runs(model)
     digest = model.digest()
     Requester.objects.select_for_update().get(pk=requester.pk)  # one registration at a time
     known = AIModel.objects.filter(digest=digest).select_related("provider").first()
@@ -208,6 +209,7 @@ def approve(*, registration: ModelRegistration, by: AbstractBaseUser) -> ModelRe
     model = code_of(row)
     if model is None:
         raise RefusedTransition(_("The catalogue has no code of this digest."), code="code_missing")
+    _check_runs(model)
     if row.state == State.WAITING:
         row.state, row.first_by_id = State.ONCE, by.pk
     else:
@@ -216,6 +218,16 @@ def approve(*, registration: ModelRegistration, by: AbstractBaseUser) -> ModelRe
     row.save(update_fields=["state", "first_by", "decided_by"])
     _record("registration.approved", Actor.staff(by.pk), row, code=row.state)
     return row
+
+
+def _check_runs(model: Model) -> None:
+    """What the catalogue says of its own files is for who adds one; here it is one sentence and the code."""
+    try:
+        model.check()
+    except InvalidInput as error:
+        raise RefusedTransition(
+            _("The code of this model cannot run here (%(code)s).") % {"code": error.code}, code=error.code
+        ) from None
 
 
 @transaction.atomic
