@@ -2,179 +2,20 @@
 
     python -m gateway.analysis.child WORKER_PID
 
-It speaks the frames of pipes.py. It says `{key, unenforced}` first: its X25519 public key, which dies
-with it, and what this system does not enforce. Then it answers each frame with `{}` or `{"error": code}`:
-
-    {"start": {model or export, index_date, job, attempt, part, output_key}}   hex, YYYY-MM-DD, numbers
-    {"subject": {subject, patient, rules}}                              begins a subject, forgets the last
-    {"chunk": {chunk, version, resource_type, labels, wrapped_b64, blob_b64}}
-    {"finish": {}}   answers `{"sealed_b64"}`: the result of the subject, sealed to the keyholder
-
-No Django, no database, no name of a person; errors are codes, because a message could quote a record.
+It puts its walls up, and only then imports what does its work: part.py, where the frames are told of.
 """
 
-import hashlib
 import sys
-from collections.abc import Callable
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
 
 from gateway.analysis import sandbox
-
-if TYPE_CHECKING:
-    from gateway.analysis.catalogue.model import Model
 
 
 def main() -> int:
     worker = int(sys.argv[1])
     unenforced = sandbox.confine(parent=worker or None)
-    return Child(unenforced).serve()
+    from gateway.analysis.part import Part
 
-
-class Child:
-    """One part of one attempt of one job."""
-
-    def __init__(self, unenforced: list[str]) -> None:
-        from gateway.keyholder.envelope import new_part_key
-
-        self.unenforced = unenforced
-        self.private_key, self.public_key = new_part_key()
-        self.subject: Subject | None = None
-        self.handlers: dict[str, Callable[[Any], dict[str, Any]]] = {
-            "start": self.start,
-            "subject": self.begin,
-            "chunk": self.take,
-            "finish": self.finish,
-        }
-
-    def serve(self) -> int:
-        """Answer frames until the worker closes the pipe."""
-        from gateway.analysis.pipes import read_frame, write_frame
-
-        write_frame(1, {"key": self.public_key.hex(), "unenforced": self.unenforced})
-        while (frame := read_frame(0)) is not None:
-            write_frame(1, self.answer(frame))
-        return 0
-
-    def answer(self, frame: dict[str, Any]) -> dict[str, Any]:
-        from ledger.errors import GatewayError
-
-        try:
-            ((name, given),) = frame.items()
-            return self.handlers[name](given)
-        except GatewayError as error:
-            return {"error": error.code}
-        except MemoryError:
-            self.subject = None
-            return {"error": "child_memory"}
-        except Exception as error:  # the class alone: its text may quote a record
-            return {"error": "child_failed", "kind": type(error).__name__}
-
-    def start(self, given: dict[str, Any]) -> dict[str, Any]:
-        from gateway.analysis.catalogue import find
-        from gateway.analysis.exporting import Export
-        from gateway.keyholder.envelope import PartUnwrapper
-
-        self.job, self.attempt, self.part = given["job"], given["attempt"], given["part"]
-        self.output_key = bytes.fromhex(given["output_key"])
-        self.index_date = date.fromisoformat(given["index_date"])
-        # By digest: a worker whose code differs from the released model's finds none here.
-        self.work = Export(given["export"]) if "export" in given else find(given["model"])
-        self.unwrapper = PartUnwrapper(self.private_key, job=self.job, attempt=self.attempt, part=self.part)
-        return {}
-
-    def begin(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.subject = Subject(given["subject"], given["patient"], given["rules"])
-        return {}
-
-    def take(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Open one chunk and keep of it what the work reads and the rules permit."""
-        from gateway.keyholder.envelope import open_chunk
-        from ledger.rpc import from_b64
-
-        subject = self._current()
-        if given["resource_type"] not in self.work.reads:
-            return {}
-        chunk, version = given["chunk"], given["version"]
-        key = self.unwrapper.unwrap(
-            from_b64(given["wrapped_b64"]), subject=subject.id, chunk=chunk, version=version
-        )
-        lines = open_chunk(
-            key, from_b64(given["blob_b64"]), patient=subject.patient, chunk=chunk, version=version
-        )
-        subject.add(lines, given["labels"])
-        return {}
-
-    def finish(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Compute the result, seal it, forget the subject."""
-        from gateway.analysis.exporting import Export
-        from gateway.keyholder.envelope import seal_output
-        from ledger.rpc import to_b64
-
-        subject, work = self._current(), self.work
-        if isinstance(work, Export):
-            output = work.lines(subject.patient, subject.resources)
-        else:
-            output = self.assess(subject, work)
-        self.subject = None
-        sealed = seal_output(
-            self.output_key, output, job=self.job, attempt=self.attempt, subjects=[subject.id]
-        )
-        return {"sealed_b64": to_b64(sealed)}
-
-    def assess(self, subject: "Subject", model: "Model") -> bytes:
-        """The model's result as a FHIR Bundle."""
-        import orjson
-
-        from gateway.analysis.catalogue.evidence import Evidence
-        from gateway.analysis.fhir import result_bundle
-
-        evidence = Evidence(tuple(subject.resources), subject.complete(model.reads))
-        found = model.features(evidence, index_date=self.index_date)
-        bundle = result_bundle(
-            model=model,
-            found=found,
-            score=model.assess(found),
-            digests=evidence.digests(),
-            job=self.job,
-            attempt=self.attempt,
-            subject=subject.id,
-            index_date=self.index_date,
-            now=datetime.now(UTC),
-        )
-        return orjson.dumps(bundle)
-
-    def _current(self) -> "Subject":
-        if self.subject is None:
-            from ledger.errors import InvalidInput
-
-            raise InvalidInput("No subject was begun.", code="child_no_subject")
-        return self.subject
-
-
-class Subject:
-    """The patient of the moment: the permitted resources, in clear, in this process only."""
-
-    def __init__(self, id: str, patient: str, rules: Any) -> None:
-        from gateway.analysis.catalogue.evidence import Resource
-        from ledger.contract.rules import CompiledRules
-
-        self.id, self.patient, self.rules = id, patient, CompiledRules(rules)
-        self.resources: list[Resource] = []
-
-    def add(self, lines: bytes, labels: list[str]) -> None:
-        from gateway.analysis.catalogue.evidence import Resource
-        from gateway.records.lines import item, resources
-
-        for received, body in resources(lines):
-            permitted, _ = self.rules.permits(item(body, labels))
-            if permitted:
-                reference = f"{body['resourceType']}/{body.get('id', '')}"
-                self.resources.append(Resource(reference, hashlib.sha256(received).hexdigest(), body))
-
-    def complete(self, types: frozenset[str]) -> frozenset[str]:
-        """The types of which every resource without a sensitivity is permitted: none found means none."""
-        return frozenset(each for each in types if self.rules.permits_chunk(each, ["N"]) == "permit")
+    return Part(unenforced).serve()
 
 
 if __name__ == "__main__":

@@ -38,14 +38,68 @@ CODES = frozenset(
 log = logging.getLogger(__name__)
 
 
+class Ahead:
+    """The next child, started before there is a part for it, so that no job waits for Python to start.
+
+    It has put its walls up and made its key; it has read nothing, and serves one part as any other does. Used
+    from one thread alone: a child ends with the thread that started it.
+    """
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """From now on there is one."""
+        self._begun = True
+        self.prepare()
+
+    def prepare(self) -> None:
+        if self._begun and self._process is None:
+            try:
+                self._process = sandbox.start()
+            except OSError:
+                log.warning("no job child could be started ahead; the next job starts its own")
+
+    def take(self) -> subprocess.Popen[bytes] | None:
+        """The one that waits, if it still does."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is not None:
+            _end(process)
+            return None
+        return process
+
+    def end(self) -> None:
+        """From now on there is none."""
+        self._begun = False
+        if (process := self.take()) is not None:
+            _end(process)
+
+
+ahead = Ahead()
+
+
 class JobChild:
     """One running child; a context manager that leaves none behind. Raises ChildFailed, EnvelopeError."""
 
     def __init__(self) -> None:
-        self._process = sandbox.start()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        waited = ahead.take()
+        try:
+            self._meet(waited or sandbox.start())
+        except ChildFailed:
+            if waited is None:
+                raise
+            self._meet(sandbox.start())
+        if self.unenforced:
+            log.warning("this system does not enforce on job children: %s", ", ".join(self.unenforced))
+        ahead.prepare()
+
+    def _meet(self, process: subprocess.Popen[bytes]) -> None:
+        """Learn its key. Raises ChildFailed, and then it is ended."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._input, self._output = process.stdin.fileno(), process.stdout.fileno()
         try:
             os.set_blocking(self._input, False)
             hello = self._read(START_SECONDS)
@@ -57,8 +111,6 @@ class JobChild:
         except BaseException:
             self.close()
             raise
-        if self.unenforced:
-            log.warning("this system does not enforce on job children: %s", ", ".join(self.unenforced))
 
     @property
     def pid(self) -> int:
@@ -84,16 +136,8 @@ class JobChild:
         return answer
 
     def close(self) -> None:
-        """End it: it leaves when its input closes, and is killed if it does not."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """End it."""
+        _end(self._process)
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +146,16 @@ class JobChild:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Nothing of it is wanted any more: it leaves when its input closes, and is not waited for to do so."""
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    process.wait()
 
 
 def _kind(said: object) -> str:

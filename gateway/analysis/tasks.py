@@ -1,10 +1,13 @@
 """Celery tasks: each takes an id and calls one service. The broker never sees anything else."""
 
 import logging
+from typing import Any
 
+from celery.signals import worker_process_init
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from gateway.analysis.children import ahead
 from gateway.analysis.models import Job
 from gateway.celery import app
 
@@ -16,6 +19,12 @@ def run_job(job_id: str) -> None:
     from gateway.analysis.runner import run
 
     run(job_id)
+
+
+@worker_process_init.connect
+def start_a_child(**_: Any) -> None:
+    """Each process of a worker has the next job's child ready."""
+    ahead.begin()
 
 
 def enqueue(job_id: str) -> bool:

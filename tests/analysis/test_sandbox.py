@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.analysis import sandbox, seccomp
-from gateway.analysis.children import JobChild
+from gateway.analysis.children import JobChild, ahead
+from gateway.analysis.part import Part
 from gateway.analysis.pipes import ChildFailed, Frame
 from ledger.errors import GatewayError
 
@@ -130,12 +132,21 @@ def test_the_filters_of_both_architectures_are_well_formed() -> None:
         assert len(set(architecture.numbers.values())) == len(architecture.numbers)
 
 
-@pytest.fixture(params=[True, False], ids=["bubblewrap", "plain"])
+@pytest.fixture
+def started_ahead() -> Iterator[None]:
+    ahead.begin()
+    yield
+    ahead.end()
+
+
+@pytest.fixture(params=["bubblewrap", "plain", "ahead"])
 def child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> JobChild:
-    if request.param and not sandbox.has_bubblewrap():
+    if request.param == "bubblewrap" and not sandbox.has_bubblewrap():
         pytest.skip("bubblewrap is not installed or refused here")
-    if not request.param:
+    if request.param == "plain":
         monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: False)
+    if request.param == "ahead":
+        request.getfixturevalue("started_ahead")
     return JobChild()
 
 
@@ -166,6 +177,18 @@ def test_it_answers_malformed_frames_with_a_code_alone(child: JobChild) -> None:
             assert told.value.code in {"child_failed", "child_no_subject"}
 
 
+def test_what_takes_too_long_and_what_takes_too_much_have_codes(child: JobChild) -> None:
+    with child:
+        for pid in _family(child.pid):
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(ChildFailed) as told:
+            child.call("finish", {}, timeout=0.1)
+    assert told.value.code == "child_timeout"
+    part = Part([])
+    part.handlers["finish"] = lambda given: {"far": bytearray(1 << 62)}
+    assert part.answer({"finish": {}}) == {"error": "child_memory"}
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -190,15 +213,44 @@ def test_a_models_words_reach_no_log_and_no_code(
 
 def test_it_ends_when_its_input_closes(child: JobChild) -> None:
     family = _family(child.pid)
-    child.close()
+    assert child._process.stdin is not None
+    child._process.stdin.close()
     assert _gone(family)
+    child.close()
 
 
-def test_it_dies_with_its_worker() -> None:
+def waiting() -> int:
+    """The process id of the child that was started ahead."""
+    assert ahead._process is not None
+    return ahead._process.pid
+
+
+def test_one_that_was_started_ahead_serves_one_part_and_ends(started_ahead: None) -> None:
+    first = waiting()
+    with JobChild() as child:
+        assert child.pid == first
+        second, family = waiting(), _family(first)
+    assert _gone(family)
+    with JobChild() as next_one:
+        assert next_one.pid == second != first
+        assert next_one.public_key != child.public_key
+
+
+def test_one_that_died_while_it_waited_is_replaced(started_ahead: None) -> None:
+    for pid in reversed(_family(dead := waiting())):
+        os.kill(pid, signal.SIGKILL)
+    with JobChild() as child:
+        assert child.pid != dead
+
+
+@pytest.mark.parametrize(
+    "start", ["child = JobChild(); pid = child.pid", "ahead.begin(); pid = ahead._process.pid"]
+)
+def test_it_dies_with_its_worker(start: str) -> None:
     code = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from gateway.analysis.children import JobChild\n"
-        "child = JobChild(); print(child.pid, flush=True); time.sleep(60)"
+        "from gateway.analysis.children import JobChild, ahead\n"
+        f"{start}; print(pid, flush=True); time.sleep(60)"
     )
     worker = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -138,12 +138,20 @@ class House(Story):
     # Processes
 
     def job_children(self) -> list[int]:
-        """The job children under the worker, by their id."""
-        return [
+        """The children of jobs under way, and what wraps them; not those that wait for a job, which are the
+        last that each of the worker's processes started."""
+        running = [
             pid
             for pid in descendants(self.processes.pid("worker"))
             if "gateway.analysis.child" in command(pid)
         ]
+        started: dict[int, list[int]] = {}
+        for pid in sorted(running):
+            with suppress(OSError):
+                if (by := parent(pid)) not in running:
+                    started.setdefault(by, []).append(pid)
+        at_work = [pid for pids in started.values() for pid in pids[:-1]]
+        return [each for pid in at_work for each in (pid, *descendants(pid))]
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:

@@ -12,8 +12,10 @@ class Command(BaseCommand):
         parser.add_argument("--concurrency", type=int, default=2, help="jobs at a time (default 2)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        from gateway.analysis.sandbox import has_bubblewrap
         from gateway.celery import app
 
+        has_bubblewrap()  # found out, and said, once for all its processes
         app.worker_main(
             [
                 "--quiet",
