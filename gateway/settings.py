@@ -186,10 +186,13 @@ def database() -> dict[str, Any]:
             "PORT": str(parts.port or ""),
             "OPTIONS": query,
             "CONN_MAX_AGE": 60,
+            "CONN_HEALTH_CHECKS": True,
         }
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": HOME / "db.sqlite3",
+        # To open it anew takes longer than most requests.
+        "CONN_MAX_AGE": 60,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, Count, Q, When
+from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,7 +21,7 @@ from consent.models import Cohort, Deletion, Requester
 from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.jobs import State, close, details, recover
-from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, ResultReview
+from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output
 from gateway.analysis.proofs import log_sent
 from gateway.analysis.results import STATUS
 from gateway.analysis.taking import MOST_SUBJECTS, QuotaReached, submit, submit_export, submit_over_cohort
@@ -279,30 +279,25 @@ def manifest(job: Job, *, after: str = "") -> Manifest:
     """
     settled = job.state in Job.SETTLED
     shown = _shown(job, after)
-    following = shown[SUBJECTS_AT_ONCE - 1].id if len(shown) > SUBJECTS_AT_ONCE else None
-    shown = shown[:SUBJECTS_AT_ONCE]
-    delivered = Output.objects.filter(subject__in=shown).exclude(delivered_at=None)
-    digests = dict(delivered.values_list("subject_id", "digest"))
-    reviews = dict(ResultReview.objects.filter(subject__in=shown).values_list("subject_id", "state"))
+    following = shown[SUBJECTS_AT_ONCE - 1][0] if len(shown) > SUBJECTS_AT_ONCE else None
     entries: list[SubjectEntry] = []
-    for subject in shown:
-        digest = digests.get(subject.id) if settled else None
-        state = "delivered" if digest else "not_available" if settled else "queued"
+    for subject, asked, output, delivered_at, review in shown[:SUBJECTS_AT_ONCE]:
+        digest = output if settled and delivered_at else None
         entries.append(
             {
-                "subject": subject.id,
-                "request": subject.asked or None,
-                "state": state,
+                "subject": subject,
+                "request": asked or None,
+                "state": "delivered" if digest else "not_available" if settled else "queued",
                 "digest": digest,
-                "review": STATUS[reviews.get(subject.id, "")] if digest else None,
+                "review": STATUS[review or ""] if digest else None,
             }
         )
     doors: list[Doors] = []
-    if digests and settled:
-        home_first = Case(When(leg__channel=HOME, then=0), default=1)
+    if any(one["digest"] for one in entries):
         passed = Attempt.objects.filter(leg__job=job, leg__state=Leg.State.DONE).exclude(deliver_tx="")
-        passed = passed.order_by(home_first, "leg__channel", "leg__number", "-number")
-        doors = [{"release_tx": one.release_tx, "deliver_tx": one.deliver_tx} for one in passed]
+        found = passed.values_list("leg__channel", "leg__number", "number", "release_tx", "deliver_tx")
+        home_first = sorted(found, key=lambda one: (one[0] != HOME, one[0], one[1], -one[2]))
+        doors = [{"release_tx": release, "deliver_tx": deliver} for *_, release, deliver in home_first]
     return {
         "subjects": entries,
         "next": following,
@@ -312,13 +307,18 @@ def manifest(job: Job, *, after: str = "") -> Manifest:
     }
 
 
-def _shown(job: Job, after: str) -> list[JobSubject]:
+Shown = tuple[str, str, str | None, datetime | None, str | None]
+"""A subject's id, the request's as the client named it, its output's digest and delivery, its review."""
+
+
+def _shown(job: Job, after: str) -> list[Shown]:
     """The subjects that the client sees, and one more where there are more."""
+    told = job.subjects.values_list("pk", "asked", "output__digest", "output__delivered_at", "review__state")
     if job.cohort_id is None:
-        return list(job.subjects.order_by("number"))
+        return list(told.order_by("number"))
     if job.state not in Job.SETTLED or not _are_told(job):
         return []
-    delivered = job.subjects.filter(state=JobSubject.State.DELIVERED, pk__gt=after)
+    delivered = told.filter(state=JobSubject.State.DELIVERED, pk__gt=after)
     return list(delivered.order_by("pk")[: SUBJECTS_AT_ONCE + 1])
 
 

@@ -7,7 +7,6 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from consent.models import Requester
-from gateway.accounts.models import AIClient
 
 
 class IsAIClient(BasePermission):
@@ -24,8 +23,8 @@ class IsAIClient(BasePermission):
 
 
 def is_of_a_client(request: Request, token: AccessToken) -> bool:
-    """Whether an AI client's token calls; whose it is, is looked up here and once for the whole request."""
-    client = AIClient.objects.select_related("requester").filter(application=token.application_id).first()
+    """Whether an AI client's token calls; whose it is came with the token (gateway/accounts/oauth.py)."""
+    client = getattr(token.application, "ai_client", None)
     request.requester = client and client.requester  # type: ignore[attr-defined]
     return client is not None
 
