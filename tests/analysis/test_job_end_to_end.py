@@ -560,6 +560,26 @@ def test_an_older_attempt_is_refused(play: Play) -> None:
         play.keyholder.deliver(job=job.id, attempt=1, outputs=[{"subjects": [subject], "digest": "a" * 64}])
 
 
+def test_an_attempt_that_another_took_the_place_of_is_begun_anew(play: Play) -> None:
+    job = play.submit(play.yes(play.someone(*records())).request_id)
+    subject = job.subjects.get()
+
+    def another() -> None:
+        patient = {"subject": subject.id, "patient": subject.keyholder_patient}
+        play.keyholder.release(
+            job=job.id,
+            attempt=2,
+            request=services.request_of(job),
+            parts=[{"part": 0, "key": "ab" * 32, "subjects": [patient]}],  # type: ignore[list-item]
+        )
+
+    play.run(job, Between(play.keyholder, "open_chunks", 2, another, after=False))
+    assert (job.state, job.error_code) == (State.QUEUED, "attempt_over")
+    lapse(job)
+    assert play.run(job).state == State.DONE
+    assert AuditRow.objects.filter(kind="job.delivered").count() == 1
+
+
 # What is spoilt or down
 
 

@@ -244,8 +244,9 @@ def test_a_public_address_is_public(address: str) -> None:
 
 def test_what_does_not_answer_is_unreachable(site: Site, settings: Any) -> None:
     settings.OUTBOUND_ALLOWED = ["127.0.0.1:1"]
-    with pytest.raises(outbound.Unreachable):
+    with pytest.raises(outbound.Unreachable) as told:
         outbound.call("http://127.0.0.1:1/")
+    assert told.value.code == "address_unreachable"
     with pytest.raises(outbound.Unreachable):
         outbound.call("https://helix.example/", resolve=lambda host, port: [])
 
