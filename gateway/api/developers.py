@@ -21,6 +21,16 @@ consentctl jobs submit --model $MODEL --purpose HRESCH --use HMB > job
 consentctl jobs wait $(cat job)
 consentctl jobs download $(cat job) results
 """
+LIBRARY = """\
+from os import environ
+
+from consentctl import Gateway, Key
+
+gateway = Gateway(environ["URL"], client=environ["CLIENT"], key=Key.read(environ["KEY"]))
+job = gateway.submit(model=environ["MODEL"], purpose="HRESCH", use=["HMB"])
+for subject, bundle in gateway.results(gateway.wait(job["id"])):
+    print(subject, bundle["entry"][0]["resource"]["prediction"])
+"""
 
 
 @require_safe
@@ -28,8 +38,8 @@ def index(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "developers/index.html",
-        {"quickstart": QUICKSTART.strip(), "token_address": token_address(), "scopes": OURS,
-         "operations": operations()},
+        {"quickstart": QUICKSTART.strip(), "library": LIBRARY.strip(), "token_address": token_address(),
+         "scopes": OURS, "operations": operations()},
     )  # fmt: skip
 
 

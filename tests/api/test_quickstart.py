@@ -75,6 +75,16 @@ def test_four_commands_lead_to_results(house: House, shell: dict[str, str], tmp_
         assert bundle["entry"][0]["resource"]["resourceType"] == "RiskAssessment"
 
 
+def test_the_program_leads_to_the_same(house: House, shell: dict[str, str], tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    done = run(f"{sys.executable} program.py", shell, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(house.consents)
+    assert all("'outcome'" in line for line in done.stdout.splitlines())
+
+
 def test_what_was_downloaded_verifies_offline(house: House, shell: dict[str, str], tmp_path: Path) -> None:
     run("consentctl login $URL --client $CLIENT --key $KEY", shell, tmp_path)
     run("consentctl jobs submit --model $MODEL --purpose HRESCH --use HMB > job", shell, tmp_path)

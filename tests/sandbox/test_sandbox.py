@@ -7,14 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.utils import timezone
 
 from consent.models import ConsentRequest
 from gateway.demo.home import free_port
 from gateway.demo.states import STATES
+from gateway.demo.states.stage import as_of
 from gateway.sandbox import control
 from gateway.sandbox.catalogue import FAULTS, PEOPLE
 from tests.faults.house import living_at
@@ -49,7 +53,8 @@ class Sandbox:
 
     def shell(self) -> dict[str, str]:
         """What `. sandbox/shell` sets."""
-        return dict(each.split("=", 1) for each in (self.home / "shell").read_text().split())
+        told = (self.home / "shell").read_text().split()
+        return dict(each.split("=", 1) for each in told if "=" in each)
 
     def run_job(self) -> dict[str, Any]:
         job = self.said(
@@ -213,3 +218,11 @@ def test_nothing_of_the_product_names_the_sandbox() -> None:
 def test_the_products_addresses_have_no_switch(client: Any) -> None:
     assert client.get("/sandbox/").status_code == 404
     assert client.post("/sandbox/advance", {"seconds": 1}, content_type="application/json").status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_asked_in_the_past_is_seen_by_no_relay_half_way() -> None:
+    with as_of(timezone.now() - timedelta(days=40)):
+        assert connection.in_atomic_block
+        assert timezone.localdate() < date.today()
+    assert not connection.in_atomic_block

@@ -203,6 +203,9 @@ def hold(consent: Consent) -> None:
 
 @contextmanager
 def as_of(moment: datetime) -> Iterator[None]:
-    """The web's clock stands at `moment` meanwhile. The ledger and the keyholder go by their own."""
-    with mock.patch.object(timezone, "now", return_value=moment):
+    """The web's clock stands at `moment` meanwhile. The ledger and the keyholder go by their own.
+
+    One transaction: a relay that saw a question half way would close it, since its days are over by now.
+    """
+    with mock.patch.object(timezone, "now", return_value=moment), transaction.atomic():
         yield

@@ -122,8 +122,8 @@ class Command(BaseCommand):
         key.chmod(0o600)
         url = f"http://localhost:{port}"
         shell.write_text(
-            f"URL={url} CLIENT={cast.client_id}\nKEY={key} MODEL={find('pce').digest()}\n"
-            f"TRUST={people.trusted()}\n"
+            f"export URL={url} CLIENT={cast.client_id} KEY={key}\n"
+            f"export MODEL={find('pce').digest()} TRUST={people.trusted()}\n"
         )
         self.stdout.write(f"\nThe sandbox is at {url}/ . Its patients, password {password}:")
         for person in everyone:
