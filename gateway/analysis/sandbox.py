@@ -127,6 +127,7 @@ def _bubblewrap() -> list[str]:
     seen = [Path("/usr"), Path("/etc/ld.so.cache"), Path(sys.base_prefix), Path(sys.prefix)]
     seen += [Path(sys.executable).resolve().parent.parent, ROOT / "gateway", ROOT / "ledger"]
     arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    arguments += ["--proc", "/proc", "--dev", "/dev"]  # first: the code may lie below /dev/shm
     for folder in ("/bin", "/lib", "/lib64"):
         if Path(folder).is_symlink():
             arguments += ["--symlink", os.readlink(folder), folder]
@@ -138,10 +139,6 @@ def _bubblewrap() -> list[str]:
     return [
         str(shutil.which("bwrap")),
         *arguments,
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
         "--chdir",
         str(ROOT),
         "--",

@@ -77,7 +77,7 @@ class Job(OverHTTP):
         return 1
 
     def limit(self) -> int:
-        subprocess.run([sys.executable, "-c", "import gateway.analysis.child"], check=True)
+        subprocess.run([sys.executable, "-c", "import gateway.analysis.part"], check=True)
         return 1
 
 

@@ -52,6 +52,14 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return make
 
 
+def test_without_onnxruntime_it_says_what_is_missing(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InvalidInput) as told:
+        made().score(GIVEN)
+    assert told.value.code == "onnx_missing"
+
+
 def test_it_scores_as_the_file_says(made: Make) -> None:
     model = made()
     assert model.score(GIVEN).value == by_hand(40, 150)

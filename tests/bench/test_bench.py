@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from gateway import bench
-from gateway.bench import fabric, fabric_stops, growth, ingest_memory
+from gateway.bench import fabric, fabric_stops, growth, ingest_memory, not_available
 
 
 class Toy(bench.Row):
@@ -170,3 +170,17 @@ def test_growth_finds_and_decides_in_stores_of_each_size(monkeypatch: pytest.Mon
     measured = growth.REPORT.run(1, "here", lambda: None)
     assert [one["consents"] for one in measured.as_json()["sizes"]] == [100, 1_000]
     assert "1.00 ×" in measured.table()
+
+
+def test_what_takes_longer_is_told_apart_and_what_does_not_is_not() -> None:
+    even = [n / 100 for n in range(100)]
+    later = [each + 0.3 for each in even]
+    assert not_available.apart(even, even) == 0
+    assert not_available.apart(later, even) > not_available.BY_CHANCE
+    assert not_available.apart(even, later) < -not_available.BY_CHANCE
+    kinds = dict.fromkeys((*not_available.HIDDEN, not_available.UNKNOWN), even)
+    same = not_available.Found("here", {"job": kinds}).as_json()["measured"]["job"]
+    assert (same["most_apart"], same["times"]) == (0, 100)
+    found = not_available.Found("here", {"job": {**kinds, "stopped": later}})
+    assert found.as_json()["measured"]["job"]["most_apart"] > not_available.BY_CHANCE
+    assert "| job, 100 each |" in found.table()
