@@ -8,7 +8,7 @@ from django.contrib.auth import get_user
 from django.test import Client
 from django.urls import reverse
 
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 from tests.questions import ask
 from tests.staff.test_dashboard import say, use
 
@@ -19,7 +19,7 @@ SMALL_TEXT = """() => [...document.querySelectorAll('svg text')].filter(e => e.c
   .filter(e => e.getBoundingClientRect().height < 12).map(e => e.textContent)"""
 
 
-@pytest.mark.parametrize("width", [*WIDTHS, 800])
+@pytest.mark.parametrize("width", [*EACH_WIDTH, pytest.param(800, marks=pytest.mark.exhaustive)])
 def test_the_dashboard(
     chromium: Any,
     live_server: Any,

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from gateway.api.developers import operations
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "none"])
 def test_from_the_front_page_to_a_call_and_a_code(
     chromium: Any, live_server: Any, width: int, scripts: bool

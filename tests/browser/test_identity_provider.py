@@ -12,7 +12,7 @@ from consent import services
 from consent.models import Patient
 from gateway.accounts.models import ProviderIdentity
 from ledger.audit.log import Actor
-from tests.browser.visit import IN_A_BROWSER, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 from tests.identity_provider import Running, running
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
@@ -37,7 +37,7 @@ class Person(Visit):
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["js", "nojs"])
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_from_the_letter_to_signing_out(
     chromium: Any, live_server: Any, hospital: Running, width: int, scripts: bool
 ) -> None:
@@ -100,7 +100,7 @@ def test_from_the_letter_to_signing_out(
     visit.close()
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_the_page_on_the_way_there_and_a_provider_that_is_away(
     chromium: Any, live_server: Any, hospital: Running, width: int
 ) -> None:

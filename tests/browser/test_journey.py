@@ -17,7 +17,7 @@ from gateway.analysis.models import JobSubject
 from gateway.demo.pages import to_check
 from ledger.audit.log import Actor
 from ledger.models import LedgerTransaction
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 from tests.portal.test_history import subject
 from tests.questions import ask, ask_unread, commit, grant, in_force, reviewer
 
@@ -30,7 +30,7 @@ def nobody(_consent: str) -> None:
     """The keyholder is not there to be told."""
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(params=EACH_WIDTH)
 def visit(request: Any, chromium: Any, live_server: Any, alice: Any) -> Iterator[Visit]:
     found = Visit(chromium, live_server.url, request.param, who=alice.user)
     yield found

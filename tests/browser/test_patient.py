@@ -9,12 +9,12 @@ import pytest
 from django.urls import reverse
 
 from ledger.audit.log import Actor
-from tests.browser.visit import FIRST_VIEW, IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import EACH_WIDTH, FIRST_VIEW, IN_A_BROWSER, Visit
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_from_the_invitation_to_a_passkey_and_spare_codes(
     chromium: Any, live_server: Any, own_installation: Any, width: int
 ) -> None:
@@ -84,7 +84,7 @@ def test_from_the_invitation_to_a_passkey_and_spare_codes(
     visit.look("invitation-used")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_pages_that_say_no(chromium: Any, live_server: Any, user: Any, width: int) -> None:
     visit = Visit(chromium, live_server.url, width)
     visit.open("/no-such-page", 404)

@@ -9,14 +9,14 @@ from django.utils import timezone
 from consent import services
 from consent.answers import How
 from consent.models import Representative
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 from tests.questions import ask, grant, in_force
 from tests.representing import minor, of_age_in, represent
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_acting_for_somebody(
     chromium: Any, live_server: Any, alice: Any, helix: Any, user: Any, width: int
 ) -> None:
@@ -57,7 +57,7 @@ def test_acting_for_somebody(
     visit.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_what_the_patient_reads(
     chromium: Any, live_server: Any, alice: Any, helix: Any, user: Any, width: int
 ) -> None:

@@ -18,7 +18,7 @@ from gateway.accounts.roles import make_groups
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
 from ledger.client import connect
-from tests.browser.visit import IN_A_BROWSER, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 from tests.conftest import start_installation
 from tests.passkeys import Passkey, register
 from tests.portal.test_addresses import link_in
@@ -90,7 +90,7 @@ def choose(visit: Visit, question: Any) -> None:
     visit.page.get_by_role("heading", name="Check your answers").wait_for()
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_from_the_question_to_the_grant_on_the_ledger(
     chromium: Any, live_server: Any, house: Any, alice: Any, helix: Any, width: int
 ) -> None:
@@ -159,7 +159,7 @@ def test_without_a_passkey(chromium: Any, live_server: Any, house: Any, alice: A
     visit.look("choice-unsigned")
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_a_second_passkey_and_a_lost_one(
     chromium: Any, live_server: Any, house: Any, alice: Any, helix: Any, member: Any, width: int
 ) -> None:
@@ -218,7 +218,7 @@ def test_a_second_passkey_and_a_lost_one(
     visit.look("passkeys-wait")
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_every_page_of_getting_in(chromium: Any, live_server: Any, alice: Any, width: int) -> None:
     """What the other ways do not pass, each in our skin."""
     cache.clear()  # which counts letters to an address
@@ -259,7 +259,7 @@ def test_every_page_of_getting_in(chromium: Any, live_server: Any, alice: Any, w
     visit.look("account_email-waits")
 
 
-@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_too_many_tries(chromium: Any, live_server: Any, alice: Any, settings: Any, width: int) -> None:
     settings.AXES_FAILURE_LIMIT = 2
     visit = Visit(chromium, live_server.url, width)

@@ -6,13 +6,13 @@ import pytest
 from django.contrib.auth import get_user
 from django.urls import reverse
 
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit
 from tests.questions import ask_unread
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_more_than_the_model_reads(
     chromium: Any, live_server: Any, member: Any, alice: Any, helix: Any, model: Any, width: int
 ) -> None:

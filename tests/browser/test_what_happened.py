@@ -24,7 +24,7 @@ from ledger.audit.log import Actor, record
 from ledger.audit.models import AuditBatch, AuditRow
 from ledger.client import connect
 from tests.browser.test_signing import Signer, add_passkey, house, sign_in
-from tests.browser.visit import IN_A_BROWSER, WIDTHS, Visit, signed_in
+from tests.browser.visit import EACH_WIDTH, IN_A_BROWSER, Visit, signed_in
 from tests.portal.test_own_copy import RECORDS, seal
 from tests.questions import ask, in_force
 
@@ -77,7 +77,7 @@ def played(no_keyholder: None, own_installation: Any, alice: Any, helix: Any, pc
     return alice
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_a_proof_that_waits_differs_or_cannot_be_checked(
     chromium: Any, live_server: Any, settings: Any, played: Any, tmp_path: Path, width: int
 ) -> None:
@@ -108,7 +108,7 @@ def test_a_proof_that_waits_differs_or_cannot_be_checked(
     visit.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_all_kinds_of_news_in_large_text(chromium: Any, live_server: Any, alice: Any, width: int) -> None:
     for kind in News.Kind:
         news.tell(patient=alice, kind=kind, about="" if kind == "emergency" else USED)
@@ -121,7 +121,7 @@ def test_all_kinds_of_news_in_large_text(chromium: Any, live_server: Any, alice:
     visit.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", EACH_WIDTH)
 def test_a_copy_is_signed_for_with_a_passkey(
     chromium: Any, live_server: Any, house: Any, alice: Any, width: int
 ) -> None:

@@ -27,6 +27,7 @@ FLAGS = [
 # Where pictures of every page go, for people to look at.
 PICTURES = os.environ.get("SCREENSHOTS")
 WIDTHS = (1280, 320)
+EACH_WIDTH = [pytest.param(1280, marks=pytest.mark.exhaustive), 320]  # in `make test` the narrow one
 FIRST_VIEW = 60_000  # bytes on the wire
 
 IN_A_BROWSER = [
