@@ -57,11 +57,11 @@ T = TypeVar("T")
 
 ACTOR = Actor.system("command")
 # Plaintext held at once while one file is read; past it, what is there is sealed and set aside.
-MAX_HELD_BYTES = 64 * 1024 * 1024
+MAX_HELD_BYTES = 16 * 1024 * 1024
 # An NDJSON file of more than this is kept in sections of it.
 SECTION_BYTES = 64 * 1024 * 1024
 # Faulty resources of one file that a lenient run sets aside; past it, the file is refused: it is not R4.
-MAX_ASIDE = 10_000
+MAX_ASIDE, MAX_ASIDE_BYTES = 10_000, 64 * 1024 * 1024
 MAX_PATIENTS = 50_000  # looked-up persons that are remembered
 _BATCH = 500
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,40})"')
@@ -361,7 +361,7 @@ class _File:
         """Set it aside where that is wanted and can be, or refuse the file."""
         if not self.run.lenient or found.raw is None or found.place is None:
             self.report.refuse(*found.refusals)
-        elif self.report.aside == MAX_ASIDE or self.aside_size > MAX_HELD_BYTES:
+        elif self.report.aside == MAX_ASIDE or self.aside_size > MAX_ASIDE_BYTES:
             said = f"has more faulty resources than are set aside ({MAX_ASIDE:,}): it is refused whole"
             self.report.refuse(refusal(self.source, Refused("too_many_faults", said), None))
         else:
