@@ -64,7 +64,7 @@ def specs(home: Path, *, port: int | None = None, sleep: float = 0.5) -> list[Sp
                 "web",
                 python(
                     *("-m", "gunicorn", "gateway.wsgi", "--bind", f"127.0.0.1:{port}"),
-                    *("--workers", "2", "--threads", "4", "--no-control-socket"),
+                    *("--workers", "2", "--threads", "4", "--no-control-socket", "--keep-alive", "75"),
                 ),
                 listens_on(port),
                 serves=False,
