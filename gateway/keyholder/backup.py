@@ -12,6 +12,7 @@ its log of openings.
 
 import argparse
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -39,6 +40,10 @@ _TAKEN = {
     "dropped passkeys": "UPDATE passkeys SET dropped = old.dropped FROM before.passkeys AS old"
     " WHERE old.id = passkeys.id AND old.passkey = passkeys.passkey"
     " AND old.dropped IS NOT NULL AND passkeys.dropped IS NULL",
+    "dropped passkeys of clinicians": "UPDATE clinicians SET dropped = old.dropped"
+    " FROM before.clinicians AS old WHERE old.clinician = clinicians.clinician"
+    " AND old.credential = clinicians.credential"
+    " AND old.dropped IS NOT NULL AND clinicians.dropped IS NULL",
     "heights": "INSERT INTO heights SELECT * FROM before.heights WHERE true"
     " ON CONFLICT (channel, org) DO UPDATE SET height = excluded.height WHERE excluded.height > height",
     "proofs": "INSERT OR IGNORE INTO proofs SELECT * FROM before.proofs",
@@ -60,6 +65,8 @@ _LACKED = {
     " (SELECT 1 FROM consents WHERE consent = old.consent)",
     "passkeys": "FROM before.passkeys AS old WHERE NOT EXISTS"
     " (SELECT 1 FROM passkeys WHERE id = old.id AND passkey = old.passkey)",
+    "passkeys of clinicians": "FROM before.clinicians AS old WHERE NOT EXISTS"
+    " (SELECT 1 FROM clinicians WHERE clinician = old.clinician AND credential = old.credential)",
     "openings": "FROM before.openings AS old WHERE NOT EXISTS"
     " (SELECT 1 FROM openings WHERE id = old.id AND digest = old.digest)",
 }
@@ -240,14 +247,23 @@ def _take_over(place: Path, folder: Path) -> tuple[dict[str, int], dict[str, int
         try:
             db.execute("ATTACH ? AS before", (f"{before}?mode=ro",))
             db.execute("BEGIN IMMEDIATE")
-            taken = {name: db.execute(sql).rowcount for name, sql in _TAKEN.items()}
+            tables = {name for (name,) in db.execute("SELECT name FROM before.sqlite_master")}
+            taken = {name: db.execute(sql).rowcount for name, sql in _about(tables, _TAKEN)}
             lacks = {
-                name: db.execute(f"SELECT COUNT(*) {sql}").fetchone()[0] for name, sql in _LACKED.items()
+                name: db.execute(f"SELECT COUNT(*) {sql}").fetchone()[0]
+                for name, sql in _about(tables, _LACKED)
             }
             db.execute("COMMIT")
         except sqlite3.DatabaseError:
             return {}, None
     return {name: count for name, count in taken.items() if count}, lacks
+
+
+def _about(tables: set[str], statements: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Those that read these tables of `before` alone: a store of an older format lacks some."""
+    for name, sql in statements.items():
+        if tables.issuperset(re.findall(r"before\.(\w+)", sql)):
+            yield name, sql
 
 
 def _erase_again(store: Store, erased: Mapping[str, int], *, made: int, now: float) -> int:

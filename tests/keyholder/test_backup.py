@@ -267,6 +267,36 @@ def test_a_passkey_that_was_dropped_since_stays_dropped_and_one_that_is_lacking_
         assert db.execute("SELECT id, dropped FROM passkeys").fetchall() == [(1, 7), (2, None)]
 
 
+def test_so_does_a_clinicians(kept: Kept) -> None:
+    columns = "(clinician, credential, public_key, since, how)"
+    add = f"INSERT INTO clinicians {columns} VALUES ('bob', ?, x'00', 1, '')"
+    with kept.house.store.transaction() as db:
+        db.executemany(add, [("left",), ("stays",)])
+    kept.make()
+    with kept.house.store.transaction() as db:
+        db.execute("UPDATE clinicians SET dropped = 7 WHERE credential = 'left'")
+        db.execute(add, ("new",))
+    done = kept.restore()
+    assert done.taken["dropped passkeys of clinicians"] == 1
+    assert done.lacks is not None
+    assert done.lacks["passkeys of clinicians"] == 1
+    with kept.house.store.transaction() as db:
+        found = db.execute("SELECT credential, dropped FROM clinicians ORDER BY id").fetchall()
+    assert found == [("left", 7), ("stays", None)]
+
+
+def test_a_store_of_an_older_format_is_taken_over_as_far_as_it_goes(kept: Kept) -> None:
+    alice = kept.house.patient()
+    kept.make()
+    with kept.house.store.transaction() as db:
+        db.execute("INSERT INTO passkeys (patient, passkey) VALUES (?, ?)", (alice, new_id().encode()))
+        db.execute("DROP TABLE clinicians")
+    done = kept.restore()
+    assert done.lacks is not None
+    assert done.lacks["passkeys"] == 1
+    assert "passkeys of clinicians" not in done.lacks
+
+
 def test_neither_clock_nor_ledger_goes_back(kept: Kept) -> None:
     alice = kept.house.patient()
     kept.make()

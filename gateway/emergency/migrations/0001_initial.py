@@ -23,8 +23,6 @@ class Migration(migrations.Migration):
                 ('reason', models.CharField(help_text='v3-ActReason code', max_length=20)),
                 ('explanation', models.TextField(help_text="the clinician's words; the patient reads them")),
                 ('state', models.CharField(choices=[('asked', 'Asked'), ('recorded', 'Recorded'), ('refused', 'Refused')], default='asked', max_length=10)),
-                ('confirmed', models.CharField(blank=True, choices=[('passkey', 'Passkey'), ('session', 'Session')], max_length=7)),
-                ('signature', models.JSONField(help_text='what the passkey answered', null=True)),
                 ('tx_id', models.CharField(blank=True, max_length=64)),
                 ('opened_at', models.DateTimeField()),
                 ('expires_at', models.DateTimeField()),
