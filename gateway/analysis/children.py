@@ -117,7 +117,7 @@ class JobChild:
         return self._process.pid
 
     def call(self, name: str, given: Mapping[str, Any], *, timeout: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """One frame, one answer (see child.py)."""
+        """One frame, one answer (see part.py)."""
         write_frame(self._input, {name: dict(given)}, timeout=timeout)
         answer = self._read(timeout)
         if "error" not in answer:
@@ -136,7 +136,6 @@ class JobChild:
         return answer
 
     def close(self) -> None:
-        """End it."""
         _end(self._process)
 
     def __enter__(self) -> Self:
@@ -149,7 +148,7 @@ class JobChild:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of it is wanted any more: it leaves when its input closes, and is not waited for to do so."""
+    """Nothing of it is wanted any more: it is killed, and not waited for to leave by itself."""
     process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

@@ -82,7 +82,7 @@ def submit(
 
 
 def given_to_child(job: Job) -> Json:
-    """The `export` of the child's `start` (child.py)."""
+    """The `export` of the child's `start` (part.py)."""
     return {
         "filters": job.spec["filters"],
         "key": key_of(job.requester).hex(),

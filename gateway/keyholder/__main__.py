@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--emergencies-signed",
         action="store_true",
         default=environment("KEYHOLDER_EMERGENCIES_SIGNED") == "1",
-        help="each by the clinician's own passkey; without, a code at sign-in will do "
+        help="begin and open only those that the clinician's own passkey signed "
         "(KEYHOLDER_EMERGENCIES_SIGNED=1)",
     )
     parser.add_argument(

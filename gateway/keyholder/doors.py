@@ -22,7 +22,9 @@ from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
 
 NOBODYS = "0" * 64  # the id of no consent
-FEWEST_IN_AGGREGATE = 11  # patients: the small cell that CMS suppresses, as settings.COHORT_FEWEST
+FEWEST_IN_AGGREGATE = (
+    11  # patients: the small cell that CMS suppresses; fixed, whatever GATEWAY_COHORT_FEWEST says
+)
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:

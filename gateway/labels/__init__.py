@@ -1,0 +1,1 @@
+"""The rules of sensitivity labels: pure, no Django, no keys; for the loader, the keyholder and commands."""

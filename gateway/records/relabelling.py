@@ -24,7 +24,9 @@ from ledger.errors import GatewayError, KeyholderUnavailable
 log = logging.getLogger(__name__)
 
 MOST_NOTES = 8 * 1024 * 1024  # of one question to the keyholder
-MOST_BLOBS = 1024 * 1024  # that it opens at once, unless one chunk is larger: a tenth of what it holds then
+MOST_BLOBS = (
+    1024 * 1024
+)  # that the keyholder opens at once, unless one chunk is larger; it needs ten times that memory
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Taking files in, with a real keyholder: whole or not at all, once, and selectable only when confirmed."""
+"""Taking files in, with a real keyholder: no file with a fault, once, and selectable only when confirmed."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""`manage.py ingest PATH…`: take in FHIR R4 records from files and folders, each file whole or not at all.
+"""`manage.py ingest PATH…`: take in FHIR R4 records from files and folders, no file with a fault.
 
 Standard output has the counts and what was refused (or, with --json, one JSON object); progress goes to
 standard error. The exit status is 1 if a file was refused or something failed. `--background` begins it in a
