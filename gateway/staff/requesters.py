@@ -79,7 +79,7 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         {"model": model, "test": TestForm(prefix=model.digest[:8])}
         for model in found.models.order_by("name", "version")[:PAGE]
     ]
-    # Where there are several channels, one that came later is asked when two people approve a model once more.
+    # Where there are several channels, one that came later is asked when two people approve a model again.
     known = {each["model"].digest for each in models} if len(known_channels()) == 1 else set()
     return page(
         request,

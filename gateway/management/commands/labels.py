@@ -46,7 +46,10 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _stored(self, as_json: bool) -> None:
-        """Nothing is opened to count them; those of none came in before rules were noted, or wait for what they must follow."""
+        """Nothing is opened to count them.
+
+        Those of none came in before rules were noted, or wait for what they must follow.
+        """
         counted = ResourceVersion.objects.values_list("rules").annotate(Count("pk")).order_by("rules")
         counts = {rules or "none": count for rules, count in counted}
         if as_json:
