@@ -154,7 +154,7 @@ def _end(representative: Representative, ended_by: str, actor: Actor) -> None:
     """What they gave stays as it is: the patient, or whoever else may, stops it."""
     locked = _locked(representative)
     if locked.ended_at is not None:
-        raise RefusedTransition(_("This person acts no more already."), code="ended_already")
+        raise RefusedTransition(_("This person does not act any more."), code="ended_already")
     locked.ended_at, locked.ended_by = timezone.now(), ended_by
     locked.invitation_digest, locked.invitation_expires = "", None
     locked.save(update_fields=["ended_at", "ended_by", "invitation_digest", "invitation_expires"])

@@ -20,18 +20,24 @@ WORDS: Mapping[str, Promise] = {
     "access_differs": _("This access was asked for before, in another way."),
     "access_ended": _("This access was ended."),
     "access_expired": _("The hour is over."),
-    "access_expiry": _("It lasts one hour, no more."),
-    "emergency_differs": _("It is not confirmed by what it says. Begin again."),
-    "emergency_unsigned": _("Here an emergency needs the signature of your own passkey."),
+    "access_expiry": _("Too much time has passed. Begin again."),
+    "emergency_differs": _("What was signed and what was sent do not agree. Begin again."),
+    "emergency_signature_missing": _(
+        "The signature of whoever opened this is not kept any more. Tell the operator."
+    ),
+    "emergency_unsigned": _(
+        "Here an emergency needs the signature of your own passkey."
+        " Add one in your settings, or ask a colleague who has one."
+    ),
     "emergencies_off": _("Emergency access is turned off here."),
     "emergencies_too_many": _("Too many emergencies began within the hour. Ask the operator to allow more."),
     "copies_too_many": _("Too many copies were asked for within the hour. Try again later."),
     # Passkeys and what they sign
     "draft_unknown": _("What was signed is not known any more. Open the page again."),
-    "not_signed": _("This choice was not signed with a passkey."),
-    "passkey_differs": _("This passkey is known as another."),
+    "not_signed": _("This was not signed with a passkey."),
+    "passkey_differs": _("This passkey was removed before, or is known otherwise. Use another one."),
     "passkey_last": _("This is the only passkey that signs. Add another one first."),
-    "passkey_not_signing": _("This passkey does not sign now."),
+    "passkey_not_signing": _("This passkey does not sign yet, or was removed. Use another one."),
     "passkey_unknown": _("This passkey is not known."),
     "passkeys_too_many": _("There are too many passkeys."),
     "consent_differs": _("This choice was kept before, and it said something else."),
@@ -48,7 +54,7 @@ WORDS: Mapping[str, Promise] = {
     "signing_quiet": _("The passkeys were reset. Try again a day later."),
     "voucher_missing": _("This needs the signature of a passkey that signs already."),
     # Consents and records
-    "chunk_unknown": _("Some records cannot be found."),
+    "chunk_unknown": _("Some records cannot be found. Tell the operator."),
     "consent_denies": _("The patient said no to this."),
     "consent_expired": _("The patient's yes has ended."),
     "consent_revoked": _("The patient stopped sharing."),
@@ -57,7 +63,7 @@ WORDS: Mapping[str, Promise] = {
     "patient_unknown": _("Nothing is kept for this patient."),
     # The machines
     "clock_went_back": _("The clock of this system is wrong. Tell the operator."),
-    "ledger_went_back": _("The ledger was put back to an earlier day. Tell the operator."),
+    "ledger_went_back": _("The record book was put back to an earlier day. Tell the operator."),
     "store_unwritable": _("There is no room to write this down. Tell the operator."),
 }
 

@@ -94,7 +94,7 @@ def call(
         while part := answer.read1(LIMIT):
             received += part
             if len(received) > LIMIT:
-                raise Unreachable(_("The address answered too much."))
+                raise Unreachable(_("The answer of this address is too long."))
         return Answer(
             answer.status, {name.lower(): value for name, value in answer.getheaders()}, bytes(received)
         )
@@ -165,9 +165,9 @@ def _public_address(host: str, port: int, resolve: Resolve) -> str:
     try:
         found = resolve(host, port)
     except (OSError, UnicodeError):
-        raise Unreachable(_("The address has no host.")) from None
+        raise Unreachable(_("The host of this address cannot be found.")) from None
     if not found:
-        raise Unreachable(_("The address has no host."))
+        raise Unreachable(_("The host of this address cannot be found."))
     if not _is_exception(host, port) and not all(is_public(each) for each in found):
         raise InvalidInput(_("This address is not on the public internet."), code="address")
     return found[0]

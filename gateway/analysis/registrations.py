@@ -74,7 +74,10 @@ def register(
     if (same := waits.filter(digest=digest).first()) is not None:
         if all(getattr(same, field) == value for field, value in fields.items()):
             return same
-        raise RefusedTransition(_("This digest waits already, as something else."), code="registered_already")
+        raise RefusedTransition(
+            _("A version with this digest waits already, with another name, card or test."),
+            code="registered_already",
+        )
     if AIModel.objects.filter(digest=digest, provider=requester, state=AIModel.State.APPROVED).exists():
         raise RefusedTransition(_("This version is approved already."), code="registered_already")
     if waits.count() >= MOST_OPEN:

@@ -103,7 +103,9 @@ class Clinicians:
         try:
             if kept is None:
                 if details.get("confirmed") == PASSKEY:
-                    raise SignatureRefused("The signature is not kept here.", code="signature_missing")
+                    raise SignatureRefused(
+                        "The signature is not kept here.", code="emergency_signature_missing"
+                    )
                 self._check_may_be_unsigned()
                 return
             at, origin = kept.pop("at"), kept.pop("origin")

@@ -137,7 +137,7 @@ def test_a_passkey_that_the_keyholder_does_not_know_is_offered_no_signature(
 def test_who_waits_too_long_begins_again(records: None, bobs: Client, alice: Any, phone: Passkey) -> None:
     found = asked(bobs, alice)
     Emergency.objects.update(opened_at=timezone.now() - timedelta(minutes=5))
-    assert "This access is over" in text(bobs.get(at("staff_emergency_open", found)))
+    assert "It was not confirmed within four minutes." in text(bobs.get(at("staff_emergency_open", found)))
     assert "without their yes" in text(bobs.get(at("staff_emergency", alice)))
 
 

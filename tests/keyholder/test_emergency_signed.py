@@ -129,7 +129,7 @@ def test_a_signature_that_was_altered_in_the_store_opens_nothing(ward: House, ph
     assert refusal(lambda: read(ward, access)) == "signature_wrong"
     with ward.store.transaction() as db:
         db.execute("UPDATE accesses SET signature = NULL")
-    assert refusal(lambda: read(ward, access)) == "signature_missing"
+    assert refusal(lambda: read(ward, access)) == "emergency_signature_missing"
 
 
 def test_another_passkey_needs_the_first_ones_word(ward: House, phone: Passkey) -> None:
