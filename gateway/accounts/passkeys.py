@@ -222,7 +222,7 @@ def vouch(request: HttpRequest, pk: int) -> HttpResponse:
     patient = Patient.objects.filter(user=cast(User, request.user)).first()
     if patient is None:
         raise Http404
-    return vouch_page(
+    return _vouch_page(
         request,
         pk,
         whose=patient.pk,
@@ -238,7 +238,7 @@ def vouch(request: HttpRequest, pk: int) -> HttpResponse:
 def vouch_for_emergencies(request: HttpRequest, pk: int) -> HttpResponse:
     """The same for a member of staff, whose emergencies it confirms; gateway/staff lets them in."""
     user = cast(User, request.user)
-    return vouch_page(
+    return _vouch_page(
         request,
         pk,
         whose=clinician_of(user),
@@ -249,7 +249,7 @@ def vouch_for_emergencies(request: HttpRequest, pk: int) -> HttpResponse:
     )
 
 
-def vouch_page(
+def _vouch_page(
     request: HttpRequest,
     pk: int,
     *,

@@ -40,10 +40,11 @@ OF_A_COHORT = ("cohort", "kinds", "given_since", "index_date")
 def find_job(request: Request, id: str) -> Job:
     """The client's own job; another's and none look the same. Raises NotAvailable."""
     requester = requester_of(request)
-    for job in Job.objects.filter(pk=id, requester=requester):
-        job.requester = requester
-        return job
-    raise NotAvailable
+    job = Job.objects.filter(pk=id, requester=requester).first()
+    if job is None:
+        raise NotAvailable
+    job.requester = requester
+    return job
 
 
 class Jobs(APIView):
