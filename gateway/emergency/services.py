@@ -21,7 +21,7 @@ from consent.models import News, Patient
 from gateway.accounts.models import User
 from gateway.emergency.models import Emergency
 from gateway.emergency.readable import Records, records_of
-from gateway.keyholder.client import ChunkHeader, Keyholder
+from gateway.keyholder.client import AccessTold, ChunkHeader, Keyholder
 from gateway.records.accesses import blobs_of, in_parts, sizes_of, whose
 from ledger.audit.log import Actor, record
 from ledger.client import Event
@@ -282,6 +282,22 @@ def _check_open(emergency: Emergency) -> None:
 # The review
 
 
+def believe_keyholder(emergency: Emergency, keyholder: Keyholder | None = None) -> bool:
+    """Let the row, which is not saved, say what the keyholder was told: one that says otherwise names nobody.
+
+    False where the keyholder cannot say; then the row is the only word, and nothing is proven by it.
+    """
+    try:
+        told = _keyholder(keyholder).access_told(access=emergency.pk)
+    except GatewayError:
+        return False
+    if not _agrees(emergency, told):
+        emergency.opened_by = None
+        emergency.reason, emergency.explanation = _reason(told), _words(told)
+    emergency.confirmed = _confirmed(told)
+    return True
+
+
 @transaction.atomic
 def take(*, emergency: Emergency, by: User) -> None:
     """Whose review it is. Raises RefusedTransition."""
@@ -330,30 +346,30 @@ def _for_review(emergency: Emergency, by: User) -> Emergency:
 def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     """Accessed: an emergency stands on the ledger. May come twice.
 
-    One that no page asked for is told to the patient all the same: the keyholder says whose it is, whatever
-    row of ours is there. Raises KeyholderUnavailable (the event comes again).
+    One that no page asked for is told to the patient all the same: the keyholder says whose it is, by whom
+    and why, whatever row of ours is there. Raises KeyholderUnavailable (the event comes again).
     """
     if (asked := whose(event, "emergency", _keyholder(keyholder))) is None:
         return
     patient, told = asked
     access = str(event.payload["access"])
-    confirmed = Confirmed.PASSKEY if told["signed"] else Confirmed.SESSION
-    found = Emergency.objects.filter(pk=access)
-    if news.was_told(patient=patient, kind=News.Kind.EMERGENCY, about=access) and found.filter(
-        patient=patient
-    ).update(state=Emergency.State.RECORDED, tx_id=event.tx_id, confirmed=confirmed):
+    found = Emergency.objects.select_for_update().filter(pk=access)
+    row = found.first()
+    was_told = news.was_told(patient=patient, kind=News.Kind.EMERGENCY, about=access)
+    if row is not None and was_told and _agrees(row, told):
+        found.update(state=Emergency.State.RECORDED, tx_id=event.tx_id, confirmed=_confirmed(told))
         return
     log.warning("an emergency stands on the ledger that no page asked for")
-    found.delete()  # a row that names another patient, or of which she was not told
+    found.delete()  # a row that says otherwise than the keyholder, or of which she was not told
     expires = datetime.fromtimestamp(told["expires"], UTC)
     opened = expires - timedelta(minutes=MINUTES)
     made = Emergency.objects.create(
         id=access,
         patient=patient,
-        reason=_said(told["details"], "reason", REASONS.__contains__),
-        explanation=_said(told["details"], "words", lambda words: len(words) <= 1000),
+        reason=_reason(told),
+        explanation=_words(told),
         state=Emergency.State.RECORDED,
-        confirmed=confirmed,
+        confirmed=_confirmed(told),
         tx_id=event.tx_id,
         opened_at=opened,
         expires_at=expires,
@@ -362,8 +378,31 @@ def record_accessed(event: Event, keyholder: Keyholder | None = None) -> None:
     _tell(made, RELAY)
 
 
-def _said(details: Json, name: str, is_right: Callable[[str], bool]) -> str:
-    value = details.get(name)
+def _agrees(row: Emergency, told: AccessTold) -> bool:
+    """Whether the row says what the keyholder was told: whose records, who opens them, and why. The row of
+    one that no page asked for names nobody."""
+    clinician = told["details"].get("clinician")
+    return (
+        row.patient_id == told["patient"]
+        and (row.opened_by_id is None or Actor.staff(row.opened_by_id).id == clinician)
+        and (row.reason, row.explanation) == (_reason(told), _words(told))
+    )
+
+
+def _confirmed(told: AccessTold) -> Confirmed:
+    return Confirmed.PASSKEY if told["signed"] else Confirmed.SESSION
+
+
+def _reason(told: AccessTold) -> str:
+    return _said(told, "reason", REASONS.__contains__)
+
+
+def _words(told: AccessTold) -> str:
+    return _said(told, "words", lambda words: len(words) <= 1000)
+
+
+def _said(told: AccessTold, name: str, is_right: Callable[[str], bool]) -> str:
+    value = told["details"].get(name)
     return value if isinstance(value, str) and is_right(value) else ""
 
 

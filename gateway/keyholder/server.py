@@ -46,6 +46,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "end_emergency",
             "emergency_index",
             "read_emergency",
+            "access_told",
             "openings_of",
             "own_copy",
             "own_copy_index",

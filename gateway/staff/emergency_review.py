@@ -107,6 +107,8 @@ def own(request: HttpRequest, id: str) -> HttpResponse:
 
 
 def _show(request: HttpRequest, found: Emergency, form: OutcomeForm, status: int = 200) -> HttpResponse:
+    their_own = request.user.pk in (found.opened_by_id, found.patient.user_id)
+    is_known = services.believe_keyholder(found)
     return page(
         request,
         "staff/emergency_review.html",
@@ -118,10 +120,10 @@ def _show(request: HttpRequest, found: Emergency, form: OutcomeForm, status: int
             subject=found.patient.pseudonym, kind="emergency.read", step_of=found.pk
         ).order_by("pk")[:MOST_READINGS],
         over=found.expires_at <= timezone.now(),
+        unproven=not is_known and bool(found.tx_id),
         completed=services.is_completed(found) if found.tx_id else None,
         late=found.reviewed_at is None and found.review_by < timezone.now(),
-        can_review=found.reviewed_at is None
-        and request.user.pk not in (found.opened_by_id, found.patient.user_id),
+        can_review=found.reviewed_at is None and not their_own,
         form=form,
         back=reverse("staff_queue") + "?show=emergency",
     )

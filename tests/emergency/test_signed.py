@@ -10,7 +10,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from consent.models import random_id
+from consent import news
+from consent.models import News, random_id
 from gateway.accounts.models import User
 from gateway.accounts.passkeys import clinician_of
 from gateway.emergency import services
@@ -20,8 +21,9 @@ from ledger import verify
 from ledger.audit.models import AuditRow
 from ledger.contract import canonical
 from ledger.errors import RefusedTransition
-from ledger.webauthn import passkey_challenge
+from ledger.webauthn import access_digest, passkey_challenge
 from tests.conftest import ORIGIN
+from tests.emergency.conftest import WORDS
 from tests.emergency.test_pages import WHO, WHY, at, bobs, danas, text
 from tests.emergency.test_services import accessed
 from tests.passkeys import Passkey, register
@@ -85,6 +87,74 @@ def test_from_the_reason_to_the_records_and_the_proof(
     services.record_accessed(accessed(found.pk))
     found.refresh_from_db()
     assert found.confirmed == "passkey"
+
+
+def test_a_row_that_names_another_than_who_signed_is_not_believed(
+    records: None, danas: Client, alice: Any, ward: User, installation: Any
+) -> None:
+    """As a web process that was taken over could do it: a key of its own under a name that nobody has."""
+    keyholder, own, now = Keyholder(installation.keyholder_socket), Passkey(), timezone.now()
+    details = {"clinician": random_id(), "confirmed": "passkey", "reason": "ETREAT", "words": WORDS}
+    keyholder.enrol_clinician(
+        clinician=details["clinician"], credential=own.credential, public_key=own.public_key
+    )
+    row = Emergency.objects.create(
+        patient=alice,
+        opened_by=ward,
+        reason="ETREAT",
+        explanation=WORDS,
+        state="recorded",
+        confirmed="passkey",
+        tx_id="cd" * 32,
+        opened_at=now,
+        expires_at=now + timedelta(hours=1),
+        review_by=now + timedelta(hours=72),
+    )
+    news.tell(patient=alice, kind=News.Kind.EMERGENCY, about=row.pk)
+    asked = {"access": row.pk, "details": details, "expires": int(now.timestamp()) + 3600}
+    digest = access_digest(kind="emergency", patient=alice.pk, **asked)
+    signature = own.sign(bytes.fromhex(digest), origin=ORIGIN, rp_id="localhost").to_json()
+    keyholder.emergency_access(patient=alice.pk, signature=signature, **asked)
+
+    review = text(danas.get(at("staff_emergency_review", row)))
+    assert "Treat it as an attack" in review
+    assert ward.email not in review
+    for _ in range(2):
+        services.record_accessed(accessed(row.pk))
+    found = Emergency.objects.get()
+    assert (found.opened_by, found.confirmed, found.explanation) == (None, "passkey", WORDS)
+    assert AuditRow.objects.filter(kind="access.emergency").count() == 1
+
+
+@pytest.mark.parametrize("field", ["opened_by", "reason", "explanation"])
+def test_a_row_that_was_altered_is_not_believed(
+    records: None, bobs: Client, danas: Client, alice: Any, dana: User, ward: User, phone: Passkey, field: str
+) -> None:
+    found = asked(bobs, alice)
+    page = text(bobs.get(at("staff_emergency_open", found)))
+    bobs.post(at("staff_emergency_confirm", found), {"signature": sign(phone, page)})
+    assert "Treat it as an attack" not in text(danas.get(at("staff_emergency_review", found)))
+    altered = {"opened_by": dana, "reason": "DISASTER", "explanation": "What was never said"}[field]
+    Emergency.objects.update(**{field: altered})
+    review = text(danas.get(at("staff_emergency_review", found)))
+    assert "Treat it as an attack" in review
+    assert "Emergency treatment" in review
+    assert WORDS in review
+    services.record_accessed(accessed(found.pk))
+    row = Emergency.objects.get()
+    assert (row.opened_by, row.reason, row.explanation) == (None, "ETREAT", WORDS)
+
+
+def test_where_the_keyholder_cannot_say_the_review_claims_no_passkey(
+    records: None, bobs: Client, danas: Client, alice: Any, phone: Passkey, settings: Any, tmp_path: Path
+) -> None:
+    found = asked(bobs, alice)
+    page = text(bobs.get(at("staff_emergency_open", found)))
+    bobs.post(at("staff_emergency_confirm", found), {"signature": sign(phone, page)})
+    settings.KEYHOLDER_SOCKET = str(tmp_path / "away.sock")
+    review = danas.get(at("staff_emergency_review", found))
+    assert review.status_code == 200
+    assert "Their own passkey" not in text(review)
 
 
 def test_going_on_without_says_so(
