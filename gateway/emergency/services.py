@@ -121,15 +121,19 @@ def confirm(
 ) -> Emergency:
     """Whoever opened it signs `challenge` with a passkey, or goes on without one (None), which it then says.
 
-    What the keyholder does not take changes nothing: it can be confirmed once more. Raises RefusedTransition
-    (`not_yours`, and the keyholder's), LedgerError, KeyholderUnavailable (`ask_again` goes on).
+    It is said once: where it was said already, what was said then goes on. What the keyholder does not take
+    changes nothing: it can be confirmed once more. Raises RefusedTransition (`not_yours`, and the
+    keyholder's), LedgerError, KeyholderUnavailable (`ask_again` goes on).
     """
     if emergency.opened_by_id != by.pk:
         raise RefusedTransition(_("Somebody else opened this."), code="not_yours")
     how = Confirmed.SESSION if signature is None else Confirmed.PASSKEY
     undecided = Emergency.objects.filter(pk=emergency.pk, confirmed="", state=Emergency.State.ASKED)
-    if undecided.update(confirmed=how, signature=signature):
-        emergency.confirmed, emergency.signature = how, signature
+    if not undecided.update(confirmed=how, signature=signature):
+        # Another request of hers said it first, and only that one takes it back where it is refused.
+        emergency.refresh_from_db()
+        return emergency
+    emergency.confirmed, emergency.signature = how, signature
     try:
         return ask_again(emergency=emergency, keyholder=keyholder)
     except RefusedTransition:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from consent import news
 from consent.models import News, random_id
 from gateway.accounts.models import User
-from gateway.accounts.passkeys import clinician_of
+from gateway.accounts.passkeys import clinician_of, enrol_clinician, passkeys_of
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
@@ -190,6 +190,30 @@ def test_a_forged_signature_opens_nothing_and_it_can_be_signed_again(
     bobs.post(at("staff_emergency_confirm", found), {"signature": sign(phone, page)})
     found.refresh_from_db()
     assert (found.state, found.confirmed) == ("recorded", "passkey")
+
+
+def test_of_two_confirmations_at_once_the_first_counts(
+    records: None, bobs: Client, alice: Any, ward: User, phone: Passkey, installation: Any
+) -> None:
+    one = asked(bobs, alice)
+    other = Emergency.objects.get()  # as a second request read it, before the first was kept
+    keyholder = Keyholder(installation.keyholder_socket)
+    enrol_clinician(ward, passkeys_of(ward)[0])
+    signed = phone.sign(bytes.fromhex(services.challenge(one)), origin=ORIGIN, rp_id="localhost").to_json()
+    went_on: list[Emergency] = []
+
+    class Slow(Keyholder):
+        """The second request comes while the first waits for the keyholder."""
+
+        def emergency_access(self, **asked: Any) -> Any:
+            went_on.append(services.confirm(emergency=other, by=ward, signature=None, keyholder=keyholder))
+            return super().emergency_access(**asked)
+
+    slow = Slow(installation.keyholder_socket)
+    services.confirm(emergency=one, by=ward, signature=signed, keyholder=slow)
+    one.refresh_from_db()
+    assert (one.state, one.confirmed) == ("recorded", "passkey")
+    assert went_on[0].confirmed == "passkey"
 
 
 def test_a_passkey_that_the_keyholder_does_not_know_is_offered_no_signature(
