@@ -43,7 +43,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -518,12 +518,14 @@ class Trust:
 
 @dataclass(frozen=True)
 class Written:
-    """What a transaction wrote under a name, in which block, when (seconds since 1970), and who signed it."""
+    """What a transaction wrote under a name, in which block, when (seconds since 1970), and who signed it:
+    in words, and which of a channel's organisations."""
 
     value: bytes
     block: int
     time: int
     signers: str = "The ledger"
+    organisations: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -671,7 +673,7 @@ def check_fabric(evidence: Json, name: str, trust: Trust) -> Written:
     if name not in written:
         raise Tampered("The transaction wrote nothing under this name.")
     signers = f"{' and '.join(sorted(endorsed))}, on channel {evidence['channel']},"
-    return Written(written[name], number_in(header, 1), time, signers)
+    return Written(written[name], number_in(header, 1), time, signers, frozenset(endorsed))
 
 
 def is_ordered(header: bytes, metadata: bytes, trust: Trust) -> bool:
@@ -1452,7 +1454,8 @@ class SignedEmergencyVerifier:
     """The two checks, in order. Whose records it was, who opened them and why is not in the file.
 
     The challenge of the passkey's signature is the emergency's digest, and the digest is what the ledger has
-    of it: among those that an organisation recorded, or, once the others saw it, under a name of its own.
+    of it: among those that an organisation recorded, which it signs alone, or, once the others saw it, under
+    a name of its own. Before that, fewer than the reader asks for may have signed: then nobody can tell yet.
     """
 
     def __init__(self, data: bytes, trust: Trust) -> None:
@@ -1481,12 +1484,19 @@ class SignedEmergencyVerifier:
         access, own = hash_of(self.signed, "access").hex(), field_of(self.signed, "organisation", str)
         is_completed = field_of(self.signed, "completed", bool)
         name = f"access/{access}/{own}" if is_completed else f"emergency/{own}"
-        written = check_written(field_of(self.signed, "evidence", dict), name, self.trust)
+        evidence = field_of(self.signed, "evidence", dict)
+        trust = self.trust if is_completed else replace(self.trust, needed=min(self.trust.needed, 1))
+        written = check_written(evidence, name, trust)
         held = parse_canonical(written.value, "The emergency")
         if not is_completed:
             held = next((one for one in field_of(held, "open", list) if one["access"] == access), {})
         if held.get("digest") != self.signed["digest"]:
             raise Tampered("The ledger holds another digest of this emergency.")
+        if len(written.organisations) < self.trust.needed:
+            raise CannotTell(
+                f"{written.signers} signed that very digest, in block {written.block}. The emergency was not "
+                f"completed when this file was made: {self.trust.needed} organisations must sign."
+            )
         check.says.append(f"{written.signers} signed that very digest, in block {written.block}.")
 
 

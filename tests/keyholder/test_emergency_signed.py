@@ -1,6 +1,7 @@
 """An emergency that the clinician signs with her passkey: whose word counts, and what it shows others."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,13 @@ from gateway.keyholder.clinicians import PASSKEY, SESSION
 from gateway.keyholder.signing import QUIET_SECONDS
 from ledger import verify
 from ledger.contract import canonical
+from ledger.contract.transactions import run
 from ledger.errors import AccessDenied, RefusedTransition
+from ledger.rpc import to_b64
 from ledger.webauthn import access_digest, passkey_challenge
 from tests.keyholder.house import House, new_id
+from tests.ledger.conformance import submit
+from tests.ledger.fake_network import ORGANISATIONS, FakeNetwork
 from tests.passkeys import ORIGIN, PRESENT, Passkey
 
 BOB, BEN = "ab" * 32, "cd" * 32
@@ -195,3 +200,43 @@ def test_it_verifies_without_us_and_an_altered_copy_does_not(
         assert verify.verify_signed_emergency(bytes(changed), trust).exit != 0, at
     another = canonical.dumps({**file, "access": new_id()})
     assert verify.verify_signed_emergency(another, trust).exit != 0
+
+
+def test_before_the_others_completed_it_a_reader_who_asks_for_two_cannot_tell(tmp_path: Path) -> None:
+    """Its own organisation records an emergency alone: that is no forgery."""
+    phone, access = Passkey(), new_id()
+    expires = int(time.time()) + 3600
+    signed = access_digest(access=access, details={}, expires=expires, kind="emergency", patient=new_id())
+    signature = phone.sign(bytes.fromhex(signed)).to_json()
+    with FakeNetwork(tmp_path, run, orgs=ORGANISATIONS, needed=2) as network:
+        network.register()
+        ledger = network.ledger("keyholder")
+        args = {"access": access, "digest": signed, "expires": expires}
+        recorded = ledger.evidence(submit(ledger, "EmergencyAccess", args).tx_id)
+        completed = ledger.evidence(submit(ledger, "CompleteEmergency", {"access": access}).tx_id)
+        ledger.close()
+    file = {
+        "access": access,
+        "completed": False,
+        "digest": signed,
+        "evidence": recorded,
+        "format": verify.EMERGENCY_FORMAT,
+        "organisation": ORGANISATIONS[0],
+        "signature": {
+            "authenticator_data_b64": signature["authenticator_data_b64"],
+            "client_data_b64": signature["client_data_b64"],
+            "origin": ORIGIN,
+            "public_key_b64": to_b64(phone.public_key),
+            "signature_b64": signature["signature_b64"],
+        },
+    }
+
+    def verdict(needed: int, **changes: Any) -> str:
+        trust = verify.Trust.read(str(network.folder / "trust"), needed)
+        return verify.verify_signed_emergency(canonical.dumps({**file, **changes}), trust).verdict
+
+    assert verdict(1) == "verified"
+    assert verdict(2) == "cannot tell"
+    assert verdict(2, completed=True, evidence=completed) == "verified"
+    assert verdict(2, completed=True) == "tampered"
+    assert verdict(2, access=new_id()) == "tampered"
