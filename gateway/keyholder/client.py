@@ -550,7 +550,8 @@ class Keyholder:
         return int(self._call("enrol_clinician", params)["since"])
 
     def drop_clinician(self, *, clinician: str, credential: str) -> None:
-        """This passkey of a member of staff confirms no more; her last one may go too."""
+        """This passkey of a member of staff confirms no more. Where each emergency has to be signed, her last
+        one stays: RefusedTransition (`passkey_last`)."""
         self._call("drop_clinician", {"clinician": clinician, "credential": credential})
 
     def signed_emergency(self, *, access: str) -> SignedEmergency:

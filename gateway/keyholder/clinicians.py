@@ -7,7 +7,7 @@ pseudonym in the audit log, which names no person.
 
 from collections.abc import Callable
 
-from gateway.keyholder.signing import Passkey, admit, check_by, named, quiet_until
+from gateway.keyholder.signing import Passkey, admit, check_by, check_not_last, named, quiet_until
 from gateway.keyholder.store import Store
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied
@@ -72,8 +72,14 @@ class Clinicians:
         return {"since": passkey.since}
 
     def drop(self, *, clinician: str, credential: str) -> None:
-        """This passkey signs no more. What it signed stays signed. Harmless to repeat."""
+        """This passkey signs no more. What it signed stays signed. Harmless to repeat.
+
+        Raises RefusedTransition (`passkey_last`): where each emergency is signed, one that signs has to be
+        left, or whoever speaks for the web process would take hers away and sign with a key of its own.
+        """
         with self._store.transaction() as db:
+            if self._required:
+                check_not_last(self.passkeys(clinician), credential, at=self._clock())
             db.execute(
                 "UPDATE clinicians SET dropped = ?"
                 " WHERE clinician = ? AND credential = ? AND dropped IS NULL",

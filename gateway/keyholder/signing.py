@@ -127,15 +127,11 @@ class Signing:
         """
         now = int(self._clock())
         with self._store.transaction() as db:
-            for number, one in self._numbered(patient):
-                if one.credential != credential or one.dropped is not None:
-                    continue
-                others = [each for each in self.passkeys(patient) if each.credential != credential]
-                if not any(each.signs(now) for each in others):
-                    raise RefusedTransition(
-                        "This is the only passkey that signs. Add another one first.", code="passkey_last"
-                    )
-                db.execute("UPDATE passkeys SET dropped = ? WHERE id = ?", (now, number))
+            known = self._numbered(patient)
+            check_not_last([one for _, one in known], credential, at=now)
+            for number, one in known:
+                if one.credential == credential and one.dropped is None:
+                    db.execute("UPDATE passkeys SET dropped = ? WHERE id = ?", (now, number))
 
     def _quiet_until(self, patient: str) -> int:
         """Until when nobody says yes, once no passkey signs any more."""
@@ -296,6 +292,19 @@ def admit(
 def quiet_until(known: Sequence[Passkey]) -> int:
     """From when a first passkey signs, once the last one was dropped."""
     return max((one.dropped + QUIET_SECONDS for one in known if one.dropped is not None), default=0)
+
+
+def check_not_last(known: Sequence[Passkey], credential: str, *, at: int) -> None:
+    """That one that signs is left once this one is dropped; one that is not live may always be named.
+
+    Raises RefusedTransition (`passkey_last`).
+    """
+    live = [one for one in known if one.dropped is None]
+    others = [one for one in live if one.credential != credential]
+    if len(others) < len(live) and not any(one.signs(at) for one in others):
+        raise RefusedTransition(
+            "This is the only passkey that signs. Add another one first.", code="passkey_last"
+        )
 
 
 def check_by(

@@ -162,6 +162,28 @@ def test_a_dropped_passkey_signs_no_more_and_a_first_one_a_day_later(ward: House
     assert ward.service.clinicians.signers(BOB)["signing"] == [found.credential]
 
 
+def test_where_each_is_signed_the_web_process_takes_nobodys_last_passkey(ward: House, phone: Passkey) -> None:
+    ward.serve(ward.ledger, origin=ORIGIN, emergencies=20, emergencies_signed=True)
+    clinicians, tablet = ward.service.clinicians, Passkey()
+    taken = {"clinician": BOB, "credential": phone.credential}
+    assert refusal(lambda: clinicians.drop(**taken)) == "passkey_last"
+    one = asked(ward, ward.patient())
+    assert read(ward, begin(ward, one, phone.sign(digest(one)))) == 2
+
+    challenge = passkey_challenge(patient=BOB, credential=tablet.credential, public_key=tablet.public_key)
+    clinicians.enrol(
+        clinician=BOB,
+        credential=tablet.credential,
+        public_key=tablet.public_key,
+        voucher=phone.sign(challenge),
+    )
+    for _ in range(2):
+        clinicians.drop(**taken)
+    assert clinicians.signers(BOB)["signing"] == [tablet.credential]
+    assert refusal(lambda: clinicians.drop(clinician=BOB, credential=tablet.credential)) == "passkey_last"
+    clinicians.drop(clinician=BOB, credential=Passkey().credential)  # one that was never known
+
+
 def test_a_store_of_the_format_before_is_taken_over(ward: House) -> None:
     access = begin(ward, {**asked(ward, ward.patient()), "details": {"clinician": BOB}})
     ward.start_keyholder_on(format=7, origin=ORIGIN, emergencies=20)
