@@ -120,7 +120,7 @@ def _show(request: HttpRequest, found: Emergency, form: OutcomeForm, status: int
             subject=found.patient.pseudonym, kind="emergency.read", step_of=found.pk
         ).order_by("pk")[:MOST_READINGS],
         over=found.expires_at <= timezone.now(),
-        unproven=not is_known and bool(found.tx_id),
+        unproven=not is_known and bool(found.tx_id or found.confirmed),
         completed=services.is_completed(found) if found.tx_id else None,
         late=found.reviewed_at is None and found.review_by < timezone.now(),
         can_review=found.reviewed_at is None and not their_own,
