@@ -186,13 +186,15 @@ def regroup(
     after = {chunk: list(notes) for chunk, notes in before.items()}
     gone = _apply(changes, after)
     decided = {line for line, *_ in changes.label}
+    unexplained = {chunk: _unexplained(headers[chunk], before[chunk], changes) for chunk in headers}
 
     def labels_of(line: Line) -> Labels:
         chunk, number = line
         # What is withheld in doubt of newer rules (relabelling.py) stays so until they have spoken.
         if UNLABELLED in headers[chunk].labels and line not in decided:
             return headers[chunk].labels
-        return after[chunk][number].effective
+        note = after[chunk][number]
+        return _joined(note.effective, unexplained[chunk] - note.lifted.keys())
 
     # 2. A chunk is touched when one of its lines goes or has other labels than its header, or to be merged.
     touched = set(_merged(headers, held, changes.merge))
@@ -257,6 +259,25 @@ def _apply(changes: Changes, notes: Mapping[str, list[Note]]) -> set[Line]:
     return gone
 
 
+def _unexplained(header: Header, notes: Iterable[Note], changes: Changes) -> frozenset[str]:
+    """Sensitivities that stand in the header alone: a clinician's word that no note has yet stays, on every
+    line, until changes say of which line it was."""
+    said = {code for note in notes for code in (*note.effective, *note.added)}
+    said |= {code for line, code, _ in changes.add if line[0] == header.chunk}
+    return frozenset(_sensitivities(header.labels) - said)
+
+
+def _sensitivities(labels: Labels) -> set[str]:
+    return set(labels) - CONFIDENTIALITIES - {UNLABELLED}
+
+
+def _joined(labels: Labels, more: frozenset[str]) -> Labels:
+    if not more:
+        return labels
+    highest = "V" if "V" in labels else "R"
+    return tuple(sorted({*labels, *more, highest} - {"N"}))
+
+
 def _merged(headers: Mapping[str, Header], held: Mapping[str, Held], wanted: Sequence[str]) -> list[str]:
     groups: dict[tuple[str, Labels], list[str]] = defaultdict(list)
     for chunk in wanted:
@@ -270,7 +291,9 @@ def _merged(headers: Mapping[str, Header], held: Mapping[str, Held], wanted: Seq
 def open_noted(header: Header, held: Held, patient: str) -> list[Note]:
     """What is noted of each line; no record is opened. Raises EnvelopeError."""
     if not held.notes:
-        return [Note(header.labels)] * header.count
+        # Which of them were a clinician's word cannot be told any more: no rule takes any away.
+        added = dict.fromkeys(sorted(_sensitivities(header.labels)), "")
+        return [Note(header.labels, added=added)] * header.count
     raw = open_notes(header.dek, held.notes, patient=patient, chunk=header.chunk, version=header.version)
     notes = [_note(one) for one in orjson.loads(raw)]
     if len(notes) != header.count:

@@ -164,6 +164,44 @@ def test_a_label_that_fell_away_is_gone_and_a_clinicians_word_stays(house: House
     assert inside(house, alice, found) == {("N",): [lines[0]], ("R", "SDV"): [lines[1]]}
 
 
+def test_a_clinicians_word_that_only_the_header_has_is_not_lost(house: House, alice: str) -> None:
+    """It counts at once, and its note comes a moment later: rules that speak in between take nothing away."""
+    lines = [observation("8480-6"), observation("8462-4")]
+    chunk, held = keep(house, alice, lines, [noted(None), noted(None, lifted={"HIV": new_id()})])
+    house.service.restrict_chunk(patient=alice, chunk=chunk, version=1, label="HIV")
+    found = relabelled(house, alice, {chunk: held})
+    assert inside(house, alice, found) == {("HIV", "R"): [lines[0]], ("N",): [lines[1]]}
+    # what then says of which line it was settles it
+    (made,) = [one for one in found.chunks if one.header.labels == ("HIV", "R")]
+    changes = Changes(lift=[((made.header.chunk, 0), "HIV", new_id())])
+    sealed = {made.header.chunk: Held(1, made.blob, made.notes)}
+    again = house.service.regroup(act=new_id(), patient=alice, chunks=sealed, changes=changes)
+    assert inside(house, alice, again) == {("N",): [lines[0]]}
+
+
+def test_a_regrouping_that_is_not_of_a_clinicians_word_keeps_it(house: House, alice: str) -> None:
+    chunk, held = keep(house, alice, [b"1", b"2"], [noted(PLAIN)] * 2)
+    house.service.restrict_chunk(patient=alice, chunk=chunk, version=1, label="HIV")
+    changes = Changes(drop=[((chunk, 0), "")])
+    found = house.service.regroup(act=new_id(), patient=alice, chunks={chunk: held}, changes=changes)
+    assert inside(house, alice, found) == {("HIV", "R"): [b"2"]}
+    changes = Changes(add=[((chunk, 1), "HIV", new_id())])
+    found = house.service.regroup(act=new_id(), patient=alice, chunks={chunk: held}, changes=changes)
+    assert inside(house, alice, found) == {("HIV", "R"): [b"2"], ("N",): [b"1"]}
+
+
+def test_without_its_notes_a_chunk_keeps_its_sensitivities(house: House, alice: str) -> None:
+    """Whoever can write the database can take the notes away, and with them no label."""
+    lines = [observation("8480-6")]
+    notes = [noted(PLAIN, added={"SDV": new_id()})]
+    chunk, held = keep(house, alice, lines, notes, labels=("R", "SDV"))
+    found = relabelled(house, alice, {chunk: Held(held.version, held.blob, b"")})
+    (made,) = found.chunks
+    assert made.header.labels == ("R", "SDV")
+    again = relabelled(house, alice, {made.header.chunk: Held(1, made.blob, made.notes)})
+    assert again.chunks == []  # it is where it belongs
+
+
 def test_labels_pass_along_references(house: House, alice: str) -> None:
     first, held = keep(house, alice, [condition("86406008")], [noted(None)], kind="Condition")
     second, other = keep(house, alice, [encounter("Condition/c")], [noted(None)], kind="Encounter")
