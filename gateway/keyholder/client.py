@@ -68,12 +68,13 @@ class RegroupedChunk(TypedDict):
 
 class RegroupedChunks(TypedDict):
     """`chunks` replace those of `retired`; `notes` are new ones of chunks that stay. Nothing was done where
-    names are `wanted`."""
+    names are `wanted`; lines that are `waiting` for others' labels stay withheld."""
 
     chunks: list[RegroupedChunk]
     notes: dict[str, bytes]
     retired: list[str]
     wanted: list[str]
+    waiting: list[tuple[str, int]]
 
 
 class Doubt(TypedDict):

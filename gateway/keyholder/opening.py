@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from typing import NoReturn
@@ -236,20 +236,26 @@ class Opener:
         return Opened(regrouped=regrouped)
 
     def _relabel(self, ground: Relabel) -> Opened:
-        """Opens all the chunks that it is given, and writes them down, before anything is answered."""
+        """Opens all the chunks that it is given, and writes them down, before anything is answered; also
+        where one of them cannot be opened, and nothing comes of it."""
         headers = self._headers(ground.patient, ground.chunks)
-        changes, wanted = label_anew(
-            headers,
-            ground.chunks,
-            None if ground.neighbours is None else self._neighbours(ground),
-            patient=ground.patient,
-            index_key=self._store.index_key(CUSTODIAN),
-        )
-        if wanted:
-            regrouped = Regrouped(wanted=wanted)
-        else:
-            regrouped = regroup(headers, ground.chunks, changes, patient=ground.patient)
-        self._record_inside(RELABEL, ground, regrouped, list(headers.values()))
+        neighbours = None if ground.neighbours is None else self._neighbours(ground)
+        regrouped = Regrouped()
+        try:
+            anew = label_anew(
+                headers,
+                ground.chunks,
+                neighbours,
+                patient=ground.patient,
+                index_key=self._store.index_key(CUSTODIAN),
+            )
+            if anew.wanted:
+                regrouped = Regrouped(wanted=anew.wanted)
+            else:
+                done = regroup(headers, ground.chunks, anew.changes, patient=ground.patient)
+                regrouped = replace(done, waiting=anew.waiting)
+        finally:
+            self._record_inside(RELABEL, ground, regrouped, list(headers.values()))
         return Opened(regrouped=regrouped)
 
     def _survey(self, ground: Survey) -> Opened:

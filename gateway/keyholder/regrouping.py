@@ -140,12 +140,14 @@ class Regrouped:
     chunks that stay as they are.
 
     Nothing was changed where names are `wanted`: of resources that records follow, and that were not at hand.
+    Lines, as they were sent, are `waiting` where rules could not speak of them yet: they stay withheld.
     """
 
     chunks: Sequence[NewChunk] = ()
     retired: Sequence[str] = ()
     notes: Mapping[str, bytes] = field(default_factory=dict)
     wanted: Sequence[str] = ()
+    waiting: Sequence[Line] = ()
 
 
 def resource_name(index_key: bytes, resource: bytes) -> str:

@@ -499,6 +499,7 @@ def _regrouped(found: Regrouped) -> Json:
         "notes": [{"chunk": chunk, "notes_b64": to_b64(notes)} for chunk, notes in found.notes.items()],
         "retired": list(found.retired),
         "wanted": list(found.wanted),
+        "waiting": list(found.waiting),
     }
 
 

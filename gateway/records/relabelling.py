@@ -8,6 +8,7 @@ the labels of today. A row that is under older rules is still to be done: an int
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,16 +18,16 @@ from gateway.keyholder.client import HeldChunk, Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.labels.rules import VERSION
 from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion
-from gateway.records.settling import ACTOR, confirm, keep, settle_due, untold
+from gateway.records.settling import ACTOR, confirm, keep, settle, settle_due, untold
 from ledger.audit.log import record
 from ledger.errors import GatewayError, KeyholderUnavailable
 
 log = logging.getLogger(__name__)
 
 MOST_NOTES = 8 * 1024 * 1024  # of one question to the keyholder
-MOST_BLOBS = (
-    1024 * 1024
-)  # that the keyholder opens at once, unless one chunk is larger; it needs ten times that memory
+MOST_ROUNDS = 4  # over a patient's chunks that wait for others' labels
+# Bytes that the keyholder opens at once, unless one chunk is larger; it needs ten times that memory.
+MOST_BLOBS = 1024 * 1024
 
 
 @dataclass
@@ -81,8 +82,9 @@ def relabel(
         doubted = [one for one in doubted if one is not None]
     for number, patient in enumerate(doubted, start=1):
         try:
-            while _label_some(keyholder, patient, outcome):
-                pass
+            if not _label(keyholder, patient, outcome):
+                failed.add(patient)
+                log.error("records wait for the labels of what they follow: records_waiting")
         except KeyholderUnavailable:
             raise
         except GatewayError as error:
@@ -161,22 +163,45 @@ def _batches(chunks: QuerySet[Chunk]) -> Iterator[list[str]]:
 
 @dataclass
 class _Sent:
-    """As `settling.keep` wants it: every record of these chunks is labelled."""
+    """As `settling.keep` wants it: every record of these chunks is labelled, but for what is `waiting`."""
 
     chunks: dict[str, list[ResourceVersion]]
+    waiting: list[ResourceVersion] = field(default_factory=list)
     label_changes: list[LabelChange] = field(default_factory=list)
 
-    @property
+    @cached_property
     def labelled(self) -> dict[str, str]:
-        return {row.digest: row.name for rows in self.chunks.values() for row in rows}
+        waiting = {row.digest for row in self.waiting}
+        rows = (row for rows in self.chunks.values() for row in rows)
+        return {row.digest: row.name for row in rows if row.digest not in waiting}
 
 
-def _label_some(keyholder: Keyholder, patient: str | None, outcome: Outcome) -> bool:
-    """As many chunks as are opened at once; whether there were any."""
+def _label(keyholder: Keyholder, patient: str | None, outcome: Outcome) -> bool:
+    """All that is in doubt; whether nothing is any more. What follows others that were still in doubt comes
+    again in another round, as long as rounds bring it nearer."""
+    older = ResourceVersion.objects.exclude(rules=VERSION).filter(
+        chunk__patient=patient, chunk__retired_at=None
+    )
+    left = older.count()
+    for _ in range(MOST_ROUNDS):
+        before, waiting = left, set[str]()
+        while _label_some(keyholder, patient, outcome, waiting):
+            pass
+        left = older.count()
+        if not left or left >= before:
+            break
+    return not left
+
+
+def _label_some(keyholder: Keyholder, patient: str | None, outcome: Outcome, waiting: set[str]) -> bool:
+    """As many chunks as are opened at once, none of those that are `waiting`; whether there were any.
+
+    Adds the chunks in which a record is that waits for the labels of others.
+    """
     whose = patient or CUSTODIAN
-    # What an earlier run kept and could not tell of comes first.
-    confirm(untold(patient).exclude(act=""), keyholder=keyholder)
-    ranks = _look(keyholder, patient).ranks
+    # What is due comes first: versions that are no more, a clinician's word, what an earlier run kept.
+    settle(whose, keyholder=keyholder)
+    ranks = {chunk: rank for chunk, rank in _look(keyholder, patient).ranks.items() if chunk not in waiting}
     chunks = _first(ranks)
     if not chunks:
         return False
@@ -184,13 +209,22 @@ def _label_some(keyholder: Keyholder, patient: str | None, outcome: Outcome) -> 
     with transaction.atomic():
         act = Regrouping.objects.create().pk
         record(kind="records.relabelled", actor=ACTOR, act=act, chunks=len(chunks))
-    held = _held(chunks, blobs=True, named=True)
+    held = _held(chunks, blobs=True)
     found = keyholder.relabel(act=act, patient=whose, chunks=held)
     if found["wanted"]:
         beside = _beside(patient, found["wanted"], without=chunks)
         found = keyholder.relabel(act=act, patient=whose, chunks=held, neighbours=beside)
+    waits = {(chunk, number) for chunk, number in found["waiting"]}
+    sent.waiting = [sent.chunks[chunk][number] for chunk, number in sorted(waits)]
     with transaction.atomic():
+        for row in sent.waiting:
+            row.rules = ""
+        ResourceVersion.objects.bulk_update(sent.waiting, ["rules"], batch_size=500)
         keep(act, patient, sent, found)
+    waiting.update(chunk for chunk, _ in waits if chunk not in found["retired"])
+    waiting.update(
+        one["chunk"] for one in found["chunks"] if any((chunk, line) in waits for chunk, line in one["lines"])
+    )
     confirm(untold(patient).filter(act=act), keyholder=keyholder)
     outcome.opened += len(chunks)
     outcome.sealed += len(found["chunks"])

@@ -15,10 +15,10 @@ from gateway.compliance.reconcile import _of_openings
 from gateway.keyholder.client import Keyholder
 from gateway.labels import labelling
 from gateway.labels.rules import ACT_CODE, LOINC, RXNORM, SNOMED, VERSION
+from gateway.records import clinical_labels, relabelling, sealing, settling
 from gateway.records import ingest as ingesting
-from gateway.records import sealing, settling
 from gateway.records.ingest import confirm_pending, ingest
-from gateway.records.models import Chunk, Regrouping, ResourceVersion
+from gateway.records.models import Chunk, Regrouping, ResourceVersion, Unsettled
 from gateway.records.relabelling import relabel
 from ledger.audit.models import AuditRow
 from ledger.errors import KeyholderUnavailable, RefusedTransition
@@ -188,6 +188,68 @@ def test_an_interrupted_run_goes_on_and_withholds_meanwhile(
     assert relabel(keyholder).failed == 0
     assert_labelled(keyholder, whose)
     assert len(opened(keyholder, whose)) == 6
+
+
+def test_what_follows_a_chunk_that_is_opened_later_waits_for_it(
+    keyholder: Keyholder, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chunk is opened by itself, followers first: none takes the labels of before."""
+    ranks = relabelling._look
+
+    def backwards(*said: Any, **more: Any) -> Any:
+        look = ranks(*said, **more)
+        look.ranks = {chunk: -rank for chunk, rank in look.ranks.items()}
+        return look
+
+    monkeypatch.setattr(relabelling, "MOST_BLOBS", 1)
+    monkeypatch.setattr(relabelling, "_look", backwards)
+    assert relabel(keyholder).failed == 0
+    assert_labelled(keyholder, whose)
+    assert len(opened(keyholder, whose)) == 6
+
+
+def test_what_follows_others_waits_while_those_cannot_be_labelled(
+    keyholder: Keyholder, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of no patient is the Medication: where its chunk is spoiled, the request for it stays withheld."""
+    real = Keyholder.relabel
+
+    def spoiled(self: Keyholder, **said: Any) -> Any:
+        if said["patient"] != whose:
+            raise RefusedTransition("It is gone.", code="chunk_unknown")
+        return real(self, **said)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keyholder, "relabel", spoiled)
+        assert relabel(keyholder).failed == 2
+    assert by_type(keyholder, whose)["MedicationRequest"] == [["R", "unlabelled"]]
+    assert by_type(keyholder, whose)["Encounter"] == [TODAY["Encounter"]]
+    assert relabel(keyholder).failed == 0
+    assert_labelled(keyholder, whose)
+
+
+def test_a_clinicians_word_that_waits_is_kept_first(
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    django_user_model: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of this patient, however many others are due: no relay has to run."""
+    monkeypatch.setattr(relabelling, "settle_due", lambda _: 0)
+    bob = django_user_model.objects.create_user(username="bob", email="bob@example.org")
+    clinical_labels.ask(
+        patient=Patient.objects.get(pk=whose),
+        resource=f"Observation/p-{alice_id}",
+        act="add",
+        label="SDV",
+        reason="She said so.",
+        by=bob,
+        keyholder=keyholder,
+    )
+    assert relabel(keyholder).failed == 0
+    assert by_type(keyholder, whose)["Observation"] == [["HIV", "R"], ["R", "SDV"]]
+    assert not Unsettled.objects.exists()
 
 
 def test_one_patient_that_fails_keeps_nobody_waiting(
