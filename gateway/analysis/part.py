@@ -61,6 +61,7 @@ class Part:
         self.models: dict[str, Model] = {}
         for model in MODELS:
             with suppress(InvalidInput):  # one whose file is gone: the others run
+                model.hold_files()
                 self.models[model.digest()] = model
         self.private_key, self.public_key = new_part_key()
         self.subject: Subject | None = None

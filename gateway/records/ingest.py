@@ -215,6 +215,9 @@ class Run:
             if part.state == "refused":
                 report.state = "refused"
                 return
+        _check_unchanged(source, report, digest)
+        if report.state == "refused":
+            return
         report.state = "taken"
         rules = VERSION if report.confirmed else ""
         IngestedFile.objects.update_or_create(
@@ -230,7 +233,7 @@ class Run:
             with Spool() as spool, closing(Spill()) as seen, TemporaryFile() as labelled:
                 held = _File(self, section, report, spool=spool, seen=seen, labelled=labelled, made=made)
                 held.read()
-            _check_unchanged(section, report)
+            _check_unchanged(section, report, section.sha256)
             for person in held.new:
                 made[person] = 1
             # What is lenient is told apart again when it is kept.
@@ -254,7 +257,8 @@ class Run:
             held = _File(self, source, report, spool=spool, seen=seen, labelled=labelled)
             try:
                 held.read()
-                _check_unchanged(source, report)
+                if digest:  # else nothing is kept
+                    _check_unchanged(source, report, digest)
                 if report.state == "refused":
                     return
                 if self.dry_run:
@@ -560,9 +564,9 @@ class _File:
             settle(patient, keyholder=self.run.keyholder, labelled=labelled)
 
 
-def _check_unchanged(source: Source, report: FileReport) -> None:
-    """What is kept of a section is what was checked of it, byte by byte."""
-    if isinstance(source, Section) and not source.was_read_as_it_was:
+def _check_unchanged(source: Source, report: FileReport, digest: str) -> None:
+    """What is kept is what was checked, and what is noted as taken, byte by byte."""
+    if not source.is_still(digest):
         said = Refused("file_changed", "was changed while it was taken in: begin again")
         report.refuse(refusal(source, said, None))
 

@@ -89,6 +89,10 @@ class Source:
         self.file.seek(0)
         return hashlib.file_digest(self.file, "sha256").hexdigest()  # type: ignore[arg-type]
 
+    def is_still(self, digest: str) -> bool:
+        """Whether the bytes that were read are those of this digest."""
+        return self.digest() == digest
+
     def at(self, place: Place) -> bytes:
         return os.pread(self.file.fileno(), place.length, place.offset)
 
@@ -167,10 +171,9 @@ class Section(Source):
         self._hashed.update(data)
         return len(data)
 
-    @property
-    def was_read_as_it_was(self) -> bool:
-        """Whether what `lines` gave, now that it is at its end, are the bytes that `sha256` is of."""
-        return self._hashed.hexdigest() == self.sha256
+    def is_still(self, digest: str) -> bool:
+        """As it was read last, not as the file is now."""
+        return self._hashed.hexdigest() == digest
 
 
 class OneResource(Source):
@@ -181,6 +184,9 @@ class OneResource(Source):
     def __init__(self, raw: bytes, addresses: Mapping[str, str]) -> None:
         self.path, self.size, self.addresses = Path("-"), len(raw), addresses
         self.file = BytesIO(raw)
+
+    def is_still(self, digest: str) -> bool:
+        return True  # it is in memory, and the digest is of the file that it came in
 
     def lines(self) -> Iterator[tuple[Place, bytes | None]]:
         raw = self.file.read()

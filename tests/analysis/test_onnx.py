@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from gateway.analysis import catalogue, sandbox
+from gateway.analysis import catalogue, part, sandbox
 from ledger.errors import InvalidInput
 from tests.analysis.bodies import held, measured, patient
 from tests.analysis.onnx_file import logistic
@@ -83,6 +83,17 @@ def test_a_number_that_the_card_does_not_allow_is_none(made: Make) -> None:
 
 def test_the_digest_is_over_the_files_bytes(made: Make) -> None:
     assert made().digest() == made().digest() != made(logistic(WEIGHTS, BIAS + 0.001)).digest()
+
+
+def test_a_file_that_is_replaced_while_a_child_waits_is_not_what_runs(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made()
+    monkeypatch.setattr(part, "MODELS", (model,))
+    (digest,) = part.Part([]).models
+    (tmp_path / "pressure.onnx").write_bytes(logistic(WEIGHTS, BIAS + 3))
+    assert made(logistic(WEIGHTS, BIAS + 3)).digest() != digest == model.digest()
+    assert model.score(GIVEN).value == by_hand(40, 150)
 
 
 def test_commands_cover_it(made: Make) -> None:

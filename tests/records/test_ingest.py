@@ -217,6 +217,29 @@ def test_what_is_kept_of_a_large_file_is_what_was_checked(
     assert nothing_is_kept()
 
 
+@pytest.mark.parametrize("limit", [1500, 10**9])
+def test_a_file_that_changes_after_its_digest_is_not_noted_as_taken(
+    limit: int, keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "SECTION_BYTES", limit)
+    path = write("o.ndjson", *large(alice_id))
+    before, real = path.read_bytes(), ingesting.Source.digest
+    digests: list[str] = []
+
+    def meddled(self: Any) -> str:
+        digests.append(real(self))
+        path.write_bytes(before.replace(b'"final"', b'"amended"'))
+        return digests[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting.Source, "digest", meddled)
+        report = ingest([path])
+    assert ([one.code for one in report.refused], report.files[0].state) == (["file_changed"], "refused")
+    assert not IngestedFile.objects.filter(pk=digests[0]).exists()
+    path.write_bytes(before)
+    assert [one.state for one in ingest([path]).files] == ["taken"]
+
+
 def test_a_fault_in_a_large_file_is_set_aside_with_its_line(
     sections: list[str], keyholder: Keyholder, write: Write, alice_id: str
 ) -> None:

@@ -150,9 +150,17 @@ class Model(ABC):
 
     # Names of files beside its module that it computes with: part of its digest too.
     files: Sequence[str] = ()
+    _held: Mapping[str, bytes] = {}
+
+    def hold_files(self) -> None:
+        """From now on its files are what they are now: what was digested is what runs, whatever becomes of
+        the disk. Raises InvalidInput (`model_file`)."""
+        self._held = {name: self.file(name) for name in self.files}
 
     def file(self, name: str) -> bytes:
         """One of its files. Raises InvalidInput (`model_file`)."""
+        if name in self._held:
+            return self._held[name]
         module = sys.modules[type(self).__module__].__file__ or ""
         try:
             return (Path(module).parent / name).read_bytes()
