@@ -17,7 +17,7 @@ from django.db.models.functions import Length
 from gateway.keyholder.client import HeldChunk, Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.labels.rules import VERSION
-from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion
+from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion, Unsettled
 from gateway.records.settling import ACTOR, confirm, keep, settle, settle_due, untold
 from ledger.audit.log import record
 from ledger.errors import GatewayError, KeyholderUnavailable
@@ -200,7 +200,9 @@ def _label_some(keyholder: Keyholder, patient: str | None, outcome: Outcome, wai
     """
     whose = patient or CUSTODIAN
     # What is due comes first: versions that are no more, a clinician's word, what an earlier run kept.
-    settle(whose, keyholder=keyholder)
+    if Unsettled.objects.filter(pk=whose).exists():
+        settle(whose, keyholder=keyholder)
+    confirm(untold(patient).exclude(act=""), keyholder=keyholder)
     ranks = {chunk: rank for chunk, rank in _look(keyholder, patient).ranks.items() if chunk not in waiting}
     chunks = _first(ranks)
     if not chunks:

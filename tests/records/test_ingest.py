@@ -25,6 +25,7 @@ from gateway.records.ingest import IngestError, confirm_pending, ingest
 from gateway.records.lines import resources
 from gateway.records.models import Chunk, IngestedFile, Quarantined, ResourceVersion
 from gateway.records.reports import Report
+from gateway.records.sources import Source
 from ledger.audit.models import AuditRow
 from ledger.errors import KeyholderUnavailable
 from tests.conftest import Installation
@@ -223,7 +224,7 @@ def test_a_file_that_changes_after_its_digest_is_not_noted_as_taken(
 ) -> None:
     monkeypatch.setattr(ingesting, "SECTION_BYTES", limit)
     path = write("o.ndjson", *large(alice_id))
-    before, real = path.read_bytes(), ingesting.Source.digest
+    before, real = path.read_bytes(), Source.digest
     digests: list[str] = []
 
     def meddled(self: Any) -> str:
@@ -232,7 +233,7 @@ def test_a_file_that_changes_after_its_digest_is_not_noted_as_taken(
         return digests[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingesting.Source, "digest", meddled)
+        patch.setattr(Source, "digest", meddled)
         report = ingest([path])
     assert ([one.code for one in report.refused], report.files[0].state) == (["file_changed"], "refused")
     assert not IngestedFile.objects.filter(pk=digests[0]).exists()
