@@ -145,7 +145,7 @@ def test_made_up_kids_make_nobody_ask_more_than_once_a_minute(site: Site, regist
         ((302, {"Location": "http://169.254.169.254/"}, b""), "did not answer with 200"),
         ((200, {}, b"<html>"), "not JSON"),
         ((200, {}, b"[]"), "A key set is"),
-        ((200, {}, b" " * (1 << 18)), "too much"),
+        ((200, {}, b" " * (1 << 18)), "too long"),
     ],
 )
 def test_an_address_that_answers_wrongly_gets_no_token(
