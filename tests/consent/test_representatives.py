@@ -92,7 +92,7 @@ def test_a_code_ends(alice: Any, ana: Any) -> None:
 
 def test_nobody_acts_twice_for_one(alice: Any, ana: Any) -> None:
     represent(alice, ana)
-    with pytest.raises(RefusedTransition, match="any more"):
+    with pytest.raises(RefusedTransition, match="already"):
         represent(alice, ana)
 
 
