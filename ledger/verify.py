@@ -42,7 +42,7 @@ import stat
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -53,6 +53,7 @@ FORMAT = "consent-gateway audit export 2"
 PROOF_FORMAT = "consent-gateway proof of rows 2"
 SIGNED_FORMAT = "consent-gateway signed consent 1"
 EMERGENCY_FORMAT = "consent-gateway signed emergency 1"
+SIGNATURE_FIELDS = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
 ROWS, LEAVES, SIBLINGS = "rows.ndjson", "leaves.txt", "siblings.txt"
 MANIFEST, PROOF, README, PROGRAM = "manifest.json", "proof.json", "README.txt", "verify.py"
 DIGESTED = (LEAVES, README, ROWS, PROGRAM)  # named in the manifest
@@ -110,6 +111,12 @@ class Report:
     @property
     def verdict(self) -> str:
         return ("verified", "tampered", "cannot tell")[self.exit]
+
+    def run_all(self, steps: Iterable[Callable[[Check], None]]) -> "Report":
+        """Take these steps, one after the other."""
+        for step in steps:
+            self.run(step)
+        return self
 
     def run(self, step: Callable[[Check], None]) -> None:
         """Take one step, which is named after what it checks."""
@@ -1507,7 +1514,7 @@ def check_passkey(signature: Any, challenge: bytes) -> bytes:
     2. the passkey made it for that site, with its user there and verified
     3. the key signed both
     """
-    only(signature, "authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
+    only(signature, *SIGNATURE_FIELDS)
     said, client_data = blob_of(signature, "authenticator_data_b64"), blob_of(signature, "client_data_b64")
     key, origin = blob_of(signature, "public_key_b64"), field_of(signature, "origin", str)
     # 1
@@ -1597,33 +1604,22 @@ def verify(
     except (CannotTell, OSError) as error:
         report.checks.append(Check("Files", says=[str(error)]))
         return report
-    for step in verifier.steps:
-        report.run(step)
-    return report
+    return report.run_all(verifier.steps)
 
 
 def verify_rows(data: bytes, trust: Trust, of: bytes | None = None) -> Report:
     """Run the checks on the bytes of a proof of single rows, and on those of the file that it is of."""
-    report = Report()
-    for step in RowsVerifier(data, trust, of).steps:
-        report.run(step)
-    return report
+    return Report().run_all(RowsVerifier(data, trust, of).steps)
 
 
 def verify_signed_consent(data: bytes, trust: Trust) -> Report:
     """Run both checks on the bytes of a signed consent."""
-    report = Report()
-    for step in SignedConsentVerifier(data, trust).steps:
-        report.run(step)
-    return report
+    return Report().run_all(SignedConsentVerifier(data, trust).steps)
 
 
 def verify_signed_emergency(data: bytes, trust: Trust) -> Report:
     """Run both checks on the bytes of a signed emergency."""
-    report = Report()
-    for step in SignedEmergencyVerifier(data, trust).steps:
-        report.run(step)
-    return report
+    return Report().run_all(SignedEmergencyVerifier(data, trust).steps)
 
 
 SIGNED = {SIGNED_FORMAT: verify_signed_consent, EMERGENCY_FORMAT: verify_signed_emergency}

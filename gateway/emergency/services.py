@@ -28,7 +28,7 @@ from ledger.client import Event
 from ledger.contract.canonical import dumps
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied, GatewayError, InvalidInput, RefusedTransition
-from ledger.verify import EMERGENCY_FORMAT
+from ledger.verify import EMERGENCY_FORMAT, SIGNATURE_FIELDS
 from ledger.webauthn import access_digest
 
 log = logging.getLogger(__name__)
@@ -229,8 +229,7 @@ def signed_file(*, emergency: Emergency, keyholder: Keyholder | None = None) -> 
     found = _keyholder(keyholder).signed_emergency(access=emergency.pk)
     if found["evidence"] is None:
         raise RefusedTransition(_("The ledger does not have this access yet."), code="not_sealed")
-    names = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
-    signature = {name: found["signature"][name] for name in names}
+    signature = {name: found["signature"][name] for name in SIGNATURE_FIELDS}
     return dumps({**found, "access": emergency.pk, "format": EMERGENCY_FORMAT, "signature": signature})
 
 

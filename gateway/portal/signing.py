@@ -24,7 +24,7 @@ from gateway.accounts.step_up import showed_again, where_to_show
 from gateway.keyholder.client import Keyholder, Signers
 from ledger.contract.canonical import dumps
 from ledger.errors import KeyholderUnavailable, LedgerError, RefusedTransition
-from ledger.verify import SIGNED_FORMAT
+from ledger.verify import SIGNATURE_FIELDS, SIGNED_FORMAT
 from ledger.webauthn import Assertion, SignatureRefused, check_assertion, origin_of
 
 Json = dict[str, Any]
@@ -175,14 +175,13 @@ def signed_file(consent: Consent) -> bytes:
     )
     if found["evidence"] is None:
         raise RefusedTransition(_("Your choice is not sealed yet. Try again soon."), code="not_sealed")
-    names = ("authenticator_data_b64", "client_data_b64", "origin", "public_key_b64", "signature_b64")
     return dumps(
         {
             "commitment": found["commitment"],
             "consent": consent.pk,
             "evidence": found["evidence"],
             "format": SIGNED_FORMAT,
-            "signature": {name: found["signature"][name] for name in names},
+            "signature": {name: found["signature"][name] for name in SIGNATURE_FIELDS},
         }
     )
 
