@@ -7,7 +7,7 @@ pseudonym in the audit log, which names no person.
 
 from collections.abc import Callable
 
-from gateway.keyholder.signing import Passkey, admit, check_by, check_not_last, named, quiet_until
+from gateway.keyholder.signing import Passkey, admit, check_by, check_not_last, named, quiet_until, signers_of
 from gateway.keyholder.store import Store
 from ledger.contract.state import Json
 from ledger.errors import AccessDenied
@@ -37,14 +37,9 @@ class Clinicians:
 
     def signers(self, clinician: str) -> Json:
         """Which passkeys are known and which of them sign now, and from when a first one would (0: now)."""
-        now, known = self._clock(), self.passkeys(clinician)
-        live = [one for one in known if one.dropped is None]
-        quiet = 0 if live else quiet_until(known)
-        return {
-            "known": [one.credential for one in live],
-            "signing": [one.credential for one in live if one.signs(now)],
-            "quiet_until": quiet if quiet > now else 0,
-        }
+        known = self.passkeys(clinician)
+        quiet = 0 if any(one.dropped is None for one in known) else quiet_until(known)
+        return signers_of(known, at=self._clock(), quiet=quiet)
 
     def enrol(
         self, *, clinician: str, credential: str, public_key: bytes, voucher: Assertion | None = None

@@ -142,13 +142,7 @@ class Signing:
 
     def signers(self, patient: str) -> Json:
         """Who may sign for this patient now, and until when nobody may (0: now)."""
-        now, known = int(self._clock()), self.passkeys(patient)
-        quiet = self._quiet_until(patient)
-        return {
-            "known": [one.credential for one in known if one.dropped is None],
-            "signing": [one.credential for one in known if one.signs(now)],
-            "quiet_until": quiet if quiet > now else 0,
-        }
+        return signers_of(self.passkeys(patient), at=int(self._clock()), quiet=self._quiet_until(patient))
 
     # Drafts
 
@@ -292,6 +286,15 @@ def admit(
 def quiet_until(known: Sequence[Passkey]) -> int:
     """From when a first passkey signs, once the last one was dropped."""
     return max((one.dropped + QUIET_SECONDS for one in known if one.dropped is not None), default=0)
+
+
+def signers_of(known: Sequence[Passkey], *, at: int, quiet: int) -> Json:
+    """Which of these are known and which sign now, and until when none may (0: none is kept from it)."""
+    return {
+        "known": [one.credential for one in known if one.dropped is None],
+        "signing": [one.credential for one in known if one.signs(at)],
+        "quiet_until": quiet if quiet > at else 0,
+    }
 
 
 def check_not_last(known: Sequence[Passkey], credential: str, *, at: int) -> None:
