@@ -17,7 +17,7 @@ from consent.models import Requester
 from gateway.analysis import catalogue
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.models import AIModel, Job, ModelRegistration
-from gateway.analysis.services import FEWEST_TESTED, register_model, stands_everywhere
+from gateway.analysis.services import check_test, register_model, stands_everywhere
 from ledger.audit.log import Actor, record
 from ledger.contract import canonical
 from ledger.contract.errors import Refused
@@ -57,12 +57,7 @@ def register(
     """
     if requester.suspended_at:
         raise RefusedTransition(_("The hospital takes nothing from you now. Ask it why."), code="suspended")
-    if people < FEWEST_TESTED or not 0 <= wrong <= people:
-        raise InvalidInput(
-            _("Test on %(number)s people or more; no more can be wrong than were tested.")
-            % {"number": FEWEST_TESTED},
-            code="tested",
-        )
+    check_test(people=people, wrong=wrong)
     _check_card(card)
     learned = None if trained_on is None else _copies(requester, trained_on)
     fields = {

@@ -114,12 +114,7 @@ def record_test(*, model: AIModel, people: int, wrong: int, by: Actor) -> None:
 
     Patients who are asked from now on read it under "What can go wrong".
     """
-    if people < FEWEST_TESTED or not 0 <= wrong <= people:
-        raise InvalidInput(
-            _("Test on %(number)s people or more; no more can be wrong than were tested.")
-            % {"number": FEWEST_TESTED},
-            code="tested",
-        )
+    check_test(people=people, wrong=wrong)
     model.tested_people, model.tested_wrong = people, wrong
     model.save(update_fields=["tested_people", "tested_wrong"])
     record(
@@ -130,6 +125,16 @@ def record_test(*, model: AIModel, people: int, wrong: int, by: Actor) -> None:
         people=people,
         wrong=wrong,
     )
+
+
+def check_test(*, people: int, wrong: int) -> None:
+    """A test on enough people, of whom no more were wrong than there were. Raises InvalidInput (`tested`)."""
+    if people < FEWEST_TESTED or not 0 <= wrong <= people:
+        raise InvalidInput(
+            _("Test on %(number)s people or more; no more can be wrong than were tested.")
+            % {"number": FEWEST_TESTED},
+            code="tested",
+        )
 
 
 def stands_everywhere(model: AIModel) -> bool:
