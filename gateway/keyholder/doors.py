@@ -22,9 +22,8 @@ from ledger.contract.state import Json
 from ledger.errors import RefusedTransition
 
 NOBODYS = "0" * 64  # the id of no consent
-FEWEST_IN_AGGREGATE = (
-    11  # patients: the small cell that CMS suppresses; fixed, whatever GATEWAY_COHORT_FEWEST says
-)
+# Patients: the small cell that CMS suppresses; fixed, whatever GATEWAY_COHORT_FEWEST says.
+FEWEST_IN_AGGREGATE = 11
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:

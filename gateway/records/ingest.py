@@ -194,9 +194,7 @@ class Run:
             if source.is_ndjson and source.size > SECTION_BYTES and not self.dry_run:
                 self._take_in_sections(source, report, digest)
                 return
-            self.take_source(
-                source, report, digest, lambda chunks: _note_file(digest, digest, report, chunks)
-            )
+            self.take_source(source, report, digest, partial(_note_file, digest, digest, report))
 
     def _take_in_sections(self, source: Source, report: FileReport, digest: str) -> None:
         """Check all of it, then keep one section after the other. A section that was kept before, by its own

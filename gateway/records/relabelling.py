@@ -107,9 +107,11 @@ def _under_older_rules(only: str | None) -> list[str | None]:
     return sorted(found, key=lambda one: one or "")
 
 
-def _older_chunks(patient: str | None) -> QuerySet[Chunk]:
-    older = ResourceVersion.objects.exclude(rules=VERSION).filter(chunk__patient=patient)
-    return Chunk.objects.filter(patient=patient, retired_at=None, pk__in=older.values("chunk")).order_by("pk")
+def _older(patient: str | None) -> QuerySet[ResourceVersion]:
+    """The patient's records under older rules, or those of no patient."""
+    return ResourceVersion.objects.exclude(rules=VERSION).filter(
+        chunk__patient=patient, chunk__retired_at=None
+    )
 
 
 @dataclass
@@ -123,7 +125,8 @@ class _Look:
 
 def _look(keyholder: Keyholder, patient: str | None, *, followed: bool = False) -> _Look:
     """Have what is in doubt withheld; the rows of what is not are under today's rules from now on."""
-    batches = list(_batches(_older_chunks(patient)))
+    chunks = Chunk.objects.filter(pk__in=_older(patient).values("chunk")).order_by("pk")
+    batches = list(_batches(chunks))
     look = _asked(keyholder, patient, batches, followed=followed)
     if look.followed and not followed and len(batches) > 1:  # said of one batch, it holds for all of them
         look = _asked(keyholder, patient, batches, followed=True)
@@ -179,15 +182,12 @@ class _Sent:
 def _label(keyholder: Keyholder, patient: str | None, outcome: Outcome) -> bool:
     """All that is in doubt; whether nothing is any more. What follows others that were still in doubt comes
     again in another round, as long as rounds bring it nearer."""
-    older = ResourceVersion.objects.exclude(rules=VERSION).filter(
-        chunk__patient=patient, chunk__retired_at=None
-    )
-    left = older.count()
+    left = _older(patient).count()
     for _ in range(MOST_ROUNDS):
         before, waiting = left, set[str]()
         while _label_some(keyholder, patient, outcome, waiting):
             pass
-        left = older.count()
+        left = _older(patient).count()
         if not left or left >= before:
             break
     return not left
