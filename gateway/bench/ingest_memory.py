@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.bench import Measured
-from gateway.keyholder.kek import FileKEK
-from gateway.processes import Processes, Spec, listens_at, python
-from ledger.embedded.folder import make_ledger
+from gateway.bench import Measured, beside
+from gateway.processes import Processes
 
 SIZES = tuple(map(int, os.environ.get("BENCH_RESOURCES", "10000 50000 200000").split()))
 PER_PATIENT = 200
@@ -87,21 +85,14 @@ class IngestMemory:
 def _installation(home: Path) -> Iterator[dict[str, str]]:
     """A ledger, a keyholder and an SQLite database; the environment that leads to them."""
     home.mkdir()
-    environment = {**os.environ, "GATEWAY_HOME": str(home), "DATABASE_URL": "", "KEYHOLDER_SOCKET": ""}
-    environment = {name: value for name, value in environment.items() if value}
+    elsewhere = ("DATABASE_URL", "KEYHOLDER_SOCKET")
+    environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    environment["GATEWAY_HOME"] = str(home)
     migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(migrate, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    for name in ("ledger", "keyholder"):
-        (home / name).mkdir(mode=0o700, exist_ok=True)
-    make_ledger(home / "ledger")
-    FileKEK.create(home / "keyholder" / "kek")
+    beside.make(home)
     with Processes(home) as processes:
-        for name, module, more in (
-            ("ledger", "ledger.embedded", ()),
-            ("keyholder", "gateway.keyholder", ("--ledger", f"embedded://{home / 'ledger'}")),
-        ):
-            command = python("-m", module, str(home / name), *more)
-            processes.start(Spec(name, command, listens_at(home / name / f"{name}.sock")))
+        beside.start(processes)
         yield environment
 
 

@@ -22,16 +22,15 @@ from django.utils import timezone
 
 from consent.models import Patient, Requester
 from gateway.analysis.models import AIModel, Job, JobSubject, Leg
-from gateway.bench import Row
+from gateway.bench import Row, beside
 from gateway.bench.databases import _sqlite
 from gateway.compliance import trace
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.schema import REFERENCE, SUBJECT
 from gateway.keyholder.store import Store
-from gateway.processes import Processes, Spec, listens_at, python
+from gateway.processes import Processes
 from gateway.records.models import Chunk
-from ledger.embedded.folder import make_ledger
 
 PATIENTS, USES, PACKETS = 1_000, 100, 10
 EDGES = PATIENTS * USES * PACKETS
@@ -56,14 +55,7 @@ class Graph:
         call_command("migrate", verbosity=0)
         self._fill()
         self._processes = Processes(self.home)
-        url = f"embedded://{self.home / 'ledger'}"
-        for name, module, more in (
-            ("ledger", "ledger.embedded", ()),
-            ("keyholder", "gateway.keyholder", ("--ledger", url)),
-        ):
-            folder = self.home / name
-            command = python("-m", module, str(folder), *more)
-            self._processes.start(Spec(name, command, listens_at(folder / f"{name}.sock")))
+        beside.start(self._processes)
         self.keyholder = Keyholder(self.home / "keyholder" / "keyholder.sock")
 
     def _fill(self) -> None:
@@ -91,10 +83,7 @@ class Graph:
         ]
         JobSubject.objects.bulk_create(subjects, batch_size=1_000)
         self.subjects = [(one.pk, one.job_id, str(one.patient_id)) for one in subjects]
-        for name in ("ledger", "keyholder"):
-            (self.home / name).mkdir(mode=0o700)
-        make_ledger(self.home / "ledger")
-        FileKEK.create(self.home / "keyholder" / "kek")
+        beside.make(self.home)
         Store(self.home / "keyholder", FileKEK(self.home / "keyholder" / "kek")).close()
         self._log()
         self._edges()
