@@ -65,12 +65,15 @@ def test_a_killed_ledger_opens_nothing_and_the_job_goes_on_after_it(house: House
     with house.job_under_way() as job:
         house.processes.kill("ledger")
 
-    def is_put_back() -> bool:
-        """One reading serves several openings: a quick job is stopped only where it delivers."""
-        found = Job.objects.get(pk=job)
-        return found.state in (State.QUEUED, State.DELIVERING) and found.error_code.startswith("ledger_")
+    # One reading serves several openings: a quick job is stopped only where it delivers.
+    put_back = {State.QUEUED: "ledger_unavailable", State.DELIVERING: "ledger_prepare_failed"}
 
-    house.until(is_put_back, "the job is put back")
+    def row() -> Job:
+        return Job.objects.get(pk=job)
+
+    house.until(lambda: put_back.get(State(row().state)) == row().error_code, "the job is put back")
+    shown = "ledger_unavailable" if row().state == State.QUEUED else ""
+    assert house.call("GET", f"/api/v1/jobs/{job}")[1]["code"] == shown
     assert house.delivered(job) == 0
     house.processes.restart("ledger")
     house.time_passes(job)
