@@ -165,12 +165,18 @@ class House(Story):
 
     @contextmanager
     def full_disk(self, name: str) -> Iterator[None]:
-        """No file of a process and its children may grow any more: RLIMIT_FSIZE stands for the disk."""
+        """No file of a process and its children may grow any more: RLIMIT_FSIZE stands for the disk.
+
+        Job children write no file: they give up even the right to it when they start.
+        """
         import resource
 
         pids = [self.processes.pid(name), *descendants(self.processes.pid(name))]
-        limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
-        limits = {pid: limit for pid, limit in limits.items() if limit[1] != 0}  # a job child writes no file
+        limits = {
+            pid: resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            for pid in pids
+            if "gateway.analysis.child" not in command(pid)
+        }
         try:
             for pid, (_, hard) in limits.items():
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
