@@ -8,6 +8,7 @@ everything else is one answer, `not_available`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from consent.models import Consent, ConsentRequest, Requester
@@ -28,13 +29,15 @@ def decide_all(*, requester: Requester, asked: Sequence[Mapping[str, Any]]) -> l
     """One answer for each of `asked` (1 to 1,000), in their order.
 
     Each names `request` (a consent request's id), `kind` (analyse or export), `model` (digest, None for an
-    export), `purpose`, `use` and `resources` (FHIR types). The same steps are taken for each, whether the
-    request is the client's or anybody's.
+    export), `purpose`, `use` and `resources` (FHIR types). Where no consent to this requester is in
+    force, the database gives no row, whatever the reason: no time tells which.
     """
     named = {each["request"] for each in asked}
-    requests = {each.id: each for each in ConsentRequest.objects.named_by(requester).filter(id__in=named)}
+    to_it = Consent.objects.in_force().filter(request__requester=requester, patient=OuterRef("patient"))
+    requests = ConsentRequest.objects.named_by(requester).filter(Exists(to_it), id__in=named)
+    patient_of = dict(requests.values_list("id", "patient_id"))
     # Of nobody is asked, too: Django asks the database nothing about none.
-    patients = {each.patient_id for each in requests.values()} or {""}
+    patients = {*patient_of.values()} or {""}
     speaking: dict[str, list[Json]] = {}
     own: set[str] = set()
     for consent in Consent.objects.in_force().filter(patient_id__in=patients).select_related("request"):
@@ -45,8 +48,7 @@ def decide_all(*, requester: Requester, asked: Sequence[Mapping[str, Any]]) -> l
     now = int(timezone.now().timestamp())
     answers = []
     for each in asked:
-        request = requests.get(each["request"])
-        found = speaking.get(request.patient_id, []) if request else []
+        found = speaking.get(patient_of.get(each["request"], ""), [])
         asking = Asking(_request(requester, each))
         verdict = decide(found, asking, at=now)
         # Reasons come from the client's own consents: another's would tell that there is one.

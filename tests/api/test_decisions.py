@@ -121,6 +121,40 @@ def test_they_take_the_same_steps(call: Call, asked: dict[str, Any], consent: Co
     assert steps() == stopped
 
 
+def test_what_is_not_there_costs_nothing(
+    call: Call,
+    asked: dict[str, Any],
+    consent: Consent,
+    alice: Patient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a stopped consent no rule is read, nor of another's: their number would tell in time."""
+    elsewhere = ConsentRequest.objects.get()
+    elsewhere.pk, elsewhere.requester = "f" * 64, Requester.objects.create(name="Other AI")
+    elsewhere.save(force_insert=True)
+    Consent.objects.create(
+        request=elsewhere,
+        patient=alice,
+        fhir=consent.fhir,
+        status="active",
+        ledger_state=Consent.LedgerState.IN_FORCE,
+        expires_at=timezone.now() + timedelta(days=9),
+    )
+    read: list[str] = []
+
+    def compiled(fhir: Any, *, consent: str, patient: str) -> Any:
+        read.append(consent)
+        return compile_consent(fhir, consent=consent, patient=patient)
+
+    monkeypatch.setattr(decisions, "compile_consent", compiled)
+    ask(call, asked)
+    assert len(read) == 2  # hers and the other's: a deny of another's counts
+    read.clear()
+    Consent.objects.filter(pk=consent.pk).update(stopped_at=timezone.now())
+    (answer,) = ask(call, asked)
+    assert (answer["decision"], read) == ("not_available", [])
+
+
 def test_anothers_deny_wins_and_tells_nothing(
     call: Call, asked: dict[str, Any], consent: Consent, alice: Patient
 ) -> None:
