@@ -1,9 +1,10 @@
 """Whether time tells apart what one answer hides: a refusal, a stop, a question that waits, an end, nobody.
 
 `manage.py bench "not available"`, against an installation of its own. Each kind has its turn in a new order;
-what is measured is what a client can see: how long a decision takes over one connection, and how long a job
-took by the job's own two times. A pair of kinds is told apart by how often one takes longer than the other
-(Mann-Whitney): beyond `BY_CHANCE` standard errors, over the ten pairs, chance comes in one run of a hundred.
+what is measured is what a client can see: how long a decision takes over one connection (the median of ten in
+a row, which share what the machine does meanwhile), and how long a job took by its own two times. A pair of
+kinds is told apart by how often one takes longer than the other (Mann-Whitney): beyond `BY_CHANCE` standard
+errors, over the ten pairs, chance comes in one run of a hundred.
 """
 
 import random
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 from gateway.bench import Measured
@@ -91,7 +92,7 @@ class NotAvailable:
             for _ in range(self.steps(rounds)):
                 served.sign_in()
                 for kind in random.sample(list(asked), len(asked)):
-                    decisions[kind] += [_decision(served, asked[kind]) for _ in range(DECISIONS)]
+                    decisions[kind].append(median(_decision(served, asked[kind]) for _ in range(DECISIONS)))
                     jobs[kind].append(_job(served, asked[kind]))
                 step()
         finally:
