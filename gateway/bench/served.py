@@ -81,9 +81,9 @@ class Served:
         status, answer = self.call(
             "POST", "/api/v1/jobs", body if requests is None else {**body, "requests": requests}
         )
-        job = json.loads(answer)
+        job, begun = json.loads(answer), time.monotonic()
         while status == 202:
-            time.sleep(POLL)
+            time.sleep(max(POLL, (time.monotonic() - begun) / 20))  # asking takes of what the job has
             status, answer = self.call("GET", f"/api/v1/jobs/{job['id']}")
         job = json.loads(answer)
         if status != 200 or job["state"] != "done":
