@@ -35,8 +35,9 @@ ASK_AT_ONCE = 50  # patients for each call of ask_next
 TOLD_AGAIN = timedelta(days=1)
 OLDEST = 130
 
-Index = Callable[[Sequence[str]], Mapping[str, Sequence[Mapping[str, Any]]]]
-"""Patients' ids → how many records each has by type and labels; nothing is opened (Keyholder.indexes)."""
+WithKinds = Callable[[Sequence[str], Sequence[str]], Sequence[str]]
+"""Patients' ids and kinds of record → those who have an ordinary record of each, in their order; nothing is
+opened (Keyholder.with_kinds)."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,9 @@ class Criteria:
             conditions["birth_date__gt"] = _years_before(today, self.age_to + 1)
         return conditions
 
-    def fitting(self, patients: Sequence[str], index: Index) -> list[str]:
+    def fitting(self, patients: Sequence[str], with_kinds: WithKinds) -> list[str]:
         """Those who have records of all the kinds, in their order."""
-        if not self.kinds:
-            return list(patients)
-        there = index(patients)
-        return [one for one in patients if self.fit_records(there.get(one, ()))]
-
-    def fit_records(self, found: Sequence[Mapping[str, Any]]) -> bool:
-        there = {one["resource_type"] for one in found if one["count"] and set(one["labels"]) <= {"N"}}
-        return there.issuperset(self.kinds)
+        return list(with_kinds(patients, self.kinds) if self.kinds else patients)
 
 
 def _years_before(day: date, years: int) -> date:
@@ -152,7 +146,7 @@ def in_force(
 
 
 @transaction.atomic
-def write(*, cohort: Cohort, criteria: Criteria, by: AbstractBaseUser, index: Index) -> int:
+def write(*, cohort: Cohort, criteria: Criteria, by: AbstractBaseUser, with_kinds: WithKinds) -> int:
     """Write the criteria, or write them anew, and find whom they fit. Returns how many: these are asked.
 
     Raises InvalidInput (`criteria`), RefusedTransition (`not_open`, `too_many_found`).
@@ -163,7 +157,7 @@ def write(*, cohort: Cohort, criteria: Criteria, by: AbstractBaseUser, index: In
     of_age = _candidates(row).filter(**criteria.born(timezone.localdate()))
     rest = of_age.values_list("pk", flat=True).iterator()
     while some := list(islice(rest, LOOK_AT_ONCE)):
-        found += criteria.fitting(some, index)
+        found += criteria.fitting(some, with_kinds)
         if len(found) > MOST_FOUND:
             raise RefusedTransition(
                 _("They fit more than %(number)s people. Narrow them.") % {"number": MOST_FOUND},

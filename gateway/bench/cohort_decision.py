@@ -8,7 +8,7 @@ from consent.cohorts import LOOK_AT_ONCE, Criteria
 from gateway.bench import Row
 from gateway.bench.one_decision import AT, RECIPIENT, REQUEST, TYPES, fhir
 from gateway.keyholder.kek import FileKEK
-from gateway.keyholder.service import counted
+from gateway.keyholder.preselection import Preselection
 from gateway.keyholder.store import Header, Store
 from ledger.contract.consents import compile_consent
 from ledger.contract.decision import decide
@@ -23,8 +23,8 @@ class CohortDecision(Row):
     unit = "patients"
     goal = "≥ 0.5 of memory bandwidth on an arrays path"
     product_is = (
-        f"{PATIENTS:,} patients with {len(TYPES)} chunks each: their headers unsealed and held against the "
-        "criteria, then the contract's decision on each one's consent"
+        f"{PATIENTS:,} patients with {len(TYPES)} chunks each, held against the criteria by the keyholder's "
+        "array, then the contract's decision on each one's consent"
     )
     peer_is = "a Python loop: the contract's decision alone, on consents at hand"
     limit_is = f"reading {BYTES} bytes of memory for each patient"
@@ -49,20 +49,23 @@ class CohortDecision(Row):
                 consent = secrets.token_hex(32)
                 self._consents[patient] = compile_consent(fhir(RECIPIENT), consent=consent, patient=patient)
         self._criteria = Criteria(kinds=["Observation", "Condition"])
+        self._found = Preselection(self._store)
         self._memory = bytes(BYTES * SWEEP)
+        self._fitting()  # from now on the array has them
 
     def teardown(self) -> None:
         self._store.close()
         self._folder.cleanup()
 
     def product(self) -> int:
+        return self._decide(self._fitting())
+
+    def _fitting(self) -> list[str]:
         found: list[str] = []
         for first in range(0, PATIENTS, LOOK_AT_ONCE):
             some = self._patients[first : first + LOOK_AT_ONCE]
-            found += self._criteria.fitting(
-                some, lambda asked: {one: counted(self._store.headers(one)) for one in asked}
-            )
-        return self._decide(found)
+            found += self._criteria.fitting(some, self._found.with_kinds)
+        return found
 
     def peer(self) -> int:
         return self._decide(self._patients)
@@ -79,4 +82,18 @@ class CohortDecision(Row):
         return SWEEP
 
 
-ROW = CohortDecision()
+class CohortFirstLook(CohortDecision):
+    """The same where nobody was looked at before: what the array is made of is unsealed first."""
+
+    name = "cohort decision, first look"
+    product_is = (
+        f"{PATIENTS:,} patients with {len(TYPES)} chunks each: their headers unsealed for the keyholder's "
+        "array, then the contract's decision on each one's consent"
+    )
+
+    def before(self, path: str) -> None:
+        for number in self._store.numbers(self._patients).values():
+            self._found.forget(number)
+
+
+SEVERAL = (CohortDecision(), CohortFirstLook())

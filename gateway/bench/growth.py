@@ -82,7 +82,7 @@ def _measure(folder: Path, size: int, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             for number in range(TIMES):
                 start = time.perf_counter()
-                openings = store.openings_of(patients[number % PATIENTS])
+                openings = store.openings_of([patients[number % PATIENTS]])
                 verdict = decide([one.canonical for one in openings], REQUEST, at=AT)
                 taken.append(time.perf_counter() - start)
                 if verdict.decision != "permit":

@@ -218,7 +218,7 @@ def _tried(place: Path, kek: KEK, old: KEK | None) -> Found:
                 store.index_key(patient)
                 for _ in store.headers(patient):
                     pass
-                store.openings_of(patient)
+                store.openings_of([patient])
         except (EnvelopeError, ValueError, LookupError):
             raise _damaged() from None
         heights = dict(db.execute("SELECT channel, MAX(height) FROM heights GROUP BY channel"))

@@ -365,9 +365,10 @@ class Keyholder:
         found: list[Count] = self._call("index", {"patient": patient})["index"]
         return found
 
-    def indexes(self, *, patients: Sequence[str]) -> dict[str, list[Count]]:
-        """`index` of each of these, with one call; whoever is not known to the keyholder is left out."""
-        found: dict[str, list[Count]] = self._call("indexes", {"patients": list(patients)})["indexes"]
+    def with_kinds(self, patients: Sequence[str], kinds: Sequence[str]) -> list[str]:
+        """Those of the patients, in their order, who have an ordinary record of each of the kinds."""
+        params = {"patients": list(patients), "kinds": list(kinds)}
+        found: list[str] = self._call("with_kinds", params)["patients"]
         return found
 
     # Consents

@@ -30,10 +30,14 @@ def denied_patients(
     ledger is not asked. Raises LedgerError, AccessDenied, EnvelopeError.
     """
     asking = Asking(request)
+    # Who is named more than once is asked about all that is not named each time.
+    beside: dict[str, set[str]] = {}
+    for patient, consents in named:
+        beside[patient] = beside.get(patient, set(consents)).intersection(consents)
+    without = set[str]().union(*beside.values())
     denying = {
-        opening.consent: patient
-        for patient, consents in named
-        for opening in store.openings_of(patient, without=consents)
+        opening.consent: opening.patient
+        for opening in store.openings_of(beside, without=without)
         if denies(opening.canonical, asking, exceptions=exceptions, at=at)
     }
     found: set[str] = set()

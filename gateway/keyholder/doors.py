@@ -163,12 +163,12 @@ class Doors:
     def _speaking(self, request: Json, parts: Sequence[Json]) -> dict[str, _Speaking]:
         """For each subject, every consent of its patient that speaks to the request, by a fresh read."""
         patients = {one["subject"]: one["patient"] for part in parts for one in part["subjects"]}
-        openings = {
-            patient: self._store.openings_of(patient) if self._store.is_enrolled(patient) else []
-            for patient in set(patients.values())
-        }
+        openings: dict[str, list[Opening]] = {patient: [] for patient in patients.values()}
+        kept = self._store.openings_of(openings)
+        for one in kept:
+            openings[one.patient].append(one)
         now = self._clock()
-        stands = self._standings([one for found in openings.values() for one in found], Asking(request), now)
+        stands = self._standings(kept, Asking(request), now)
         by_patient = {
             patient: self._speaking_of(found, stands, request, now) for patient, found in openings.items()
         }

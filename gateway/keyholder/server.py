@@ -27,7 +27,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "web": frozenset(
         {
             "index",
-            "indexes",
+            "with_kinds",
             "stop",
             "open_output",
             "draft",
@@ -223,8 +223,8 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     def index(params: Params) -> Json:
         return {"index": service.index(patient=params.id("patient"))}
 
-    def indexes(params: Params) -> Json:
-        return {"indexes": service.indexes(patients=params.ids("patients"))}
+    def with_kinds(params: Params) -> Json:
+        return {"patients": service.with_kinds(patients=params.ids("patients"), kinds=params.texts("kinds"))}
 
     return {
         "enrol": enrol,
@@ -237,7 +237,7 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "restrict_chunk": restrict_chunk,
         "replace_chunks": replace_chunks,
         "index": index,
-        "indexes": indexes,
+        "with_kinds": with_kinds,
     }
 
 

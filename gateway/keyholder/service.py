@@ -31,6 +31,7 @@ from gateway.keyholder.opening import (
     access_purpose,
 )
 from gateway.keyholder.pages import log_page, openings_of
+from gateway.keyholder.preselection import Preselection
 from gateway.keyholder.regrouping import CUSTODIAN, Changes, Held, Regrouped, resource_name
 from gateway.keyholder.relabelling import Doubt
 from gateway.keyholder.signing import Signing, committed, differs, says
@@ -84,6 +85,7 @@ class Service:
         self._copies = Copies(store, self.signing, clock=kept_clock, per_hour=copies)
         self.clinicians = Clinicians(store, origin=origin, clock=kept_clock, required=emergencies_signed)
         self._emergencies = Emergencies(store, self.clinicians, clock=kept_clock, per_hour=emergencies)
+        self._preselection = Preselection(store)
         self._places: dict[str, _Place] = {}
         for name, channel in channels.items():
             store.know_channel(name, channel.trust.identity)
@@ -181,10 +183,10 @@ class Service:
         """Counts by type and labels: headers are read, no record is. Raises RefusedTransition."""
         return counted(self._store.headers(patient))
 
-    def indexes(self, *, patients: Sequence[str]) -> dict[str, list[Json]]:
-        """The index of each of these patients; whoever is not known here is left out."""
-        known = [one for one in patients if self._store.is_enrolled(one)]
-        return {one: counted(self._store.headers(one)) for one in known}
+    def with_kinds(self, *, patients: Sequence[str], kinds: Sequence[str]) -> list[str]:
+        """Those of the patients who have a record of each of these kinds that carries no sensitivity; whom to
+        ask is looked for by it, and nothing is decided."""
+        return self._preselection.with_kinds(patients, kinds)
 
     # Consents
 

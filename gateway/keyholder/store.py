@@ -9,10 +9,12 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +276,14 @@ class Store:
     def is_enrolled(self, patient: str) -> bool:
         return self._one("SELECT 1 FROM patients WHERE patient = ?", patient) is not None
 
+    def numbers(self, patients: Iterable[str]) -> dict[str, int]:
+        """A small number for each of these patients who is enrolled, the same as long as this is open."""
+        rows = self._all(
+            "SELECT patient, rowid FROM patients WHERE patient IN (SELECT value FROM json_each(?))",
+            _listed(patients),
+        )
+        return dict(rows)
+
     def patient_key(self, patient: str) -> bytes:
         """Raises RefusedTransition (`patient_unknown`), EnvelopeError."""
         row = self._one("SELECT wrapped_key, kek FROM patients WHERE patient = ?", patient)
@@ -331,6 +341,31 @@ class Store:
         )
         for chunk, version, sealed in rows:
             yield _header(key, patient, chunk, version, sealed)
+
+    def headers_of(self, patients: Iterable[str]) -> Iterator[tuple[str, Header]]:
+        """`headers` of each of these, with one statement. Raises EnvelopeError."""
+        rows = self._all(
+            "SELECT patient, wrapped_key, kek, chunk, MAX(version), header FROM patients"
+            " JOIN chunks USING (patient) WHERE confirmed = 1"
+            " AND patient IN (SELECT value FROM json_each(?))"
+            " GROUP BY patient, chunk ORDER BY patient, chunk",
+            _listed(patients),
+        )
+        for patient, own in groupby(rows, key=itemgetter(0)):
+            key = b""
+            for _, wrapped, kek, chunk, version, sealed in own:
+                key = key or self.kek_named(kek).unwrap(wrapped)
+                yield patient, _header(key, patient, chunk, version, sealed)
+
+    def watch_chunks(self, changed: Callable[[int], object]) -> None:
+        """`changed` is told the number of the patient of each header that is written or goes, by whatever
+        statement, before that is committed. Once for each store."""
+        self._db.create_function("chunk_changed", 1, changed)
+        for act, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+            self._db.execute(
+                f"CREATE TEMP TRIGGER chunk_changed_by_{act} AFTER {act} ON main.chunks BEGIN"  # noqa: S608
+                f" SELECT chunk_changed(rowid) FROM patients WHERE patient = {row}.patient; END"
+            )
 
     def header(self, patient: str, chunk: str, version: int) -> Header:
         """One chunk's header, confirmed or not. Raises RefusedTransition (`chunk_unknown`), EnvelopeError."""
@@ -403,30 +438,40 @@ class Store:
         if row is None:
             return None
         patient, sealed = row
-        body = orjson.loads(unseal(self.patient_key(patient), sealed, _opening_aad(patient, consent)))
-        return Opening(
-            consent,
-            patient,
-            body["canonical"],
-            bytes.fromhex(body["key"]),
-            body.get("signature"),  # openings of before signatures have none
-            body.get("signature_required", False),
-            body.get("channel", HOME),  # and openings of before channels are home's
-        )
+        return _opening(self.patient_key(patient), patient, consent, sealed)
 
-    def openings_of(self, patient: str, *, without: Collection[str] = ()) -> list[Opening]:
-        """Every opening of the patient `without` these, whatever became of its grant."""
-        rows = self._all("SELECT consent FROM consents WHERE patient = ? ORDER BY consent", patient)
-        asked = [consent for (consent,) in rows if consent not in without]
-        return [opening for consent in asked if (opening := self.opening(consent)) is not None]
+    def openings_of(self, patients: Iterable[str], *, without: Iterable[str] = ()) -> list[Opening]:
+        """Every opening of these patients `without` these consents', whatever became of their grant.
+
+        With one statement; each patient's in the order of their consents. Raises EnvelopeError.
+        """
+        rows = self._all(
+            "SELECT patient, wrapped_key, kek, consent, opening FROM patients JOIN consents USING (patient)"
+            " WHERE patient IN (SELECT value FROM json_each(?))"
+            " AND consent NOT IN (SELECT value FROM json_each(?)) ORDER BY patient, consent",
+            _listed(patients),
+            _listed(without),
+        )
+        found = []
+        for patient, own in groupby(rows, key=itemgetter(0)):
+            key = b""
+            for _, wrapped, kek, consent, sealed in own:
+                key = key or self.kek_named(kek).unwrap(wrapped)
+                found.append(_opening(key, patient, consent, sealed))
+        return found
 
     def deny(self, consent: str, *, at: int) -> None:
         """From the return on, no opening rests on this consent (or access). There is no way back."""
         with self.transaction() as db:
             db.execute("INSERT INTO denied VALUES (?, ?) ON CONFLICT DO NOTHING", (consent, at))
 
-    def is_denied(self, consents: Sequence[str]) -> bool:
-        return any(self._one("SELECT 1 FROM denied WHERE consent = ?", consent) for consent in consents)
+    def is_denied(self, consents: Iterable[str]) -> bool:
+        return (
+            self._one(
+                "SELECT 1 FROM denied WHERE consent IN (SELECT value FROM json_each(?))", _listed(consents)
+            )
+            is not None
+        )
 
     # Submissions
 
@@ -661,6 +706,24 @@ def read_only(folder: Path) -> sqlite3.Connection:
 def _parsed(body: bytes) -> Any:
     """The value, parsed once for the same bytes: whoever gets it changes nothing in it."""
     return orjson.loads(body)
+
+
+def _listed(ids: Iterable[str]) -> str:
+    """As one parameter of a statement, however many they are: json_each reads it."""
+    return orjson.dumps(list(ids)).decode()
+
+
+def _opening(key: bytes, patient: str, consent: str, sealed: bytes) -> Opening:
+    body = orjson.loads(unseal(key, sealed, _opening_aad(patient, consent)))
+    return Opening(
+        consent,
+        patient,
+        body["canonical"],
+        bytes.fromhex(body["key"]),
+        body.get("signature"),  # openings of before signatures have none
+        body.get("signature_required", False),
+        body.get("channel", HOME),  # and openings of before channels are home's
+    )
 
 
 def _header_body(header: Header) -> bytes:

@@ -63,7 +63,6 @@ def write(request: HttpRequest, id: str) -> HttpResponse:
     form = CriteriaForm(request.POST, kinds=found.question["kinds"])
     if not form.is_valid():
         return _show(request, found, form=form, problem=_("Ages are whole years."), status=400)
-    keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
     return perform(
         request,
         SECTION,
@@ -71,7 +70,7 @@ def write(request: HttpRequest, id: str) -> HttpResponse:
             cohort=found,
             criteria=Criteria(**form.cleaned_data),
             by=me(request),
-            index=lambda patients: keyholder.indexes(patients=patients),
+            with_kinds=Keyholder(settings.KEYHOLDER_SOCKET).with_kinds,
         ),
         back=_at(found),
         done=_("Found. Somebody else approves it now."),

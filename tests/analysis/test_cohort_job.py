@@ -41,7 +41,7 @@ def a_cohort(play: Play, user: Any, number: int) -> Cohort:
         cohort=cohort,
         criteria=criteria,
         by=rita,
-        index=lambda patients: play.keyholder.indexes(patients=patients),
+        with_kinds=play.keyholder.with_kinds,
     )
     assert found == number
     cohorts.approve(cohort=cohort, by=otto)

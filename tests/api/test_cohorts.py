@@ -38,7 +38,7 @@ def cohort(helix: Requester, pce: AIModel, user: Any) -> Cohort:
         cohort=made,
         criteria=cohorts.Criteria(),
         by=user("rita-1"),
-        index=lambda patient: [{"unused": patient}],
+        with_kinds=lambda patients, _: patients,
     )
     cohorts.approve(cohort=made, by=user("otto-1"))
     while cohorts.ask_next():

@@ -147,7 +147,7 @@ def test_a_cohort_is_asked_and_a_job_goes_over_it(
         cohort=cohort,
         criteria=cohorts.Criteria(),
         by=house.cast.reviewer,
-        index=lambda patients: keyholder.indexes(patients=patients),
+        with_kinds=keyholder.with_kinds,
     )
     cohorts.approve(cohort=cohort, by=house.cast.officer)
     house.until(lambda: cohort.requests.count() == 3, "the relay has asked everyone")

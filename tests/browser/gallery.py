@@ -223,7 +223,7 @@ def _propose_cohorts(stage: Stage) -> None:
                 cohort=made,
                 criteria=cohorts.Criteria(age_from=40, kinds=["Observation"]),
                 by=stage.clinician,
-                index=lambda patients: keyholder.indexes(patients=patients),
+                with_kinds=keyholder.with_kinds,
             )
 
 

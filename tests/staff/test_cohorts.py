@@ -67,7 +67,9 @@ def test_what_asks_for_more_than_the_model_reads_takes_a_tick(
     question = {**cohort.question, "kinds": [*cohort.question["kinds"], "Procedure"]}
     Cohort.objects.filter(pk=cohort.pk).update(question=question)
     cohort.refresh_from_db()
-    cohorts.write(cohort=cohort, criteria=cohorts.Criteria(), by=user("otto"), index=lambda _: {})
+    cohorts.write(
+        cohort=cohort, criteria=cohorts.Criteria(), by=user("otto"), with_kinds=lambda patients, _: patients
+    )
     client = member("reviewer")
     answer = client.post(at("staff_approve_cohort", cohort))
     assert (answer.status_code, Cohort.objects.get().state) == (400, "written")
@@ -78,7 +80,9 @@ def test_what_asks_for_more_than_the_model_reads_takes_a_tick(
 def test_without_an_approved_model_nobody_is_asked(
     member: Callable[..., Client], cohort: Cohort, model: AIModel, user: Any
 ) -> None:
-    cohorts.write(cohort=cohort, criteria=cohorts.Criteria(), by=user("otto"), index=lambda _: {})
+    cohorts.write(
+        cohort=cohort, criteria=cohorts.Criteria(), by=user("otto"), with_kinds=lambda patients, _: patients
+    )
     AIModel.objects.update(state="suspended")
     answer = member("reviewer").post(at("staff_approve_cohort", cohort))
     assert answer.status_code == 400
