@@ -360,6 +360,13 @@ class Keyholder:
         params = {"patient": patient, "chunk": chunk, "version": version, "label": label}
         self._call("restrict_chunk", params)
 
+    def withhold_followers(self, *, patient: str, of: ChunkVersion, chunks: Sequence[HeldChunk]) -> None:
+        """Have the chunks withheld whose labels may follow from the chunk `of`, until they are labelled anew.
+
+        Their blobs stay here. Raises RefusedTransition, EnvelopeError.
+        """
+        self._call("withhold_followers", {"patient": patient, **of, "chunks": _sent(chunks)}, LEDGER_SECONDS)
+
     def index(self, *, patient: str) -> list[Count]:
         """What there is of a patient, by type and labels."""
         found: list[Count] = self._call("index", {"patient": patient})["index"]

@@ -53,6 +53,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "read_own_copy",
             "resource_name",
             "restrict_chunk",
+            "withhold_followers",
         }
     ),
     "relay": frozenset(
@@ -62,6 +63,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "stop",
             "confirm_chunks",
             "regroup",
+            "survey",
+            "relabel",
             "replace_chunks",
             "kept_openings",
             "log_page",
@@ -212,6 +215,15 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         )
         return {}
 
+    def withhold_followers(params: Params) -> Json:
+        service.withhold_followers(
+            patient=params.id("patient"),
+            chunk=params.id("chunk"),
+            version=params.number("version", least=1),
+            chunks={row.id("chunk"): _held(row) for row in params.each("chunks")},
+        )
+        return {}
+
     def replace_chunks(params: Params) -> Json:
         service.replace_chunks(
             patient=params.id("patient"),
@@ -235,6 +247,7 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "relabel": relabel,
         "resource_name": named,
         "restrict_chunk": restrict_chunk,
+        "withhold_followers": withhold_followers,
         "replace_chunks": replace_chunks,
         "index": index,
         "with_kinds": with_kinds,

@@ -37,6 +37,7 @@ from gateway.keyholder.relabelling import Doubt
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
+from gateway.labels.rules import FOLLOWED
 from ledger.channels import Channels
 from ledger.client import HOME
 from ledger.contract import canonical, times
@@ -178,6 +179,16 @@ class Service:
         Nothing is opened. Raises RefusedTransition (`chunk_unknown`).
         """
         self._store.restrict_chunk(patient, chunk, version, label)
+
+    def withhold_followers(
+        self, *, patient: str, chunk: str, version: int, chunks: Mapping[str, Held]
+    ) -> None:
+        """Withhold those of the chunks whose labels may follow from this one, until they are labelled anew.
+
+        Their notes are opened and no record is; nothing is answered. Raises RefusedTransition, EnvelopeError.
+        """
+        if self._store.header(patient, chunk, version).resource_type in FOLLOWED:
+            self.survey(patient=patient, chunks=chunks, followed=True)
 
     def index(self, *, patient: str) -> list[Json]:
         """Counts by type and labels: headers are read, no record is. Raises RefusedTransition."""

@@ -20,8 +20,10 @@ from django.utils.translation import gettext as _
 
 from consent.explanation import SENSITIVE
 from consent.models import Patient, random_id
-from gateway.keyholder.client import Keyholder
+from gateway.keyholder.client import ChunkVersion, Keyholder
 from gateway.keyholder.envelope import KEY_BYTES, seal, unseal
+from gateway.labels.rules import FOLLOWED
+from gateway.records.held import batches, held
 from gateway.records.models import Chunk, LabelChange, ResourceVersion, Unsettled
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
@@ -56,7 +58,7 @@ def ask(
     """Add a sensitivity to one resource of the patient, at once; or ask that one be lifted.
 
     A label that is added counts for the next opening: all of the resource's chunk carries it until the relay
-    has sealed the resource by itself.
+    has sealed the resource by itself, and what may follow from it is withheld until it is labelled anew.
 
     Raises InvalidInput (`label_resource`, `label_unknown`, `label_reason`), RefusedTransition
     (`resource_unknown`, `label_asked`), KeyholderUnavailable.
@@ -89,9 +91,21 @@ def ask(
         if change.state == State.DUE:
             Unsettled.objects.get_or_create(whose=patient.pk)
     if change.state == State.DUE:
-        for chunk in Chunk.objects.filter(pk__in=versions.values("chunk"), retired_at=None):
-            keyholder.restrict_chunk(patient=patient.pk, chunk=chunk.pk, version=chunk.version, label=label)
+        _restrict(
+            patient, Chunk.objects.filter(pk__in=versions.values("chunk"), retired_at=None), label, keyholder
+        )
     return change
+
+
+def _restrict(patient: Patient, chunks: Iterable[Chunk], label: str, keyholder: Keyholder) -> None:
+    """All of these chunks carry the label, and what may follow from them is withheld."""
+    of: ChunkVersion | None = None
+    for one in chunks:
+        of = {"chunk": one.pk, "version": one.version}
+        keyholder.restrict_chunk(patient=patient.pk, **of, label=label)
+    if of is not None:
+        for batch in batches(Chunk.objects.filter(patient=patient, retired_at=None).order_by("pk")):
+            keyholder.withhold_followers(patient=patient.pk, of=of, chunks=held(batch, blobs=False))
 
 
 @transaction.atomic
@@ -127,6 +141,22 @@ def done(changes: Iterable[LabelChange], *, at: datetime) -> None:
             change=one.pk,
             code=one.act,
         )
+
+
+def may_be_followed(change: LabelChange) -> bool:
+    """Whether others' labels may follow from those of the record that it names. Raises EnvelopeError."""
+    return told(change).resource.partition("/")[0] in FOLLOWED
+
+
+def is_passing_on_due(whose: str) -> bool:
+    """Whether a word on such a record of this patient is to be carried out."""
+    return any(map(may_be_followed, LabelChange.objects.filter(patient=whose, state=State.DUE)))
+
+
+def passing_on(patients: Iterable[str]) -> set[str]:
+    """Those of the patients, 500 at most, to whose records clinicians gave a label that passes along."""
+    added = LabelChange.objects.filter(patient__in=patients, act=Act.ADD, state__in=(State.DUE, State.DONE))
+    return {one.patient_id for one in added if may_be_followed(one)}
 
 
 def told(change: LabelChange) -> Told:

@@ -28,8 +28,9 @@ from consent.channels import channel_for
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN, instant, resource_name
+from gateway.labels.labelling import FOLLOWS
 from gateway.labels.rules import ORDER, VERSION
-from gateway.records import quarantine, settling
+from gateway.records import clinical_labels, quarantine, settling
 from gateway.records.intake import Deleted, Intake, Record, Refusal, Spoiled, refusal
 from gateway.records.models import (
     Chunk,
@@ -38,13 +39,14 @@ from gateway.records.models import (
     IngestedFile,
     Quarantined,
     ResourceVersion,
+    ToPassOn,
     Unsettled,
 )
 from gateway.records.quarantine import Aside
-from gateway.records.relabelling import relabel
+from gateway.records.relabelling import pass_on, pass_on_due, relabel
 from gateway.records.reports import FileReport, Report
 from gateway.records.sealing import Fresh, SealedChunk, Spool, digests, rules_of, seal
-from gateway.records.settling import confirm, settle, settle_due
+from gateway.records.settling import confirm, note_to_pass_on, settle, settle_due
 from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Section, Source
 from gateway.records.spill import Spill
 from gateway.records.strict_json import Refused
@@ -142,7 +144,9 @@ def confirm_pending(keyholder: Keyholder) -> int:
     that it does not know stays unconfirmed, and is never selected.
     """
     settle_due(keyholder)
+    pass_on_due(keyholder)
     pending = Chunk.objects.filter(confirmed_at=None).exclude(patient__in=Unsettled.objects.values("whose"))
+    pending = pending.exclude(patient__in=ToPassOn.objects.values("whose"))
     acts = pending.exclude(act="").order_by("act").values_list("act", flat=True).distinct()[:_BATCH]
     told = sum(_confirm_logged(Chunk.objects.filter(confirmed_at=None, act=act), keyholder) for act in acts)
     some = list(pending.filter(act="").order_by("created_at")[:_BATCH])
@@ -320,6 +324,7 @@ class _File:
         self.deleted: list[bytes] = []  # resources, `Type/id`
         self.again: list[str] = []  # names that came again after their deletion
         self.unsettled: set[str] = set()
+        self.passing_on: set[str] = set()  # patients to whose records clinicians gave labels that pass along
         self.new: dict[str, Patient] = {}  # by record id
         self.held: dict[str | None, list[Record]] = defaultdict(list)
         self.size = 0
@@ -474,6 +479,10 @@ class _File:
                 self.seen[one.digest] = self.seen[one.name] = 1
                 self.run.lacked = self.run.lacked or rules_of(one.record) == ""
                 found.append(one)
+        if labelled and clinical_labels.passing_on([patient]):
+            # What follows others is left to the keyholder: it knows of clinicians' labels, and we do not.
+            self.passing_on.add(patient)
+            labelled = {one: said for one, said in labelled.items() if FOLLOWS not in said[3]}
         if labelled:
             self.report.labelled += len(labelled)
             self.labelled.write(json.dumps([patient, labelled]).encode() + b"\n")
@@ -496,6 +505,7 @@ class _File:
             chunks = [self._keep_chunk(*one) for one in self.spool]
             Quarantined.objects.bulk_create(aside, batch_size=_BATCH)
             self._keep_deletions()
+            self._note_passing_on({patient for _, patient in chunks})
             self._note_crowded({patient for _, patient in chunks} - self.unsettled)
             Unsettled.objects.bulk_create(
                 [Unsettled(whose=one) for one in self.unsettled], ignore_conflicts=True, batch_size=_BATCH
@@ -542,10 +552,19 @@ class _File:
         for some in _batches(self.again):
             Deletion.objects.filter(name__in=some).delete()
 
-    def _note_crowded(self, patients: set[str]) -> None:
-        """Those with so many chunks that small ones are to be sealed as one."""
+    def _note_passing_on(self, patients: set[str]) -> None:
+        """Those whose new records may follow from what a clinician labelled: these are withheld first."""
         for some in _batches(sorted(patients)):
-            live = Chunk.objects.filter(patient__in=some, retired_at=None).values("patient")
+            self.passing_on |= clinical_labels.passing_on(some)
+        self.unsettled |= self.passing_on
+        note_to_pass_on(self.passing_on)
+
+    def _note_crowded(self, patients: set[str]) -> None:
+        """Those with so many new small chunks that some are to be sealed as one."""
+        for some in _batches(sorted(patients)):
+            live = Chunk.objects.filter(patient__in=some, retired_at=None, stays_small=False).values(
+                "patient"
+            )
             crowded = live.annotate(count=Count("pk")).filter(count__gt=settling.MOST_CHUNKS)
             self.unsettled.update(crowded.values_list("patient", flat=True))
 
@@ -560,6 +579,8 @@ class _File:
         for line in self.labelled:
             patient, labelled = json.loads(line)
             settle(patient, keyholder=self.run.keyholder, labelled=labelled)
+        for patient in sorted(self.passing_on):
+            pass_on(patient, keyholder=self.run.keyholder)
 
 
 def _check_unchanged(source: Source, report: FileReport, digest: str) -> None:

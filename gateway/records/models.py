@@ -32,6 +32,8 @@ class Chunk(models.Model):
     notes = models.BinaryField(default=bytes)
     # Null: the keyholder is still to be told of this row; until it is, a new chunk cannot be selected.
     confirmed_at = models.DateTimeField(null=True, db_index=True)
+    # It was sent to be sealed as one with others of its kind, and they were too few.
+    stays_small = models.BooleanField(default=False)
     # The regrouping that made this chunk, or retired it: its chunks come and go together.
     act = models.CharField(max_length=64, blank=True)
     # Set once others stand for it. The blob stays a while for jobs that hold its key already.
@@ -144,6 +146,22 @@ class Unsettled(models.Model):
 
     def __str__(self) -> str:
         return "chunks to regroup"
+
+
+class ToPassOn(models.Model):
+    """A patient of whose records clinicians labelled some, or something new that may follow from them came.
+
+    What follows others is withheld, and labelled anew, before anything new of hers is selected.
+    """
+
+    whose = models.CharField(primary_key=True, max_length=64)
+    since = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "to pass on"
+
+    def __str__(self) -> str:
+        return "labels to pass on"
 
 
 class Regrouping(models.Model):

@@ -6,7 +6,7 @@ the labels of today. A row that is under older rules is still to be done: an int
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,14 +17,23 @@ from django.db.models.functions import Length
 from gateway.keyholder.client import HeldChunk, Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.labels.rules import VERSION
-from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion, Unsettled
-from gateway.records.settling import ACTOR, confirm, keep, settle, settle_due, untold
+from gateway.records.held import batches, held
+from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion, ToPassOn, Unsettled
+from gateway.records.settling import (
+    ACTOR,
+    Conflict,
+    confirm,
+    keep,
+    settle,
+    settle_due,
+    untold,
+    withhold_followers,
+)
 from ledger.audit.log import record
 from ledger.errors import GatewayError, KeyholderUnavailable
 
 log = logging.getLogger(__name__)
 
-MOST_NOTES = 8 * 1024 * 1024  # of one question to the keyholder
 MOST_ROUNDS = 4  # over a patient's chunks that wait for others' labels
 # Bytes that the keyholder opens at once, unless one chunk is larger; it needs ten times that memory.
 MOST_BLOBS = 1024 * 1024
@@ -77,8 +86,9 @@ def relabel(
             outcome.looked += look.looked
         progress("look", number, len(whose))
     # 2. Patient by patient, what is in doubt is labelled anew.
-    doubted = _under_older_rules(only)
-    if failed and followed:  # while those are undone, the next run knows that others may follow from them
+    # Who could not be looked at may follow something that was found in doubt: the next run looks again.
+    doubted = [one for one in _under_older_rules(only) if one not in failed]
+    if failed and followed:  # while those are undone, it knows that others may follow from them
         doubted = [one for one in doubted if one is not None]
     for number, patient in enumerate(doubted, start=1):
         try:
@@ -92,6 +102,7 @@ def relabel(
             log.error("records could not be labelled anew: %s", error.code)
         progress("label", number, len(doubted))
     outcome.failed = len(failed)
+    pass_on_due(keyholder)
     return outcome
 
 
@@ -107,11 +118,39 @@ def _under_older_rules(only: str | None) -> list[str | None]:
     return sorted(found, key=lambda one: one or "")
 
 
-def _older(patient: str | None) -> QuerySet[ResourceVersion]:
-    """The patient's records under older rules, or those of no patient."""
-    return ResourceVersion.objects.exclude(rules=VERSION).filter(
-        chunk__patient=patient, chunk__retired_at=None
-    )
+def _older(patient: str | None, only: str | None = None) -> QuerySet[ResourceVersion]:
+    """The patient's records under older rules, or under these; or those of no patient."""
+    of = ResourceVersion.objects.filter(chunk__patient=patient, chunk__retired_at=None)
+    return of.exclude(rules=VERSION) if only is None else of.filter(rules=only)
+
+
+def pass_on(whose: str, *, keyholder: Keyholder) -> None:
+    """What follows records of this patient that clinicians labelled is labelled anew, so that their word
+    passes along, or no longer does. What cannot be told stays withheld, for `relabel`.
+
+    Repeat it freely. Raises KeyholderUnavailable, RefusedTransition (`regroup_conflict`): it stays due.
+    """
+    since = ToPassOn.objects.filter(pk=whose).values_list("since", flat=True).first()
+    if since is None or LabelChange.objects.filter(patient=whose, state=LabelChange.State.DUE).exists():
+        return  # the word itself comes first
+    try:
+        withhold_followers(whose, keyholder=keyholder)
+        if not _label(keyholder, whose, Outcome(), only=""):
+            log.error("records wait for the labels of what they follow: records_waiting")
+    except (KeyholderUnavailable, Conflict):
+        raise
+    except GatewayError as error:
+        log.error("a clinician's label did not pass along: %s", error.code)
+    ToPassOn.objects.filter(pk=whose, since=since).delete()
+
+
+def pass_on_due(keyholder: Keyholder) -> None:
+    """What waits for it, of every patient. Raises KeyholderUnavailable."""
+    for whose in ToPassOn.objects.order_by("since").values_list("pk", flat=True)[:100]:
+        try:
+            pass_on(whose, keyholder=keyholder)
+        except Conflict:
+            continue  # somebody else was at these records: the next round
 
 
 @dataclass
@@ -123,26 +162,34 @@ class _Look:
     ranks: dict[str, int] = field(default_factory=dict)
 
 
-def _look(keyholder: Keyholder, patient: str | None, *, followed: bool = False) -> _Look:
-    """Have what is in doubt withheld; the rows of what is not are under today's rules from now on."""
-    chunks = Chunk.objects.filter(pk__in=_older(patient).values("chunk")).order_by("pk")
-    batches = list(_batches(chunks))
-    look = _asked(keyholder, patient, batches, followed=followed)
-    if look.followed and not followed and len(batches) > 1:  # said of one batch, it holds for all of them
-        look = _asked(keyholder, patient, batches, followed=True)
-    for batch in batches:
+def _look(
+    keyholder: Keyholder,
+    patient: str | None,
+    due: QuerySet[ResourceVersion] | None = None,
+    *,
+    followed: bool = False,
+) -> _Look:
+    """Have what is in doubt of what is `due` withheld; the rows of what is not are under today's rules from
+    now on."""
+    due = _older(patient) if due is None else due
+    chunks = Chunk.objects.filter(pk__in=due.values("chunk")).order_by("pk")
+    several = list(batches(chunks))
+    look = _asked(keyholder, patient, several, followed=followed)
+    if look.followed and not followed and len(several) > 1:  # said of one batch, it holds for all of them
+        look = _asked(keyholder, patient, several, followed=True)
+    for batch in several:
         clear = [chunk for chunk in batch if chunk not in look.ranks]
-        ResourceVersion.objects.filter(chunk__in=clear).exclude(rules=VERSION).update(rules=VERSION)
+        due.filter(chunk__in=clear).update(rules=VERSION)
     return look
 
 
 def _asked(
-    keyholder: Keyholder, patient: str | None, batches: Iterable[Sequence[str]], *, followed: bool
+    keyholder: Keyholder, patient: str | None, several: Iterable[Sequence[str]], *, followed: bool
 ) -> _Look:
     look = _Look()
-    for batch in batches:
+    for batch in several:
         doubt = keyholder.survey(
-            patient=patient or CUSTODIAN, chunks=_held(batch, blobs=False), followed=followed
+            patient=patient or CUSTODIAN, chunks=held(batch, blobs=False), followed=followed
         )
         look.looked += len(batch)
         look.followed = look.followed or doubt["followed"]
@@ -150,25 +197,12 @@ def _asked(
     return look
 
 
-def _batches(chunks: QuerySet[Chunk]) -> Iterator[list[str]]:
-    """Their ids, as many together as one question carries the notes of."""
-    batch: list[str] = []
-    room = MOST_NOTES
-    for chunk, size in chunks.annotate(size=Length("notes")).values_list("pk", "size"):
-        if batch and size > room:
-            yield batch
-            batch, room = [], MOST_NOTES
-        batch.append(chunk)
-        room -= size
-    if batch:
-        yield batch
-
-
 @dataclass
 class _Sent:
     """As `settling.keep` wants it: every record of these chunks is labelled, but for what is `waiting`."""
 
     chunks: dict[str, list[ResourceVersion]]
+    merged: Sequence[str] = ()
     waiting: list[ResourceVersion] = field(default_factory=list)
     label_changes: list[LabelChange] = field(default_factory=list)
 
@@ -179,43 +213,65 @@ class _Sent:
         return {row.digest: row.name for row in rows if row.digest not in waiting}
 
 
-def _label(keyholder: Keyholder, patient: str | None, outcome: Outcome) -> bool:
-    """All that is in doubt; whether nothing is any more. What follows others that were still in doubt comes
-    again in another round, as long as rounds bring it nearer."""
-    left = _older(patient).count()
+def _label(keyholder: Keyholder, patient: str | None, outcome: Outcome, *, only: str | None = None) -> bool:
+    """All that is in doubt, or `only` what is under these rules; whether nothing of it is any more.
+
+    What follows others that were still in doubt comes again in another round, as long as rounds bring it
+    nearer.
+    """
+    due = _older(patient, only)
+    left = due.count()
     for _ in range(MOST_ROUNDS):
-        before, waiting = left, set[str]()
-        while _label_some(keyholder, patient, outcome, waiting):
-            pass
-        left = _older(patient).count()
+        before = left
+        _label_once(keyholder, patient, outcome, due)
+        left = due.count()
         if not left or left >= before:
             break
     return not left
 
 
-def _label_some(keyholder: Keyholder, patient: str | None, outcome: Outcome, waiting: set[str]) -> bool:
-    """As many chunks as are opened at once, none of those that are `waiting`; whether there were any.
+def _label_once(
+    keyholder: Keyholder, patient: str | None, outcome: Outcome, due: QuerySet[ResourceVersion]
+) -> None:
+    """Each chunk in doubt, as many together as are opened at once. One look tells all of them, unless others
+    were made of them by what had to be settled first."""
+    ranks: dict[str, int] | None = None
+    waiting: set[str] = set()
+    while True:
+        if _is_settled_first(keyholder, patient) or ranks is None:
+            found = _look(keyholder, patient, due).ranks
+            ranks = {chunk: rank for chunk, rank in found.items() if chunk not in waiting}
+        chunks = _first(ranks)
+        if not chunks:
+            return
+        waiting |= _label_some(keyholder, patient, outcome, chunks)
+        for chunk in chunks:
+            del ranks[chunk]
 
-    Adds the chunks in which a record is that waits for the labels of others.
-    """
+
+def _is_settled_first(keyholder: Keyholder, patient: str | None) -> bool:
+    """Whether anything was due: versions that are no more, a clinician's word, what an earlier run kept."""
     whose = patient or CUSTODIAN
-    # What is due comes first: versions that are no more, a clinician's word, what an earlier run kept.
-    if Unsettled.objects.filter(pk=whose).exists():
+    is_due = Unsettled.objects.filter(pk=whose).exists()
+    if is_due:
         settle(whose, keyholder=keyholder)
-    confirm(untold(patient).exclude(act=""), keyholder=keyholder)
-    ranks = {chunk: rank for chunk, rank in _look(keyholder, patient).ranks.items() if chunk not in waiting}
-    chunks = _first(ranks)
-    if not chunks:
-        return False
+    return confirm(untold(patient).exclude(act=""), keyholder=keyholder) > 0 or is_due
+
+
+def _label_some(
+    keyholder: Keyholder, patient: str | None, outcome: Outcome, chunks: Sequence[str]
+) -> set[str]:
+    """Have these chunks labelled anew; those in which a record is that waits for the labels of others."""
+    whose = patient or CUSTODIAN
     sent = _Sent({one: list(ResourceVersion.objects.filter(chunk=one).order_by("pk")) for one in chunks})
     with transaction.atomic():
         act = Regrouping.objects.create().pk
         record(kind="records.relabelled", actor=ACTOR, act=act, chunks=len(chunks))
-    held = _held(chunks, blobs=True)
-    found = keyholder.relabel(act=act, patient=whose, chunks=held)
+    sealed = held(chunks, blobs=True)
+    found = keyholder.relabel(act=act, patient=whose, chunks=sealed)
     if found["wanted"]:
         beside = _beside(patient, found["wanted"], without=chunks)
-        found = keyholder.relabel(act=act, patient=whose, chunks=held, neighbours=beside)
+        found = keyholder.relabel(act=act, patient=whose, chunks=sealed, neighbours=beside)
     waits = {(chunk, number) for chunk, number in found["waiting"]}
     sent.waiting = [sent.chunks[chunk][number] for chunk, number in sorted(waits)]
     with transaction.atomic():
@@ -223,19 +279,18 @@ def _label_some(keyholder: Keyholder, patient: str | None, outcome: Outcome, wai
             row.rules = ""
         ResourceVersion.objects.bulk_update(sent.waiting, ["rules"], batch_size=500)
         keep(act, patient, sent, found)
-    waiting.update(chunk for chunk, _ in waits if chunk not in found["retired"])
-    waiting.update(
-        one["chunk"] for one in found["chunks"] if any((chunk, line) in waits for chunk, line in one["lines"])
-    )
     confirm(untold(patient).filter(act=act), keyholder=keyholder)
     outcome.opened += len(chunks)
     outcome.sealed += len(found["chunks"])
-    return True
+    return {chunk for chunk, _ in waits if chunk not in found["retired"]} | {
+        one["chunk"] for one in found["chunks"] if any((chunk, line) in waits for chunk, line in one["lines"])
+    }
 
 
 def _first(ranks: dict[str, int]) -> list[str]:
     """The next ones by rank, as far as they may be opened together."""
-    sizes = dict(Chunk.objects.filter(pk__in=ranks).annotate(size=Length("blob")).values_list("pk", "size"))
+    live = Chunk.objects.filter(pk__in=ranks, retired_at=None)
+    sizes = dict(live.annotate(size=Length("blob")).values_list("pk", "size"))
     taken: list[str] = []
     room = MOST_BLOBS
     for chunk in sorted(sizes, key=lambda one: (ranks[one], one)):
@@ -253,25 +308,4 @@ def _beside(patient: str | None, wanted: Sequence[str], *, without: Sequence[str
         rows = ResourceVersion.objects.filter(name__in=wanted[first : first + 500], chunk__retired_at=None)
         for whose in {patient, None}:
             found.update(rows.filter(chunk__patient=whose).values_list("chunk", flat=True))
-    return _held(sorted(found.difference(without)), blobs=False, named=True)
-
-
-def _held(chunks: Sequence[str], *, blobs: bool, named: bool = False) -> list[HeldChunk]:
-    """These chunks as the keyholder takes them."""
-    rows = Chunk.objects.filter(pk__in=chunks)
-    if not blobs:
-        rows = rows.defer("blob")
-    held: list[HeldChunk] = []
-    for one in rows:
-        sent: HeldChunk = {
-            "chunk": one.pk,
-            "version": one.version,
-            "blob": bytes(one.blob) if blobs else b"",
-            "notes": bytes(one.notes),
-            "patient": one.patient_id or CUSTODIAN,
-        }
-        if named:
-            versions = ResourceVersion.objects.filter(chunk=one).order_by("pk")
-            sent["names"] = list(versions.values_list("name", flat=True))
-        held.append(sent)
-    return held
+    return held(sorted(found.difference(without)), blobs=False, named=True)

@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, timedelta
+from itertools import chain
 from typing import Any, Protocol
 
 from django.db import transaction
@@ -17,10 +18,11 @@ from django.db.models.functions import Length
 from django.utils import timezone
 
 from consent.models import Patient
-from gateway.keyholder.client import ChunkVersion, HeldChunk, Keyholder, RegroupedChunks
+from gateway.keyholder.client import ChunkVersion, Keyholder, RegroupedChunks
 from gateway.keyholder.regrouping import CUSTODIAN, SMALL_BYTES, Line
 from gateway.labels.rules import VERSION
 from gateway.records import clinical_labels
+from gateway.records.held import batches, held
 from gateway.records.models import (
     Chunk,
     Deletion,
@@ -28,6 +30,7 @@ from gateway.records.models import (
     LabelChange,
     Regrouping,
     ResourceVersion,
+    ToPassOn,
     Unsettled,
 )
 from ledger.audit.log import Actor, record
@@ -37,7 +40,7 @@ log = logging.getLogger(__name__)
 
 ACTOR = Actor.system("command")
 MOST_BYTES = 32 * 1024 * 1024  # of blobs in one call, unless one chunk is larger
-MOST_CHUNKS = 48  # of a patient; with more, small ones are sealed as one
+MOST_CHUNKS = 48  # new small ones of a patient; with more, those of a kind are sealed as one
 KEPT = timedelta(hours=2)  # for jobs that hold a retired chunk's key: longer than any release lives
 
 # digest of a version → labels, basis, the resource's name, and the codes that are noted
@@ -55,16 +58,49 @@ def settle(whose: str, *, keyholder: Keyholder, labelled: Labelled | None = None
 
     Repeat it freely. Raises GatewayError: what is not done stays due.
     """
+    if ToPassOn.objects.filter(pk=whose).exists() or clinical_labels.is_passing_on_due(whose):
+        withhold_followers(whose, keyholder=keyholder)
     while _settle_some(whose, keyholder, labelled or {}):
         pass
+
+
+def withhold_followers(whose: str, *, keyholder: Keyholder) -> None:
+    """Withhold the patient's records whose labels may follow from others, until they are labelled anew.
+
+    From then on their rows are under no rules. Raises GatewayError.
+    """
+    live = Chunk.objects.filter(patient=whose, retired_at=None).order_by("pk")
+    for batch in batches(live):
+        doubt = keyholder.survey(patient=whose, chunks=held(batch, blobs=False), followed=True)
+        in_doubt = [chunk for chunk in batch if chunk in doubt["ranks"]]
+        ResourceVersion.objects.filter(chunk__in=in_doubt).update(rules="")
+
+
+def note_to_pass_on(patients: Iterable[str]) -> None:
+    """That a clinician's label of theirs is to pass along, or no longer, or to something new.
+
+    Within the transaction that keeps what calls for it.
+    """
+    now = timezone.now()
+    ToPassOn.objects.bulk_create(
+        [ToPassOn(whose=one, since=now) for one in patients],
+        update_conflicts=True,
+        unique_fields=["whose"],
+        update_fields=["since"],
+        batch_size=500,
+    )
 
 
 def settle_due(keyholder: Keyholder) -> int:
     """What a crash or a staff page left to do; how many were settled. Raises KeyholderUnavailable."""
     done = 0
-    for whose in Unsettled.objects.order_by("since").values_list("pk", flat=True)[:100]:
+    due = (
+        model.objects.order_by("since").values_list("pk", flat=True)[:100] for model in (Unsettled, ToPassOn)
+    )
+    for whose in dict.fromkeys(chain(*due)):
         if whose != CUSTODIAN and not Patient.objects.filter(pk=whose).exists():
             Unsettled.objects.filter(pk=whose).delete()
+            ToPassOn.objects.filter(pk=whose).delete()
             continue
         try:
             settle(whose, keyholder=keyholder)
@@ -109,7 +145,9 @@ def _settle_some(whose: str, keyholder: Keyholder, labelled: Labelled) -> bool:
     with transaction.atomic():
         act = Regrouping.objects.create().pk
         record(kind="records.regrouped", actor=ACTOR, act=act, chunks=len(due.chunks))
-    found = keyholder.regroup(act=act, patient=whose, chunks=due.held(), changes=due.changes)
+    found = keyholder.regroup(
+        act=act, patient=whose, chunks=held(list(due.chunks), blobs=True), changes=due.changes
+    )
     # 4. Kept in one transaction; only then may the keyholder select the new and forget the old.
     with transaction.atomic():
         keep(act, patient, due, found)
@@ -135,10 +173,13 @@ class _Due:
             .annotate(size=Length("blob"))
             .values_list("pk", "size")
         )
+        stay = Chunk.objects.filter(patient_id=patient, retired_at=None, stays_small=True)
+        self._stay_small = set(stay.values_list("pk", flat=True))
         self.chunks: dict[str, list[ResourceVersion]] = {}
         self.changes: dict[str, list[Any]] = defaultdict(list)
         self.label_changes: list[LabelChange] = []
         self.labelled: dict[str, str] = {}  # digest → name
+        self.merged: list[str] = []
         self.is_partial = False
         self._room = MOST_BYTES
         self._numbers: dict[int, int] = {}
@@ -209,26 +250,23 @@ class _Due:
 
     def _small(self) -> None:
         small = [one for one, size in self.sizes.items() if size <= SMALL_BYTES]
-        if len(small) > MOST_CHUNKS and self._take(small):
-            self.changes["merge"] = small
-
-    def held(self) -> list[HeldChunk]:
-        rows = Chunk.objects.filter(pk__in=self.chunks).values_list("pk", "version", "blob", "notes")
-        return [
-            {"chunk": chunk, "version": version, "blob": bytes(blob), "notes": bytes(notes)}
-            for chunk, version, blob, notes in rows
-        ]
+        if len(set(small) - self._stay_small) > MOST_CHUNKS and self._take(small):
+            self.changes["merge"] = self.merged = small
 
 
 class Asked(Protocol):
     """What the keyholder was asked to seal anew: rows of the chunks that it got, in the order of their lines;
-    by digest the names of those whose labels are now of today's rules; and clinicians' words."""
+    by digest the names of those whose labels are now of today's rules; clinicians' words; and which chunks
+    were to be sealed as one where there are many of their kind."""
 
     chunks: dict[str, list[ResourceVersion]]
     label_changes: list[LabelChange]
 
     @property
     def labelled(self) -> Mapping[str, str]: ...
+
+    @property
+    def merged(self) -> Sequence[str]: ...
 
 
 def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> None:
@@ -279,6 +317,10 @@ def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> N
         [Gone(digest=digest, patient_id=patient) for digest in gone], ignore_conflicts=True, batch_size=500
     )
     clinical_labels.done(due.label_changes, at=now)
+    note_to_pass_on({one.patient_id for one in due.label_changes if clinical_labels.may_be_followed(one)})
+    if due.merged:  # what is left small is too few of its kind: it waits until as many others have come
+        made = [one["chunk"] for one in found["chunks"]]
+        Chunk.objects.filter(pk__in=[*due.merged, *made], retired_at=None).update(stays_small=True)
 
 
 def untold(patient: str | None) -> QuerySet[Chunk]:

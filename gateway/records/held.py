@@ -1,0 +1,47 @@
+"""Sealed chunks as the database keeps them, on their way to the keyholder."""
+
+from collections.abc import Iterator, Sequence
+
+from django.db.models import QuerySet
+from django.db.models.functions import Length
+
+from gateway.keyholder.client import HeldChunk
+from gateway.keyholder.regrouping import CUSTODIAN
+from gateway.records.models import Chunk, ResourceVersion
+
+MOST_NOTES = 8 * 1024 * 1024  # of one question to the keyholder
+
+
+def held(chunks: Sequence[str], *, blobs: bool, named: bool = False) -> list[HeldChunk]:
+    """These chunks as the keyholder takes them."""
+    rows = Chunk.objects.filter(pk__in=chunks)
+    if not blobs:
+        rows = rows.defer("blob")
+    found: list[HeldChunk] = []
+    for one in rows:
+        sent: HeldChunk = {
+            "chunk": one.pk,
+            "version": one.version,
+            "blob": bytes(one.blob) if blobs else b"",
+            "notes": bytes(one.notes),
+            "patient": one.patient_id or CUSTODIAN,
+        }
+        if named:
+            versions = ResourceVersion.objects.filter(chunk=one).order_by("pk")
+            sent["names"] = list(versions.values_list("name", flat=True))
+        found.append(sent)
+    return found
+
+
+def batches(chunks: QuerySet[Chunk]) -> Iterator[list[str]]:
+    """Their ids, as many together as one question carries the notes of."""
+    batch: list[str] = []
+    room = MOST_NOTES
+    for chunk, size in chunks.annotate(size=Length("notes")).values_list("pk", "size"):
+        if batch and size > room:
+            yield batch
+            batch, room = [], MOST_NOTES
+        batch.append(chunk)
+        room -= size
+    if batch:
+        yield batch
