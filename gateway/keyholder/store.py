@@ -105,6 +105,7 @@ class Store:
         self.kek = kek
         self._keks = {one.id: one for one in (old, kek) if one is not None}
         self._guard = threading.RLock()
+        self._watching: list[Callable[[int], object]] = []
         self._lock = hold(folder)
         path = folder / FILE
         fresh = not path.exists()
@@ -359,13 +360,20 @@ class Store:
 
     def watch_chunks(self, changed: Callable[[int], object]) -> None:
         """`changed` is told the number of the patient of each header that is written or goes, by whatever
-        statement, before that is committed. Once for each store."""
-        self._db.create_function("chunk_changed", 1, changed)
+        statement, before that is committed."""
+        self._watching.append(changed)
+        if len(self._watching) > 1:
+            return
+        self._db.create_function("chunk_changed", 1, self._chunk_changed)
         for act, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
             self._db.execute(
                 f"CREATE TEMP TRIGGER chunk_changed_by_{act} AFTER {act} ON main.chunks BEGIN"  # noqa: S608
                 f" SELECT chunk_changed(rowid) FROM patients WHERE patient = {row}.patient; END"
             )
+
+    def _chunk_changed(self, number: int) -> None:
+        for changed in self._watching:
+            changed(number)
 
     def header(self, patient: str, chunk: str, version: int) -> Header:
         """One chunk's header, confirmed or not. Raises RefusedTransition (`chunk_unknown`), EnvelopeError."""

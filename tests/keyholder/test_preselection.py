@@ -163,8 +163,8 @@ def test_it_lets_nobody_through_whom_the_contract_refuses(house: House) -> None:
     def released(whom: list[str]) -> set[str]:
         subjects = {new_id(): one for one in whom}
         _, answer = house.release(subjects, child=Child(new_id()))
-        given = {one["subject"] for one in answer["subjects"] if one["decision"] == "permit"}
-        return {subjects[one] for one in given}
+        decided = answer["subjects"].items()
+        return {subjects[one] for one, verdict in decided if verdict["decision"] == "permit"}
 
     kinds = [one["type"] for one in REQUEST["resources"]]
     everybody = [*patients, bare]

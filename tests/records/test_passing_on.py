@@ -37,13 +37,14 @@ def condition(id: str, of: str, code: str = PLAIN) -> dict[str, Any]:
 
 
 def encounter(id: str, of: str, *about: str) -> dict[str, Any]:
+    diagnosis = {"diagnosis": [{"condition": {"reference": one}} for one in about]} if about else {}
     return {
         "resourceType": "Encounter",
         "id": id,
         "status": "finished",
         "class": {"system": ACT_CODE, "code": "AMB"},
         "subject": {"reference": f"Patient/{of}"},
-        "diagnosis": [{"condition": {"reference": one}} for one in about],
+        **diagnosis,
     }
 
 
