@@ -319,8 +319,8 @@ def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> N
     clinical_labels.done(due.label_changes, at=now)
     note_to_pass_on({one.patient_id for one in due.label_changes if clinical_labels.may_be_followed(one)})
     if due.merged:  # what is left small is too few of its kind: it waits until as many others have come
-        made = [one["chunk"] for one in found["chunks"]]
-        Chunk.objects.filter(pk__in=[*due.merged, *made], retired_at=None).update(stays_small=True)
+        new = [one["chunk"] for one in found["chunks"]]
+        Chunk.objects.filter(pk__in=[*due.merged, *new], retired_at=None).update(stays_small=True)
 
 
 def untold(patient: str | None) -> QuerySet[Chunk]:

@@ -208,6 +208,24 @@ def test_what_follows_a_chunk_that_is_opened_later_waits_for_it(
     assert len(opened(keyholder, whose)) == 6
 
 
+def test_one_look_serves_all_chunks_of_a_round(
+    keyholder: Keyholder, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few of them are opened at once."""
+    real, looked = Keyholder.survey, []
+
+    def noted(self: Keyholder, **said: Any) -> Any:
+        looked.append(said["patient"])
+        return real(self, **said)
+
+    monkeypatch.setattr(Keyholder, "survey", noted)
+    monkeypatch.setattr(relabelling, "MOST_BLOBS", 1)
+    outcome = relabel(keyholder)
+    assert (outcome.failed, outcome.opened) == (0, 6)
+    assert looked.count(whose) == 2  # before anything is opened, and for the order
+    assert_labelled(keyholder, whose)
+
+
 def test_what_follows_others_waits_while_those_cannot_be_labelled(
     keyholder: Keyholder, whose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

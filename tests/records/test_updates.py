@@ -323,6 +323,28 @@ def test_many_small_chunks_become_few(
     assert ResourceVersion.objects.filter(chunk__patient=whose).count() == len(after)
 
 
+def test_small_chunks_that_do_not_merge_are_not_sent_again_and_again(
+    write: Write,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "MOST_CHUNKS", 2)
+
+    def one_more(number: int) -> int:
+        more = version(f"d{number}-{alice_id}", alice_id, "1", "2024-03-01T00:00:00Z")
+        ingest([write(f"{number}.ndjson", more)])
+        return Regrouping.objects.count()
+
+    # With two kinds, and at most four of each, nothing is to be sealed as one.
+    assert one_more(0) == 1
+    assert Chunk.objects.filter(patient=whose, retired_at=None, stays_small=True).count() == 3
+    # Those are not asked about again; once as many others have come, all of a kind are sealed as one.
+    assert [one_more(number) for number in (1, 2, 3)] == [1, 1, 2]
+    assert Chunk.objects.filter(patient=whose, retired_at=None).count() == 2
+
+
 # Rules that change
 
 
