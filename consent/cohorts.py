@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from consent import notices, review
@@ -160,7 +161,7 @@ def write(*, cohort: Cohort, criteria: Criteria, by: AbstractBaseUser, with_kind
         found += criteria.fitting(some, with_kinds)
         if len(found) > MOST_FOUND:
             raise RefusedTransition(
-                _("They fit more than %(number)s people. Narrow them.") % {"number": MOST_FOUND},
+                _("They fit more than %(number)s people. Narrow them.") % {"number": localize(MOST_FOUND)},
                 code="too_many_found",
             )
     row.criteria, row.chosen, row.found = asdict(criteria), found, len(found)

@@ -310,6 +310,8 @@ LANGUAGES = [("en", "English"), ("es", "Español")]
 LOCALE_PATHS = [BASE_DIR / "consent" / "locale"]
 FORMAT_MODULE_PATH = ["gateway.formats"]
 USE_I18N = USE_TZ = True
+# Templates show 4,406; what goes into an address says `urlencode`, into a field `stringformat`.
+USE_THOUSAND_SEPARATOR = True
 TIME_ZONE = os.environ.get("GATEWAY_TIME_ZONE", "UTC")
 
 # Files

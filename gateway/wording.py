@@ -29,6 +29,9 @@ WORDS: Mapping[str, Promise] = {
         "Here an emergency needs the signature of your own passkey."
         " Add one in your settings, or ask a colleague who has one."
     ),
+    "emergency_passkey_last": _(
+        "Only this passkey confirms your emergencies. Add another one that does, or ask the operator."
+    ),
     "emergencies_off": _("Emergency access is turned off here."),
     "emergencies_too_many": _("Too many emergencies began within the hour. Ask the operator to allow more."),
     "copies_too_many": _("Too many copies were asked for within the hour. Try again later."),
@@ -63,16 +66,16 @@ WORDS: Mapping[str, Promise] = {
     "patient_unknown": _("Nothing is kept for this patient."),
     # The machines
     "clock_went_back": _("The clock of this system is wrong. Tell the operator."),
-    "ledger_went_back": _("The record book was put back to an earlier day. Tell the operator."),
+    "ledger_went_back": _("What was sealed is older than what we saw before. Tell the operator."),
     "store_unwritable": _("There is no room to write this down. Tell the operator."),
 }
 
 # By kind, the first that fits, for a code that stands above in no line.
 OTHERWISE: tuple[tuple[type[GatewayError], Promise], ...] = (
     (KeyholderUnavailable, _("We cannot reach the part of our system that holds the keys. Try again soon.")),
-    (LedgerError, _("We cannot reach the record book. Try again soon.")),
+    (LedgerError, _("We cannot reach the place where choices are sealed. Try again soon.")),
     (SignatureRefused, _SIGNATURE),
-    (AccessDenied, _("The record book does not allow this.")),
+    (AccessDenied, _("The sealed choices do not allow this.")),
     (EnvelopeError, _("Something that is kept sealed does not open. Tell us.")),
 )
 

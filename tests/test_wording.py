@@ -1,6 +1,7 @@
 """What a page says of an error is in the reader's language; what a program reads is English."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ NO_PAGE = (
     "gateway/accounts/assertions.py", "gateway/accounts/oauth.py", "gateway/accounts/oidc/",
     "gateway/accounts/scopes.py", "gateway/accounts/webhooks.py", "gateway/compliance/attesting.py",
 )  # fmt: skip
+# What a person reads, as files mark it.
+SHOWN = re.compile(
+    r'{% trans\w* "([^"]+)"|{% blocktrans.*?%}(.*?){% endblocktrans|_\(\s*"([^"]+)"', re.DOTALL
+)
 GETTEXT = {"_", "gettext", "gettext_lazy", "ngettext"}
 BY_CODE = (LedgerError, KeyholderUnavailable, SignatureRefused)
 
@@ -94,6 +99,16 @@ def test_no_page_shows_what_an_error_says_by_itself() -> None:
     for folder, ending in (("templates", "*.html"), ("gateway/staff", "*.py"), ("gateway/portal", "*.py")):
         for path in (ROOT / folder).rglob(ending):
             assert "error.message" not in path.read_text(), path
+
+
+def test_patients_read_of_a_record_book_and_staff_of_the_ledger() -> None:
+    """docs/portal.md says why; what both can meet says neither."""
+    shared = [*map(str, WORDS.values()), *(str(words) for _kind, words in OTHERWISE)]
+    for folder, other in (("staff", "record book"), ("portal", "ledger")):
+        files = [*(ROOT / "templates" / folder).rglob("*.html"), *(ROOT / "gateway" / folder).glob("*.py")]
+        found = [each for path in files for each in SHOWN.findall(path.read_text())]
+        assert len(found) > 50
+        assert [each for each in (*found, *shared) if other in "".join(each).lower()] == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _words in OTHERWISE])

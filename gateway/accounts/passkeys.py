@@ -78,12 +78,6 @@ def enrol(patient: Patient, passkey: Passkey, voucher: dict[str, Any] | None = N
     _record("passkey.enrolled", patient, code="first" if voucher is None else "vouched")
 
 
-def drop(patient: Patient, passkey: Passkey) -> None:
-    """This passkey signs no more; the last one that signs stays. Raises GatewayError."""
-    Keyholder(settings.KEYHOLDER_SOCKET).drop_passkey(patient=patient.pk, credential=passkey.credential)
-    _record("passkey.dropped", patient, code="removed")
-
-
 # A member of staff is known to the keyholder by her pseudonym in the audit log.
 
 
@@ -109,13 +103,22 @@ def enrol_clinician(user: AbstractBaseUser, passkey: Passkey, voucher: dict[str,
         record(kind="passkey.enrolled", actor=Actor.staff(user.pk), code=code)
 
 
-def drop_clinician(user: AbstractBaseUser, passkey: Passkey) -> None:
-    """This passkey confirms no more emergencies. Raises GatewayError."""
-    Keyholder(settings.KEYHOLDER_SOCKET).drop_clinician(
-        clinician=clinician_of(user), credential=passkey.credential
+def drop(user: User, passkey: Passkey) -> None:
+    """This passkey signs no more, neither a patient's choices nor a clinician's emergencies; where the last
+    one has to stay, it stays for both. Raises GatewayError."""
+    patient = Patient.objects.filter(user=user).first()
+    if patient is None and not user.is_staff:
+        return
+    Keyholder(settings.KEYHOLDER_SOCKET).drop_passkey(
+        credential=passkey.credential,
+        patient=None if patient is None else patient.pk,
+        clinician=clinician_of(user) if user.is_staff else None,
     )
     with transaction.atomic():
-        record(kind="passkey.dropped", actor=Actor.staff(user.pk), code="removed")
+        if patient is not None:
+            _record("passkey.dropped", patient, code="removed")
+        if user.is_staff:
+            record(kind="passkey.dropped", actor=Actor.staff(user.pk), code="removed")
 
 
 def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool) -> datetime | None:
@@ -296,16 +299,12 @@ class RemovePasskey(RemoveWebAuthnView):  # type: ignore[misc]
 
     def form_valid(self, form: Any) -> HttpResponse:
         user = cast(User, self.request.user)
-        patient = Patient.objects.filter(user=user).first()
         passkey = next((one for one in passkeys_of(user) if one.id == self.get_object().pk), None)
         if passkey is not None:
             try:
-                if patient is not None:
-                    drop(patient, passkey)
-                if user.is_staff:
-                    drop_clinician(user, passkey)
+                drop(user, passkey)
             except GatewayError as error:
-                context = self.get_context_data(last=error.code == "passkey_last", problem=True)
+                context = self.get_context_data(problem=error.code)
                 refused: HttpResponse = self.render_to_response(context, status=error.status)
                 return refused
         response: HttpResponse = super().form_valid(form)

@@ -401,9 +401,16 @@ class Keyholder:
         }
         return int(self._call("enrol_passkey", params)["since"])
 
-    def drop_passkey(self, *, patient: str, credential: str) -> None:
-        """One of several passkeys signs no more. Raises RefusedTransition (`passkey_last`)."""
-        self._call("drop_passkey", {"patient": patient, "credential": credential})
+    def drop_passkey(
+        self, *, credential: str, patient: str | None = None, clinician: str | None = None
+    ) -> None:
+        """One of several passkeys signs no more; of who is patient and clinician, for both or for neither.
+
+        A patient's last one stays: RefusedTransition (`passkey_last`); where each emergency has to be signed,
+        a clinician's too (`emergency_passkey_last`).
+        """
+        params = {"credential": credential, "patient": patient, "clinician": clinician}
+        self._call("drop_passkey", params)
 
     def drop_passkeys(self, *, patient: str) -> int:
         """None of the patient's passkeys signs any more; until when nobody says yes for her."""
@@ -557,11 +564,6 @@ class Keyholder:
             "voucher": voucher,
         }
         return int(self._call("enrol_clinician", params)["since"])
-
-    def drop_clinician(self, *, clinician: str, credential: str) -> None:
-        """This passkey of a member of staff confirms no more. Where each emergency has to be signed, her last
-        one stays: RefusedTransition (`passkey_last`)."""
-        self._call("drop_clinician", {"clinician": clinician, "credential": credential})
 
     def signed_emergency(self, *, access: str) -> SignedEmergency:
         """What shows others that the clinician signed. Raises RefusedTransition (`not_signed`)."""

@@ -7,10 +7,10 @@ pseudonym in the audit log, which names no person.
 
 from collections.abc import Callable
 
-from gateway.keyholder.signing import Passkey, admit, check_by, check_not_last, named, quiet_until, signers_of
+from gateway.keyholder.signing import Passkey, admit, check_by, is_last, named, quiet_until, signers_of
 from gateway.keyholder.store import Store
 from ledger.contract.state import Json
-from ledger.errors import AccessDenied
+from ledger.errors import AccessDenied, RefusedTransition
 from ledger.rpc import to_b64
 from ledger.webauthn import Assertion, SignatureRefused
 
@@ -69,12 +69,14 @@ class Clinicians:
     def drop(self, *, clinician: str, credential: str) -> None:
         """This passkey signs no more. What it signed stays signed. Harmless to repeat.
 
-        Raises RefusedTransition (`passkey_last`): where each emergency is signed, one that signs has to be
-        left, or whoever speaks for the web process would take hers away and sign with a key of its own.
+        Raises RefusedTransition (`emergency_passkey_last`): where each emergency is signed, one that signs
+        has to be left, or whoever speaks for the web process would take hers away and sign with its own.
         """
         with self._store.transaction() as db:
-            if self._required:
-                check_not_last(self.passkeys(clinician), credential, at=self._clock())
+            if self._required and is_last(self.passkeys(clinician), credential, at=self._clock()):
+                raise RefusedTransition(
+                    "Only this passkey confirms her emergencies.", code="emergency_passkey_last"
+                )
             db.execute(
                 "UPDATE clinicians SET dropped = ?"
                 " WHERE clinician = ? AND credential = ? AND dropped IS NULL",

@@ -39,7 +39,6 @@ ROLES: Mapping[str, frozenset[str]] = {
             "evidence",
             "clinician_signers",
             "enrol_clinician",
-            "drop_clinician",
             "signed_emergency",
             "emergency_access",
             "emergency_completed",
@@ -271,7 +270,11 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         )
 
     def drop_passkey(params: Params) -> Json:
-        service.signing.drop_passkey(patient=params.id("patient"), credential=params.hex("credential"))
+        service.drop_passkey(
+            credential=params.hex("credential"),
+            patient=params.optional_id("patient"),
+            clinician=params.optional_id("clinician"),
+        )
         return {}
 
     def drop_passkeys(params: Params) -> Json:
@@ -294,10 +297,6 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
             voucher=_assertion(params, "voucher"),
         )
 
-    def drop_clinician(params: Params) -> Json:
-        service.clinicians.drop(clinician=params.id("clinician"), credential=params.hex("credential"))
-        return {}
-
     def signed_emergency(params: Params) -> Json:
         return service.signed_emergency(access=params.id("access"))
 
@@ -310,7 +309,6 @@ def _signing_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "signed_consent": signed_consent,
         "clinician_signers": clinician_signers,
         "enrol_clinician": enrol_clinician,
-        "drop_clinician": drop_clinician,
         "signed_emergency": signed_emergency,
     }
 

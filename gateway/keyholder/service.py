@@ -43,7 +43,7 @@ from ledger.client import HOME
 from ledger.contract import canonical, times
 from ledger.contract.errors import Refused
 from ledger.contract.state import Json
-from ledger.errors import EnvelopeError, OutcomeUnknown, RefusedTransition, SendError
+from ledger.errors import EnvelopeError, InvalidInput, OutcomeUnknown, RefusedTransition, SendError
 from ledger.webauthn import Assertion, access_digest
 
 log = logging.getLogger(__name__)
@@ -116,6 +116,24 @@ class Service:
         """Where the access's patient is; home where there is none, which then says so."""
         kept = self._store.access(access)
         return self._at(HOME if kept is None else self._store.channel_of(kept.patient))
+
+    # Passkeys
+
+    def drop_passkey(
+        self, *, credential: str, patient: str | None = None, clinician: str | None = None
+    ) -> None:
+        """A passkey of a patient, of a member of staff, or of somebody who is both signs no more. Of who is
+        both, for both, or where one of the two has to keep it, for neither.
+
+        Raises RefusedTransition (`passkey_last`, `emergency_passkey_last`), InvalidInput (nobody's).
+        """
+        if patient is None and clinician is None:
+            raise InvalidInput("Say whose passkey it is.")
+        with self._store.transaction():
+            if patient is not None:
+                self.signing.drop_passkey(patient=patient, credential=credential)
+            if clinician is not None:
+                self.clinicians.drop(clinician=clinician, credential=credential)
 
     # Records
 

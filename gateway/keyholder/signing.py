@@ -128,7 +128,10 @@ class Signing:
         now = int(self._clock())
         with self._store.transaction() as db:
             known = self._numbered(patient)
-            check_not_last([one for _, one in known], credential, at=now)
+            if is_last([one for _, one in known], credential, at=now):
+                raise RefusedTransition(
+                    "This is the only passkey that signs. Add another one first.", code="passkey_last"
+                )
             for number, one in known:
                 if one.credential == credential and one.dropped is None:
                     db.execute("UPDATE passkeys SET dropped = ? WHERE id = ?", (now, number))
@@ -297,17 +300,11 @@ def signers_of(known: Sequence[Passkey], *, at: int, quiet: int) -> Json:
     }
 
 
-def check_not_last(known: Sequence[Passkey], credential: str, *, at: int) -> None:
-    """That one that signs is left once this one is dropped; one that is not live may always be named.
-
-    Raises RefusedTransition (`passkey_last`).
-    """
+def is_last(known: Sequence[Passkey], credential: str, *, at: int) -> bool:
+    """Whether none that signs is left once this one is dropped; one that is not live is never the last."""
     live = [one for one in known if one.dropped is None]
     others = [one for one in live if one.credential != credential]
-    if len(others) < len(live) and not any(one.signs(at) for one in others):
-        raise RefusedTransition(
-            "This is the only passkey that signs. Add another one first.", code="passkey_last"
-        )
+    return len(others) < len(live) and not any(one.signs(at) for one in others)
 
 
 def check_by(

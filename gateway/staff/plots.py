@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from django.utils.formats import localize
 from django.utils.safestring import SafeString, mark_safe
 
 WIDE, NARROW = 680, 280  # user units; one is a pixel where the drawing fits its width
@@ -165,9 +166,9 @@ def _axis(plot: Plot, width: int, top: int, ceiling: float) -> Iterator[str]:
 
 
 def _short(value: float) -> str:
-    if value >= 10_000:
-        return f"{value / 1000:.4g}k"
-    return f"{value:g}"
+    told, unit = (value / 1000, "k") if value >= 10_000 else (value, "")
+    rounded = float(f"{told:.4g}")
+    return f"{localize(int(rounded) if rounded.is_integer() else rounded)}{unit}"
 
 
 def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Everyone of the catalogue is in the state that it says; a page takes at most 15 queries and 60 KB."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from django.db import connection, models
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
+from django.utils import formats, timezone
 
 from consent.models import Conflict, News, Patient, Requester, random_id
 from consent.state import State, state_of, state_of_request
@@ -85,6 +86,25 @@ def test_everyone_is_in_their_state(gallery: Gallery) -> None:
 def test_a_proof_matches_or_does_not(gallery: Gallery, name: str, words: str) -> None:
     page = Page("proof", name)
     assert words in signed_in(gallery.who(name), again=True).get(page.path(gallery)).content.decode()
+
+
+def test_a_number_is_grouped_where_people_read_it_and_in_no_address_field_or_code(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each whole number were a long one."""
+
+    def grouped(value: Any, *_: Any, use_l10n: bool | None = None, **__: Any) -> str:
+        return str(value) if use_l10n is False else f"⟨{value}⟩"
+
+    monkeypatch.setattr(formats, "number_format", grouped)
+    seen = 0
+    for page in {page.route: page for page in PAGES_OF_OURS}.values():
+        client = signed_in(gallery.who(page.who), again=True) if page.who else Client()
+        html = client.get(page.path(gallery)).content.decode()
+        seen += html.count("⟨")
+        html = re.sub(r' (?:aria-label|data-label)="[^"]*"', "", html)
+        assert re.findall(r"<[^>]*⟨[^>]*>|<code[^>]*>[^<]*⟨[^<]*", html) == [], page.name
+    assert seen > 100
 
 
 def count(gallery: Gallery, page: Page, path: str) -> int:

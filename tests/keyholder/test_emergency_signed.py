@@ -11,7 +11,7 @@ from gateway.keyholder.signing import QUIET_SECONDS
 from ledger import verify
 from ledger.contract import canonical
 from ledger.contract.transactions import run
-from ledger.errors import AccessDenied, RefusedTransition
+from ledger.errors import AccessDenied, InvalidInput, RefusedTransition
 from ledger.rpc import to_b64
 from ledger.webauthn import access_digest, passkey_challenge
 from tests.keyholder.house import House, new_id
@@ -166,7 +166,7 @@ def test_where_each_is_signed_the_web_process_takes_nobodys_last_passkey(ward: H
     ward.serve(ward.ledger, origin=ORIGIN, emergencies=20, emergencies_signed=True)
     clinicians, tablet = ward.service.clinicians, Passkey()
     taken = {"clinician": BOB, "credential": phone.credential}
-    assert refusal(lambda: clinicians.drop(**taken)) == "passkey_last"
+    assert refusal(lambda: clinicians.drop(**taken)) == "emergency_passkey_last"
     one = asked(ward, ward.patient())
     assert read(ward, begin(ward, one, phone.sign(digest(one)))) == 2
 
@@ -180,8 +180,37 @@ def test_where_each_is_signed_the_web_process_takes_nobodys_last_passkey(ward: H
     for _ in range(2):
         clinicians.drop(**taken)
     assert clinicians.signers(BOB)["signing"] == [tablet.credential]
-    assert refusal(lambda: clinicians.drop(clinician=BOB, credential=tablet.credential)) == "passkey_last"
+    assert (
+        refusal(lambda: clinicians.drop(clinician=BOB, credential=tablet.credential))
+        == "emergency_passkey_last"
+    )
     clinicians.drop(clinician=BOB, credential=Passkey().credential)  # one that was never known
+
+
+def test_whose_passkey_does_both_keeps_it_for_both(ward: House, phone: Passkey) -> None:
+    """As a patient she has another one that signs, as a clinician none; then the other way round."""
+    ward.serve(ward.ledger, origin=ORIGIN, emergencies=20, emergencies_signed=True)
+    alice, tablet, signing = ward.patient(), Passkey(), ward.service.signing
+    vouched_for = {"credential": tablet.credential, "public_key": tablet.public_key}
+    signing.enrol_passkey(patient=alice, credential=phone.credential, public_key=phone.public_key)
+    voucher = phone.sign(passkey_challenge(patient=alice, **vouched_for))
+    signing.enrol_passkey(patient=alice, **vouched_for, voucher=voucher)
+    both = {"patient": alice, "clinician": BOB}
+    assert refusal(lambda: ward.service.drop_passkey(credential=phone.credential, **both)) == (
+        "emergency_passkey_last"
+    )
+    assert signing.signers(alice)["signing"] == [phone.credential, tablet.credential]
+
+    signing.drop_passkey(patient=alice, credential=tablet.credential)
+    voucher = phone.sign(passkey_challenge(patient=BOB, **vouched_for))
+    ward.service.clinicians.enrol(clinician=BOB, **vouched_for, voucher=voucher)
+    assert refusal(lambda: ward.service.drop_passkey(credential=phone.credential, **both)) == "passkey_last"
+    assert ward.service.clinicians.signers(BOB)["signing"] == [phone.credential, tablet.credential]
+
+    ward.service.drop_passkey(credential=tablet.credential, **both)
+    assert ward.service.clinicians.signers(BOB)["signing"] == [phone.credential]
+    with pytest.raises(InvalidInput):
+        ward.service.drop_passkey(credential=tablet.credential)
 
 
 def test_a_store_of_the_format_before_is_taken_over(ward: House) -> None:

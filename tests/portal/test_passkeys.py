@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from django.conf import settings
+from django.contrib.auth import get_user
 from django.test import Client
 from django.urls import reverse
 
 from consent.models import News, Patient
 from gateway.accounts import passkeys
 from gateway.accounts.letters import due
+from gateway.accounts.models import User
 from gateway.accounts.passkeys import passkeys_of
 from gateway.demo.pages import show_again
 from gateway.keyholder.client import Keyholder
 from ledger.audit.models import AuditRow
+from ledger.errors import RefusedTransition
+from ledger.webauthn import passkey_challenge
 from tests.conftest import ORIGIN
 from tests.passkeys import Passkey, register
 
@@ -125,6 +129,56 @@ def test_without_the_keyholder_none_is_removed(browser: Client, alice: Any, phon
     answer = browser.post(reverse("mfa_remove_webauthn", args=[row_of(alice, phone)]))
     assert answer.status_code == 503
     assert Authenticator.objects.filter(user=alice.user).count() == 1
+
+
+def test_who_is_patient_and_clinician_keeps_it_for_both_or_for_neither(
+    browser: Client, alice: Any, phone: Passkey, tablet: Passkey, keyholder: Keyholder
+) -> None:
+    User.objects.filter(pk=alice.user.pk).update(is_staff=True)
+    know(keyholder, alice, phone)
+    for passkey in passkeys_of(alice.user):
+        if passkey.credential == phone.credential:
+            passkeys.enrol_clinician(alice.user, passkey)
+    show_again(browser)
+    there = reverse("mfa_remove_webauthn", args=[row_of(alice, phone)])
+    assert browser.post(there).status_code == 409
+    assert passkeys.confirming(alice.user)["signing"] == [phone.credential]
+    assert not AuditRow.objects.filter(kind="passkey.dropped").exists()
+
+    voucher = phone.sign(
+        passkey_challenge(patient=alice.pk, credential=tablet.credential, public_key=tablet.public_key),
+        origin=ORIGIN,
+        rp_id="localhost",
+    )
+    keyholder.enrol_passkey(
+        patient=alice.pk,
+        credential=tablet.credential,
+        public_key=tablet.public_key,
+        voucher=voucher.to_json(),
+    )
+    assert browser.post(there).status_code == 302
+    assert keyholder.signers(patient=alice.pk)["signing"] == [tablet.credential]
+    assert passkeys.confirming(alice.user)["known"] == []
+    assert AuditRow.objects.filter(kind="passkey.dropped", code="removed").count() == 2
+
+
+def test_a_clinician_reads_a_sentence_of_her_own(
+    member: Any, monkeypatch: pytest.MonkeyPatch, keyholder: Keyholder
+) -> None:
+    """The keyholder here takes unsigned emergencies: this is the word of one that does not."""
+
+    def refuse(self: Keyholder, method: str, *_: Any) -> None:
+        raise RefusedTransition("Only this passkey.", code="emergency_passkey_last")
+
+    staff = member("clinician")
+    register(get_user(staff), Passkey())
+    show_again(staff)
+    (own,) = passkeys_of(get_user(staff))
+    monkeypatch.setattr(Keyholder, "_call", refuse)
+    page = staff.post(reverse("mfa_remove_webauthn", args=[own.id]))
+    assert page.status_code == 409
+    assert "Only this passkey confirms your emergencies." in page.content.decode()
+    assert "signs your choices. Add" not in page.content.decode()
 
 
 # At the clinic

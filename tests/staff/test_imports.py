@@ -59,13 +59,15 @@ def test_every_import_is_listed_with_what_became_of_it(
 def test_a_run_under_way_says_how_far_it_is(member: Callable[..., Client]) -> None:
     run = imports.begin([])
     ImportRun.objects.update(bytes=200)
-    counts = {"resources": 7, "refused": [{"file": "x"}], "files": {}}
+    counts = {"resources": 4406, "refused": [{"file": "x"}], "files": {}}
     imports.note(run.pk, counts, files_done=0, bytes_done=50)
     admin = member("administrator")
     page = shown(admin, run)
     assert "It is under way" in page
     assert "25 %" in page
-    assert '<dd class="govuk-summary-list__value">7</dd>' in page
+    assert '<dd class="govuk-summary-list__value">4,406</dd>' in page
+    for path in (reverse("staff_import", args=[run.pk]), reverse("staff_imports")):
+        assert ">4\xa0406<" in admin.get(path, headers={"accept-language": "es"}).content.decode()
     ImportRun.objects.update(seen_at=run.started_at - 2 * imports.SILENT)
     assert "Ended without a word" in shown(admin)
 
