@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 
+from gateway.accounts.models import User
+from gateway.accounts.roles import make_groups
 from tests.browser import pseudo
 from tests.browser.visit import CHROMIUM, FLAGS
 from tests.browser.ways import Walk
-from tests.staff.conftest import member, model, no_keyholder, unread
+from tests.staff.conftest import add_factor, member, model, no_keyholder, unread
 
 __all__ = ["member", "model", "no_keyholder", "unread"]
 
@@ -35,6 +38,20 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("languages")
     pseudo.write(folder)
     return folder
+
+
+@pytest.fixture
+def colleague(user: Callable[..., User]) -> Callable[[str], User]:
+    """A second person of a role, for what nobody does alone."""
+
+    def make(role: str) -> User:
+        make_groups()
+        person = user(f"second-{role}", is_staff=True)
+        person.groups.set(Group.objects.filter(name=role))
+        add_factor(person)
+        return person
+
+    return make
 
 
 @pytest.fixture

@@ -66,6 +66,10 @@ class Walk(Visit):
         """Press the button of the form that goes to a route."""
         self.use(f'form[action="{reverse(name, args=args)}"] button')
 
+    def unfold(self, name: str, *args: Any) -> None:
+        """Show the form that goes to a route, where a summary hides it."""
+        self.use(f'details:has(form[action="{reverse(name, args=args)}"]) > summary')
+
     def is_at(self, name: str, *args: Any) -> bool:
         return self.path == reverse(name, args=args)
 
