@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -178,19 +179,24 @@ def _fill(url: str, installation: Installation) -> Gallery:
         seen_at=timezone.now(),
         leaf=0,
     )
-    _export(staff["compliance"], next(each.patient for each in people if each.state == "used"), nudge)
+    _export(stage, next(each.patient for each in people if each.state == "used"), nudge)
     return Gallery(url, installation, stage, {person.state: person for person in people}, staff)
 
 
-def _export(officer: User, patient: Patient, nudge: Callable[[], None]) -> None:
-    """An export that is ready, and one that is being made."""
-    by, language = Actor.staff(officer.pk), settings.LANGUAGE_CODE
-    made = compliance.ask(
-        kind="accounting", by=by, asked_by=officer, language=language, patient=patient, background=False
-    )
-    compliance.make(made.pk, wait=nudge)
-    waits = compliance.ask(kind="log", by=by, asked_by=officer, language=language, background=False)
-    Export.objects.filter(pk=waits.pk).update(state=Export.State.RUNNING, written=120, rows=480)
+def _export(stage: Stage, patient: Patient, nudge: Callable[[], None]) -> None:
+    """One about a patient and one about an AI provider that are ready, and one that is being made."""
+
+    def ask(kind: str, **about: Any) -> Export:
+        officer, language = stage.officer, settings.LANGUAGE_CODE
+        by = Actor.staff(officer.pk)
+        return compliance.ask(
+            kind=kind, by=by, asked_by=officer, language=language, background=False, **about
+        )
+
+    for made in (ask("accounting", patient=patient), ask("breach", requester=stage.requester)):
+        compliance.make(made.pk, wait=nudge)
+    waits = ask("log")
+    Export.objects.filter(pk=waits.pk).update(state=Export.State.RUNNING, written=1200, rows=4800)
 
 
 def _ask_erasures(people: list[Person], officer: User) -> None:

@@ -99,6 +99,9 @@ def _use(gallery: Gallery, about: Person) -> dict[str, Any]:
     return {"key": row.step_of or str(row.pk)}
 
 
+# Whom an export is about: a patient, the AI provider that got this patient's copy, or nobody.
+EXPORTS = {"used": "accounting", "copied": "breach", "": "log"}
+
 # Route -> what its address needs.
 ARGUMENTS: Mapping[str, Arguments] = {
     "invitation": lambda gallery, about: {"code": about.code},
@@ -149,7 +152,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "staff_ticket": lambda gallery, about: {"id": Retraining.objects.get().pk},
     "staff_new_export": lambda gallery, about: {"kind": "accounting" if about else "ai-act"},
     "staff_export": lambda gallery, about: {
-        "id": Export.objects.filter(patient=about.patient if about else None).latest("asked_at").pk
+        "id": Export.objects.filter(kind=EXPORTS[about.state if about else ""]).latest("asked_at").pk
     },
 }
 
@@ -269,6 +272,7 @@ STAFF = [
     Page("staff_new_export", "compliance", of="used"),
     *pages("staff_export", "compliance", "auditor"),
     *pages("staff_export", "compliance", "auditor", of="used"),
+    Page("staff_export", "compliance", of="copied"),
     Page("staff_register", "auditor"),
     Page("staff_register", "compliance", query="since=2026-01-01"),
     Page("staff_queue", "compliance", query="show=emergency"),
