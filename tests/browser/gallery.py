@@ -265,7 +265,7 @@ def _register_a_version(stage: Stage) -> None:
 
 
 def _take_in() -> None:
-    """An import that is done and refused a file, one that is under way, and one that could not go on."""
+    """An import that is done and refused a file, one that is under way, and two that came to no end."""
     fault = {"line": 7, "offset": 901, "element": "Observation.status", "code": "required"}
     report = {
         "resources": 4406, "sealed": 4401, "patients": 12, "aside": 3, "withheld": 210, "refusals": 1,
@@ -276,10 +276,12 @@ def _take_in() -> None:
     now = timezone.now()
     for state, done, more in (
         ("done", 90_000_000, {"report": report, "files_done": 5, "ended_at": now}),
-        ("running", 30_000_000, {"files_done": 2}),
+        ("running", 30_000_000, {"files_done": 2, "seen_at": now + timedelta(days=1)}),
+        ("lost", 30_000_000, {"files_done": 2}),
         ("failed", 50_000_000, {"files_done": 3, "error_code": "keyholder_unavailable", "ended_at": now}),
     ):
-        ImportRun.objects.create(state=state, files=5, bytes=90_000_000, bytes_done=done, seen_at=now, **more)
+        told = {"files": 5, "bytes": 90_000_000, "bytes_done": done, "seen_at": now, **more}
+        ImportRun.objects.create(state=state, **told)
 
 
 def _member(role: str) -> User:
