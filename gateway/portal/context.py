@@ -5,16 +5,23 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import get_language_bidi
 
 from gateway.accounts.oidc import providers
 from gateway.accounts.preferences import is_large
+
+
+def in_order(phone: str) -> str:
+    """A phone number for a page; in a text from right to left its groups of digits would change places."""
+    return format_html('<bdi dir="ltr">{}</bdi>', phone) if get_language_bidi() else phone
 
 
 def hospital(request: HttpRequest) -> dict[str, Any]:
     return {
         "hospital": {
             "name": settings.CUSTODIAN,
-            "help_phone": settings.HELP_PHONE,
+            "help_phone": in_order(settings.HELP_PHONE),
             "providers": providers.configured(),  # those that sign people in
             # On the embedded ledger one organisation holds the only key.
             "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),

@@ -75,6 +75,7 @@ def answer(request: HttpRequest, id: str) -> HttpResponse:
         kinds=[KINDS[kind].name for kind in found.kinds] + [SENSITIVE[code].name for code in found.sensitive],
         can_withdraw=state in OPEN,
         can_mark=found.given_by in recorded.RECORDED and found.invalid_at is None,
+        back=reverse(SECTION),
     )
 
 

@@ -153,6 +153,7 @@ def _show(
         "reasons": list(review.REASONS.items()),
         "sent_back": [review.REASONS[code] for code in found.send_back_reasons],
         "problem": problem,
+        "back": reverse(SECTION),
     }
     return page(request, "staff/cohort.html", SECTION, status=status, **context)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
@@ -42,6 +43,7 @@ def run(request: HttpRequest, id: str) -> HttpResponse:
         refused=refused[:MOST_REFUSALS],
         more=found.report.get("refusals", 0) > min(len(refused), MOST_REFUSALS),
         types=sorted(found.report.get("types", {}).items()),
+        back=reverse(SECTION),
         **_shown(found),
     )
 

@@ -89,6 +89,7 @@ def index(request: HttpRequest, id: str) -> HttpResponse:
         form=form,
         counts=_counts(found, keyholder),
         changes=[_row(one, request) for one in changes],
+        back=reverse("staff_patient", args=[found.pk]),
     )
 
 

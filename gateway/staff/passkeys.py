@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
@@ -58,7 +59,16 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
         known: int | None = len(passkeys.signers_of(found)["known"])
     except GatewayError:
         known = None
-    return page(request, "staff/passkeys.html", SECTION, status=status, patient=found, form=form, known=known)
+    return page(
+        request,
+        "staff/passkeys.html",
+        SECTION,
+        status=status,
+        patient=found,
+        form=form,
+        known=known,
+        back=reverse("staff_patient", args=[found.pk]),
+    )
 
 
 def _said(until: object) -> str:

@@ -27,6 +27,7 @@ class LinkForm(forms.Form):
 @for_staff("reset_passkeys")
 def link(request: HttpRequest, id: str) -> HttpResponse:
     found = find_patient(id)
+    back = reverse("staff_patient", args=[found.pk])
     form, status = LinkForm(request.POST if request.method == "POST" else None), 200
     if form.is_valid():
         try:
@@ -37,6 +38,5 @@ def link(request: HttpRequest, id: str) -> HttpResponse:
             form.add_error(None, sentence(error))
             status = error.status
         else:
-            back = reverse("staff_patient", args=[found.pk])
             return shown_once(request, found.name, _("A link for a new password"), secret, back=back)
-    return page(request, "staff/password.html", SECTION, status=status, patient=found, form=form)
+    return page(request, "staff/password.html", SECTION, status=status, patient=found, form=form, back=back)

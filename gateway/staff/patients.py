@@ -74,7 +74,13 @@ def new(request: HttpRequest) -> HttpResponse:
         else:
             return shown_once(request, patient.name, _("Invitation"), link_to(code), back=_at(patient))
     return page(
-        request, "staff/form.html", SECTION, form=form, title=_("Invite a patient"), button=_("Invite")
+        request,
+        "staff/form.html",
+        SECTION,
+        form=form,
+        title=_("Invite a patient"),
+        button=_("Invite"),
+        back=reverse(SECTION),
     )
 
 
@@ -91,6 +97,7 @@ def patient(request: HttpRequest, id: str) -> HttpResponse:
         methods=list(METHODS.items()),
         requesters=Requester.objects.filter(suspended_at=None).order_by("name")[:200],
         answers=[{"answer": each, "state": state_of(each)} for each in answers],
+        back=reverse(SECTION),
     )
 
 

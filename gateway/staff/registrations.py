@@ -80,6 +80,7 @@ def _show(
         "why": [registrations.REASONS[code] for code in found.reasons],
         "reasons": list(registrations.REASONS.items()),
         "problem": problem,
+        "back": reverse(SECTION),
     }
     return page(request, "staff/model.html", SECTION, status=status, **context)
 

@@ -67,7 +67,15 @@ def register(request: HttpRequest) -> HttpResponse:
             form.add_error(None, sentence(error))
         else:
             return redirect("staff_requester", id=made.pk)
-    return page(request, "staff/form.html", SECTION, form=form, title=_("Add a provider"), button=_("Add"))
+    return page(
+        request,
+        "staff/form.html",
+        SECTION,
+        form=form,
+        title=_("Add a provider"),
+        button=_("Add"),
+        back=reverse(SECTION),
+    )
 
 
 @require_safe
@@ -93,6 +101,7 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         deletions=deletions_asked_of(found)[:PAGE],
         waiting=waiting,
         addable=[model for model in catalogue.MODELS if model.digest() not in {*known, *waiting}],
+        back=reverse(SECTION),
     )
 
 

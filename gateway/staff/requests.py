@@ -114,6 +114,7 @@ def _show(request: HttpRequest, asked: ConsentRequest, problem: str = "", status
         "sent_back": [review.REASONS[code] for code in asked.send_back_reasons],
         "reviewers": _reviewers(),
         "problem": problem,
+        "back": reverse("staff_queue"),
     }
     return page(request, "staff/request.html", "staff_queue", status=status, **context)
 
