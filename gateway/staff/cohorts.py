@@ -13,10 +13,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import cohorts, review
 from consent.cohorts import Criteria
-from consent.explanation import KINDS, PURPOSES
+from consent.explanation import PURPOSES
 from consent.models import Cohort, ConsentRequest
 from gateway.keyholder.client import Keyholder
 from gateway.staff import minimum
+from gateway.staff.kinds import name_of
 from gateway.staff.paging import newest_first
 from gateway.staff.visitor import for_staff, me, page, perform
 
@@ -34,7 +35,7 @@ class CriteriaForm(forms.Form):
     def __init__(self, *args: Any, kinds: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["kinds"] = forms.MultipleChoiceField(
-            choices=[(kind, KINDS[kind].name) for kind in kinds],
+            choices=[(kind, name_of(kind)) for kind in kinds],
             required=False,
             widget=forms.CheckboxSelectMultiple,
             label=_("They have at least one record of each of these"),
@@ -143,7 +144,7 @@ def _show(
         "minimum": minimum.check(question),
         "grade": how_hard,
         "hard": how_hard > minimum.HARDEST,
-        "kinds": [KINDS[kind].name for kind in found.criteria.get("kinds", ())],
+        "kinds": [name_of(kind) for kind in found.criteria.get("kinds", ())],
         "found": found.found,
         "asked": found.requests.count() if is_asked else None,
         "sharing": len(cohorts.in_force(found)) if is_asked else None,

@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from consent.explanation import KINDS, SENSITIVE
+from consent.explanation import SENSITIVE
 from gateway.accounts import passkeys
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import ChunkHeader
 from gateway.staff.forms import WhoForm, WhyForm
+from gateway.staff.kinds import name_of
 from gateway.staff.patients import find_patient
 from gateway.staff.visitor import for_staff, me, page, perform, refused
 from gateway.wording import sentence
@@ -173,7 +174,7 @@ def records(request: HttpRequest, id: str, kind: str) -> HttpResponse:
         "staff/emergency_records.html",
         emergency=found,
         patient=found.patient,
-        name=KINDS[kind].name if kind in KINDS else kind,
+        name=name_of(kind),
         lines=seen.lines[start : start + PAGE],
         first=start + 1,
         last=min(start + PAGE, len(seen.lines)),
@@ -216,8 +217,7 @@ def _kinds(headers: list[ChunkHeader]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for one in headers:
         kind = one["resource_type"]
-        name = KINDS[kind].name if kind in KINDS else kind
-        row = found.setdefault(kind, {"kind": kind, "name": name, "count": 0, "private": {}})
+        row = found.setdefault(kind, {"kind": kind, "name": name_of(kind), "count": 0, "private": {}})
         row["count"] += one["count"]
         row["private"] |= {label: SENSITIVE[label].name for label in one["labels"] if label in SENSITIVE}
     order = {kind: number for number, kind in enumerate(FIRST)}

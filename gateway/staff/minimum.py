@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from consent.explanation import KINDS, SENSITIVE, reading_grade
 from consent.models import ConsentRequest
 from gateway.analysis.models import AIModel
+from gateway.staff.kinds import name_of
 
 HARDEST = 6.0  # reading grade on layers 1 and 2
 
@@ -48,4 +49,4 @@ def grade(asked: ConsentRequest) -> float:
 
 
 def _names(kinds: set[str]) -> list[str]:
-    return sorted(str(KINDS[kind].name) if kind in KINDS else kind for kind in kinds)
+    return sorted(str(name_of(kind)) for kind in kinds)

@@ -21,6 +21,7 @@ from consent.models import Patient, Representative, Scan
 from gateway.accounts.models import User
 from gateway.portal.people import ROLES, SCOPES, told_of
 from gateway.staff.answers import scan_file
+from gateway.staff.kinds import name_of
 from gateway.staff.patients import find_patient, link_to, shown_once
 from gateway.staff.visitor import actor, for_staff, page, perform, refused
 from gateway.wording import sentence
@@ -46,7 +47,7 @@ class RegisterForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         required=False,
         label=gettext_lazy("Which records may they say yes to?"),
-        choices=[(code, kind.name) for code, kind in KINDS.items()],
+        choices=[(code, name_of(code)) for code in KINDS],
     )
     sensitive = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,

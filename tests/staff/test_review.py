@@ -95,6 +95,12 @@ def test_more_than_the_model_reads_is_flagged_and_takes_a_tick(
     assert b'"code":"beyond_minimum"' in bytes(AuditRow.objects.get(kind="request.approved").line)
 
 
+def test_staff_read_of_the_patient_and_not_of_themselves(member: Member, unread: ConsentRequest) -> None:
+    page = member("reviewer").get(reverse("staff_request", args=[unread.id])).content.decode()
+    assert "About the patient<br>" in page
+    assert "About you" not in page
+
+
 def test_a_reviewer_can_require_a_signature_and_takes_none_away(
     member: Member, unread: ConsentRequest, helix: Any, alice: Any, model: Any
 ) -> None:
