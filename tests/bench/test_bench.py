@@ -63,8 +63,9 @@ def test_the_command_measures_a_real_row(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.exhaustive
-def test_the_rows_of_the_audit_log(capsys: pytest.CaptureFixture[str]) -> None:
-    call_command("bench", "audit append", "audit sealing", "--rounds", "1", "--json")
+def test_the_rows_of_the_audit_log(capsys: pytest.CaptureFixture[str], django_db_blocker: Any) -> None:
+    with django_db_blocker.unblock():  # the bench has a database of its own
+        call_command("bench", "audit append", "audit sealing", "--rounds", "1", "--json")
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["row"] for row in rows] == ["audit append", "audit sealing"]
     assert all(row[path]["median"] > 0 for row in rows for path in ("product", "peer", "limit"))
