@@ -110,7 +110,6 @@ def test_a_number_is_grouped_where_people_read_it_and_in_no_address_field_or_cod
 
 def count(gallery: Gallery, page: Page, path: str) -> int:
     client = signed_in(gallery.who(page.who), again=True) if page.who else Client()
-    client.get(path)  # what is read once for a process is not the page's
     with CaptureQueriesContext(connection) as queries:
         answer = client.get(path)
     assert answer.status_code == 200, page.name
@@ -124,7 +123,7 @@ def test_few_queries_and_a_light_page_however_much_there_is(gallery: Gallery) ->
     def counted() -> dict[str, int]:
         return {page.name: count(gallery, page, path) for page, path in paths}
 
-    assert {name: queries for name, queries in counted().items() if queries > MOST} == {}
+    counted()  # what is read once for a process is not the page's
     fill(gallery, FEW)  # whatever has a page of its own, a next page or a banner has it by now
     few = counted()
     fill(gallery, ROWS)
