@@ -23,6 +23,8 @@ ACCOUNT = [route for route in allauths if route.name not in OURS]
 set_password = login_required(reauthentication_required(app="allauth.account")(password_set))
 
 urlpatterns = [
+    # First, as programs call most often, and nothing here begins like a page.
+    path("", include("gateway.api.urls")),
     path("", include("gateway.portal.urls")),
     # A first password is another way in: it is chosen like a new one, after showing again who one is.
     path("accounts/password/set/", set_password, name="account_set_password"),
@@ -36,7 +38,6 @@ urlpatterns = [
     path("accounts/2fa/", include("allauth.mfa.urls")),
     path("admin/", admin.site.urls),
     path("staff/", include("gateway.staff.urls")),
-    path("", include("gateway.api.urls")),
 ]
 
 handler403 = "gateway.portal.front.forbidden"

@@ -4,7 +4,6 @@ The toolkit keeps the tokens (as digests, 300 s) and speaks RFC 6749, 7009 and 7
 ours: a client shows who it is by a signed assertion and by nothing else.
 """
 
-import hashlib
 import time
 from datetime import timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from oauthlib.oauth2.rfc6749.errors import InvalidClientError, InvalidScopeError
 
 from gateway.accounts import assertions
 from gateway.accounts.assertions import Assertion, AssertionRefused
+from gateway.accounts.bearers import token_of
 from gateway.accounts.models import UsedAssertion
 from gateway.accounts.scopes import Scopes
 from ledger.errors import InvalidInput
@@ -101,10 +101,7 @@ class ClientAssertionValidator(OAuth2Validator):  # type: ignore[misc]
         return bool(scopes)
 
     def _load_access_token(self, token: str) -> AccessToken | None:
-        """As the toolkit does, with whose client it is in the same query."""
-        checksum = hashlib.sha256(token.encode()).hexdigest()
-        found = AccessToken.objects.select_related("application__ai_client__requester")
-        return next(iter(found.filter(token_checksum=checksum)), None)
+        return token_of(token)
 
     def _save_bearer_token(self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> None:
         """Within the toolkit's transaction: the token and the use of the assertion, or neither."""

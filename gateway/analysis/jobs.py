@@ -73,6 +73,7 @@ def claim(job_id: str) -> Claim | None:
             lost=F("lost") + Case(When(state=State.QUEUED, then=0), default=1),
             fence=F("fence") + 1,
             lease_until=now + _lease(),
+            retry_at=None,
         )
         if not changed:
             return None

@@ -119,7 +119,7 @@ class Job(models.Model):
     fence = models.PositiveIntegerField(default=0)
     # How many claims ended without a word: a job that kills its workers is given up in the end.
     lost = models.PositiveIntegerField(default=0)
-    # Not before; and when it was last handed to the broker, which may forget it.
+    # Not before, while it waits; and when it was last handed to the broker, which may forget it.
     retry_at = models.DateTimeField(null=True)
     enqueued_at = models.DateTimeField(null=True)
     cancel_requested = models.BooleanField(default=False)

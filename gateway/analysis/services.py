@@ -26,6 +26,7 @@ from gateway.analysis.proofs import log_sent
 from gateway.analysis.results import STATUS
 from gateway.analysis.taking import MOST_SUBJECTS, QuotaReached, submit, submit_export, submit_over_cohort
 from gateway.keyholder.client import Keyholder
+from gateway.statements import Given, Row, Statement
 from ledger import outbox
 from ledger.audit.log import Actor, record
 from ledger.channels import told
@@ -245,6 +246,24 @@ def request_of(job: Job) -> Json:
 # What is seen of a job
 
 
+_JOB_FIELDS = tuple(field.attname for field in Job._meta.concrete_fields)
+_OWN = Statement(
+    lambda: Job.objects.filter(pk=Given("job"), requester=Given("requester", Requester._meta.pk)).values_list(
+        *_JOB_FIELDS
+    )
+)
+
+
+def own_job(*, id: str, requester: Requester) -> Job | None:
+    """The requester's own job; another's and none look the same, also by the time that it takes."""
+    found = _OWN.rows(job=id, requester=requester.pk)
+    if not found:
+        return None
+    job = Job.from_db("default", _JOB_FIELDS, found[0])
+    job.requester = requester
+    return job
+
+
 class SubjectEntry(TypedDict):
     """`request` is the id that the client gave; `state` is queued, then delivered or not_available.
 
@@ -274,6 +293,15 @@ class Manifest(TypedDict):
     deliver_tx: str | None
 
 
+_PASSED = Statement(
+    lambda: (
+        Attempt.objects.filter(leg__job=Given("job"), leg__state=Leg.State.DONE)
+        .exclude(deliver_tx="")
+        .values_list("leg__channel", "leg__number", "number", "release_tx", "deliver_tx")
+    )
+)
+
+
 def manifest(job: Job, *, after: str = "") -> Manifest:
     """The subjects of a job, and the ledger's transactions that its results stand on, home's first. A
     result's Provenance names its own release.
@@ -299,8 +327,7 @@ def manifest(job: Job, *, after: str = "") -> Manifest:
         )
     doors: list[Doors] = []
     if any(one["digest"] for one in entries):
-        passed = Attempt.objects.filter(leg__job=job, leg__state=Leg.State.DONE).exclude(deliver_tx="")
-        found = passed.values_list("leg__channel", "leg__number", "number", "release_tx", "deliver_tx")
+        found = _PASSED.rows(job=job.pk)
         home_first = sorted(found, key=lambda one: (one[0] != HOME, one[0], one[1], -one[2]))
         doors = [{"release_tx": release, "deliver_tx": deliver} for *_, release, deliver in home_first]
     return {
@@ -312,19 +339,19 @@ def manifest(job: Job, *, after: str = "") -> Manifest:
     }
 
 
-Shown = tuple[str, str, str | None, datetime | None, str | None]
-"""A subject's id, the request's as the client named it, its output's digest and delivery, its review."""
+# A subject's id, the request's as the client named it, its output's digest and delivery, its review.
+SHOWN = ("pk", "asked", "output__digest", "output__delivered_at", "review__state")
+_SHOWN = Statement(lambda: JobSubject.objects.filter(job=Given("job")).values_list(*SHOWN).order_by("number"))
 
 
-def _shown(job: Job, after: str) -> list[Shown]:
+def _shown(job: Job, after: str) -> list[Row]:
     """The subjects that the client sees, and one more where there are more."""
-    told = job.subjects.values_list("pk", "asked", "output__digest", "output__delivered_at", "review__state")
     if job.cohort_id is None:
-        return list(told.order_by("number"))
+        return _SHOWN.rows(job=job.pk)
     if job.state not in Job.SETTLED or not _are_told(job):
         return []
-    delivered = told.filter(state=JobSubject.State.DELIVERED, pk__gt=after)
-    return list(delivered.order_by("pk")[: SUBJECTS_AT_ONCE + 1])
+    delivered = job.subjects.filter(state=JobSubject.State.DELIVERED, pk__gt=after)
+    return list(delivered.values_list(*SHOWN).order_by("pk")[: SUBJECTS_AT_ONCE + 1])
 
 
 def _are_told(job: Job) -> bool:
@@ -359,13 +386,14 @@ CLIENT_STATES = {
 
 def client_brief(job: Job) -> dict[str, Any]:
     """A job's row as its AI client sees it. `code` says why it failed, or what it waits for."""
-    state = CLIENT_STATES[State(job.state)]
+    waits = job.state == State.QUEUED or (job.state in Job.UNDER_WAY and job.retry_at is not None)
+    state = "queued" if waits else CLIENT_STATES[State(job.state)]
     return {
         "id": job.id,
         "kind": job.kind,
         "cohort": job.cohort_id,
         "state": state,
-        "code": job.error_code if state in ("queued", "failed") else "",
+        "code": _waits_for(job) if waits else job.error_code if state == "failed" else "",
         "model": job.model,
         "purpose": job.purpose,
         "index_date": job.index_date.isoformat(),
@@ -373,6 +401,13 @@ def client_brief(job: Job) -> dict[str, Any]:
         "settled_at": job.settled_at.isoformat() if job.settled_at else None,
         "results_until": results_until(job).isoformat() if job.settled_at else None,
     }
+
+
+def _waits_for(job: Job) -> str:
+    """Of a ledger that is away no more than that: at which step would say that somebody had said yes."""
+    if job.error_code in ("", "attempt_over", "keyholder_unavailable", "ledger_catching_up"):
+        return job.error_code
+    return "ledger_unavailable"
 
 
 def results_until(job: Job) -> datetime:
@@ -390,13 +425,21 @@ def drop_old_results() -> int:
     return results.filter(subject__job__settled_at__lt=over).delete()[0]
 
 
+THROUGH = (JobSubject.State.COMPUTED, JobSubject.State.DELIVERED, JobSubject.State.NOT_AVAILABLE)
+_COUNTED = Statement(
+    lambda: (
+        JobSubject.objects.filter(job=Given("job"))
+        .values("job")
+        .annotate(done=Count("pk", filter=Q(state__in=THROUGH)), all=Count("pk"))
+        .values_list("done", "all")
+    )
+)
+
+
 def progress(job: Job) -> tuple[int, int]:
     """How many of a job's subjects are through, and how many there are; of a cohort's, in tenths."""
-    done = (JobSubject.State.COMPUTED, JobSubject.State.DELIVERED, JobSubject.State.NOT_AVAILABLE)
-    counted = job.subjects.aggregate(all=Count("pk"), done=Count("pk", filter=Q(state__in=done)))
-    if job.cohort_id is not None:
-        return tenths(counted["done"], counted["all"]), 10
-    return counted["done"], counted["all"]
+    done, of = next(iter(_COUNTED.rows(job=job.pk)), (0, 0))
+    return (done, of) if job.cohort_id is None else (tenths(done, of), 10)
 
 
 def ask_again_in(job: Job) -> int:

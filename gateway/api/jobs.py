@@ -39,11 +39,9 @@ OF_A_COHORT = ("cohort", "kinds", "given_since", "index_date")
 
 def find_job(request: Request, id: str) -> Job:
     """The client's own job; another's and none look the same. Raises NotAvailable."""
-    requester = requester_of(request)
-    job = Job.objects.filter(pk=id, requester=requester).first()
+    job = services.own_job(id=id, requester=requester_of(request))
     if job is None:
         raise NotAvailable
-    job.requester = requester
     return job
 
 

@@ -23,10 +23,9 @@ class IsAIClient(BasePermission):
 
 
 def is_of_a_client(request: Request, token: AccessToken) -> bool:
-    """Whether an AI client's token calls; whose it is came with the token (gateway/accounts/oauth.py)."""
-    client = getattr(token.application, "ai_client", None)
-    request.requester = client and client.requester  # type: ignore[attr-defined]
-    return client is not None
+    """Whether an AI client's token calls; whose it is came with the token (gateway/accounts/bearers.py)."""
+    request.requester = token.requester  # type: ignore[attr-defined]
+    return token.requester is not None
 
 
 def requester_of(request: Request) -> Requester:

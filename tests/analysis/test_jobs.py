@@ -10,11 +10,19 @@ from django.utils import timezone
 from consent.models import ConsentRequest, Notice, Requester
 from gateway.analysis import jobs, runner, services, tasks
 from gateway.analysis.catalogue import find
-from gateway.analysis.models import AIModel, Job, JobSubject, Output
+from gateway.analysis.models import AIModel, Job, JobSubject, Leg, Output
 from gateway.keyholder.client import Keyholder
 from ledger.audit.models import AuditRow
 from ledger.client import Event
-from ledger.errors import AccessDenied, GatewayError, InvalidInput, KeyholderUnavailable, RefusedTransition
+from ledger.errors import (
+    AccessDenied,
+    GatewayError,
+    InvalidInput,
+    KeyholderUnavailable,
+    LedgerError,
+    PrepareError,
+    RefusedTransition,
+)
 from ledger.models import LedgerTransaction
 
 State = Job.State
@@ -315,6 +323,25 @@ def test_a_job_that_waits_for_the_keyholder_says_so_and_is_tried_later(job: Job,
     Job.objects.filter(pk=job.pk).update(retry_at=timezone.now())
     assert jobs.recover() == 1
     assert jobs.claim(job.id) is not None
+
+
+def test_a_job_that_waits_to_deliver_looks_like_one_that_waits_before(job: Job, broker: list[str]) -> None:
+    jobs.put_back(claimed(job), LedgerError("away"))
+    job.refresh_from_db()
+    before = services.client_view(job)
+    assert (before["state"], before["code"]) == ("queued", "ledger_unavailable")
+    Job.objects.filter(pk=job.pk).update(retry_at=timezone.now())
+    claim = claimed(job)
+    Leg.objects.filter(job=job).update(state=Leg.State.DELIVERING)
+    jobs.put_back(claim, PrepareError("away"))
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == (State.DELIVERING, "ledger_prepare_failed")
+    assert services.client_view(job) == before
+    lapse(job)
+    claimed(job)
+    job.refresh_from_db()
+    again = services.client_view(job)
+    assert (again["state"], again["code"]) == ("running", "")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,6 +10,7 @@ from django.test import Client
 from consent.models import Patient, Requester
 from gateway.accounts import clients
 from gateway.analysis.models import AIModel
+from gateway.api import throttling
 from ledger.audit.log import Actor
 from tests.signing import ask_for_token, assertion, claims, key_set, new_key
 
@@ -18,8 +19,9 @@ HELIX_KEY = new_key("helix")
 
 @pytest.fixture(autouse=True)
 def no_earlier_calls() -> None:
-    """Calls are counted in this process's cache: what one test failed at is not held against the next."""
+    """Calls are counted in this process: what one test failed at is not held against the next."""
     cache.clear()
+    throttling.forget()
 
 
 @pytest.fixture(autouse=True)
