@@ -17,6 +17,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.management.base import CommandError
 from joserfc.jwk import ECKey
+from tqdm import tqdm
 
 from consent import services as consents
 from consent.models import Patient, Requester
@@ -99,12 +100,14 @@ def stage_of(cast: Cast) -> states.Stage:
 
 
 def gather_crowd(cast: Cast, data: Path, *, count: int) -> None:
-    """Many patients without an account, who share all that was asked: for whoever measures."""
+    """Many patients without an account, who share all that was asked: for whoever measures. A bar on standard
+    error says how far it is."""
     stage = stage_of(cast)
     records = patients.write(data, count=count, reference_date=REFERENCE_DATE, seed=patients.SEED + 1)
     ingest.ingest([data])
     given = []
-    for patient in Patient.objects.filter(record_id__in=records):
+    crowd = list(Patient.objects.filter(record_id__in=records))
+    for patient in tqdm(crowd, unit="patient", desc="a crowd"):
         consents.proof_identity(patient=patient, by=stage.clinician, method="in_person")
         given.append(stage.say_yes(stage.ask(patient), is_waited_for=False))
     for consent in given:
