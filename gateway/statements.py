@@ -24,8 +24,8 @@ class Given(Expression):
         super().__init__()
         self.name, self.form = name, field
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
-        return "%s", [self]
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        return "%s", (self,)
 
 
 class Statement:

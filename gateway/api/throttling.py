@@ -20,6 +20,9 @@ def forget() -> None:
 
 class EachClient(SimpleRateThrottle):
     scope = "client"
+    num_requests: int
+    duration: int  # seconds
+    room_in = 0.0
 
     def allow_request(self, request: Request, view: Any) -> bool:
         token = request.auth
