@@ -90,7 +90,7 @@ class Cohort(OverHTTP):
 
     def setup(self) -> None:
         self.served = Served(crowd=COHORT)
-        self.shared = self.served.requests_of_crowd(COHORT)
+        self.shared = self.served.requests_of_crowd()
 
     def product(self) -> int:
         job = self.served.run_job(self.shared)

@@ -99,11 +99,11 @@ class Served:
             (id,) = database.execute(f"{found} WHERE p.name LIKE ?", [f"{name}%"]).fetchone()
         return str(id)
 
-    def requests_of_crowd(self, number: int) -> list[str]:
-        """The crowd's consent requests: it was asked before the sandbox's own people."""
-        first = "SELECT id FROM consent_consentrequest ORDER BY created_at LIMIT ?"
+    def requests_of_crowd(self) -> list[str]:
+        """The consent requests of the crowd, who alone have no account."""
+        found = "SELECT r.id FROM consent_consentrequest r JOIN consent_patient p ON p.id = r.patient_id"
         with closing(sqlite3.connect(self._home / "sandbox" / "db.sqlite3")) as database:
-            return [str(id) for (id,) in database.execute(first, [number])]
+            return [str(id) for (id,) in database.execute(f"{found} WHERE p.user_id IS NULL")]
 
     def close(self) -> None:
         self._process.terminate()
