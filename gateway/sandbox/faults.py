@@ -23,7 +23,7 @@ class Rate(EachClient):
         self._is_used_up = "rate" in control.read(settings.HOME).faults
         return not self._is_used_up and super().allow_request(request, view)
 
-    def wait(self) -> float | None:
+    def wait(self) -> float:
         return RETRY_SECONDS if self._is_used_up else super().wait()
 
 
