@@ -123,9 +123,8 @@ def _counts(patient: Patient, keyholder: Keyholder) -> list[dict[str, Any]] | No
         return [
             {
                 "kind": one["resource_type"],
-                "labels": [SENSITIVE[code].name for code in one["labels"] if code in SENSITIVE],
+                "labels": [SENSITIVE[code].name if code in SENSITIVE else code for code in one["labels"]],
                 "withheld": "unlabelled" in one["labels"],
-                "codes": ", ".join(one["labels"]),
                 "count": one["count"],
             }
             for one in keyholder.index(patient=patient.pk)
