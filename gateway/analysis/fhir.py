@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from gateway.analysis.catalogue.model import Alert, Features, Model, Score
+from gateway.analysis.catalogue.summary import Spread, Summary
 from gateway.analysis.catalogue.units import UCUM
 
 Fhir = dict[str, Any]
@@ -72,6 +73,60 @@ def result_bundle(
         resources.append(_outcome(score))
     entries = [
         {"fullUrl": f"urn:consent-gateway:{subject}:{n}", "resource": r} for n, r in enumerate(resources)
+    ]
+    identifier = {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid4()}"}
+    return {"resourceType": "Bundle", "identifier": identifier, "type": "collection", "entry": entries}
+
+
+def summary_bundle(
+    *, model: Summary, spread: Spread, job: str, attempt: int, index_date: date, now: datetime
+) -> Fhir:
+    """Numbers about many as a Bundle (type collection) of a MeasureReport and its Provenance.
+
+    It names nobody and no record. Each count is a lower bound.
+    """
+
+    def counted(code: str, says: str, number: int) -> Fhir:
+        system = "http://terminology.hl7.org/CodeSystem/measure-population"
+        return {"code": {"coding": [{"system": system, "code": code}], "text": says}, "count": number}
+
+    day = index_date.isoformat()
+    group: Fhir = {
+        "population": [
+            counted("initial-population", "people, at least", spread.people),
+            counted("measure-population", "people with a score, at least", spread.scored),
+        ],
+        "stratifier": [
+            {
+                "code": [{"text": model.of.card["title"]}],
+                "stratum": [
+                    {
+                        "value": {"text": band.says},
+                        "population": [counted("measure-population", "people, at least", number)],
+                    }
+                    for band, number in zip(model.bands, spread.bands, strict=True)
+                ],
+            }
+        ],
+    }
+    if spread.mean is not None:
+        unit = {"unit": model.unit, "system": UCUM, "code": model.unit}
+        group["measureScore"] = {"value": float(spread.mean), **unit}
+    report: Fhir = {
+        "resourceType": "MeasureReport",
+        "id": str(uuid4()),
+        "meta": {"security": [AI_ASSERTED]},
+        "status": "complete",
+        "type": "summary",
+        "measure": f"{SYSTEM}:model:{model.digest()}",
+        "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "period": {"start": day, "end": day},
+        "group": [group],
+    }
+    provenance = _provenance([], model=model, made=[report], release=f"release/{job}/{attempt}", now=now)
+    entries = [
+        {"fullUrl": f"urn:uuid:{report['id']}", "resource": report},
+        {"fullUrl": f"urn:consent-gateway:{provenance['id']}", "resource": provenance},
     ]
     identifier = {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid4()}"}
     return {"resourceType": "Bundle", "identifier": identifier, "type": "collection", "entry": entries}

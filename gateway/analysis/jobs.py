@@ -21,7 +21,7 @@ from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from gateway.accounts import webhooks
-from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output
+from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output, Summary
 from ledger.audit.log import Actor, record
 from ledger.errors import GatewayError, RefusedTransition
 
@@ -142,6 +142,7 @@ def begin_attempt(mine: Claim, leg: Leg) -> Attempt:
             raise CancelRequested("The client cancelled this job.")
         move(job, State.RELEASING)
         Output.objects.filter(subject__leg=leg).delete()
+        Summary.objects.filter(leg=leg).delete()
         live = leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE)
         live.update(state=JobSubject.State.QUEUED, consent="")
         last = leg.attempts.order_by("-number").first()
@@ -202,6 +203,7 @@ def close(job: Job, to: State, *, code: str = "") -> None:
         state=JobSubject.State.NOT_AVAILABLE
     )
     Output.objects.filter(subject__job=job, delivered_at=None).delete()
+    Summary.objects.filter(leg__job=job, delivered_at=None).delete()
     webhooks.tell(requester=job.requester_id, event="job.updated", job=job.id)
 
 

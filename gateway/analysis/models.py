@@ -98,6 +98,7 @@ class Job(models.Model):
     class Kind(models.TextChoices):
         ANALYSE = "analyse"  # the code comes to the records; only results leave
         EXPORT = "export"  # de-identified records leave
+        SUMMARY = "summary"  # of many one result leaves, which tells of nobody
 
     id = models.CharField(primary_key=True, max_length=64, default=random_id, editable=False)
     requester = models.ForeignKey(Requester, on_delete=models.PROTECT, related_name="jobs")
@@ -240,6 +241,21 @@ class Output(models.Model):
 
     def __str__(self) -> str:
         return "sealed output"
+
+
+class Summary(models.Model):
+    """One result about all the subjects of a leg that were computed, sealed to the keyholder by the child."""
+
+    leg = models.OneToOneField(Leg, on_delete=models.CASCADE, related_name="summary")
+    digest = models.CharField(max_length=64, db_index=True)
+    sealed = models.BinaryField()
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "summaries"
+
+    def __str__(self) -> str:
+        return "sealed summary"
 
 
 def random_key() -> bytes:

@@ -6,7 +6,9 @@ with it, and what this system does not enforce. Then it answers each frame with 
     {"start": {model or export, index_date, job, attempt, part, output_key}}   hex, YYYY-MM-DD, numbers
     {"subject": {subject, patient, rules}}                              begins a subject, forgets the last
     {"chunk": {chunk, version, resource_type, labels, wrapped_b64, blob_b64}}
-    {"finish": {}}   answers `{"sealed_b64"}`: the result of the subject, sealed to the keyholder
+    {"finish": {}}   answers `{"sealed_b64"}`: the result of the subject, sealed to the keyholder; of a model
+        that summarises `{}`: the subject's score is kept, and nothing else of it
+    {"summarise": {subjects}}   answers `{"sealed_b64"}`: one result of all the subjects that were finished
 
 No Django, no database, no name of a person; errors are codes, because a message could quote a record. All
 that it needs is imported before it says its key: a worker may start it before there is a job (children.py).
@@ -16,15 +18,17 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from gateway.analysis.catalogue import MODELS
 from gateway.analysis.catalogue.evidence import Evidence, Resource
-from gateway.analysis.catalogue.model import Model
+from gateway.analysis.catalogue.model import Features, Model
+from gateway.analysis.catalogue.summary import FEWEST, Summary
 from gateway.analysis.exporting import Export
-from gateway.analysis.fhir import result_bundle
+from gateway.analysis.fhir import result_bundle, summary_bundle
 from gateway.analysis.pipes import read_frame, write_frame
 from gateway.keyholder.envelope import PartUnwrapper, new_part_key, open_chunk, seal_output
 from gateway.records.lines import item, resources
@@ -65,11 +69,13 @@ class Part:
                 self.models[model.digest()] = model
         self.private_key, self.public_key = new_part_key()
         self.subject: Subject | None = None
+        self.scores: dict[str, Decimal | None] = {}  # of a model that summarises, by subject
         self.handlers: dict[str, Callable[[Any], dict[str, Any]]] = {
             "start": self.start,
             "subject": self.begin,
             "chunk": self.take,
             "finish": self.finish,
+            "summarise": self.summarise,
         }
 
     def serve(self) -> int:
@@ -121,6 +127,10 @@ class Part:
     def finish(self, given: dict[str, Any]) -> dict[str, Any]:
         """Compute the result, seal it, forget the subject."""
         subject, work = self._current(), self.work
+        if isinstance(work, Summary):
+            self.scores[subject.id] = work.assess(self.found(subject, work)[1]).value
+            self.subject = None
+            return {}
         if isinstance(work, Export):
             output = work.lines(subject.patient, subject.resources)
         else:
@@ -131,10 +141,33 @@ class Part:
         )
         return {"sealed_b64": to_b64(sealed)}
 
+    def summarise(self, given: dict[str, Any]) -> dict[str, Any]:
+        """One result of all that were finished, who are the subjects that the worker says, and no fewer than
+        the keyholder lets out."""
+        work, subjects = self.work, given["subjects"]
+        if not isinstance(work, Summary) or self.scores.keys() != set(subjects) or len(subjects) < FEWEST:
+            raise InvalidInput("There is no such summary.", code="child_no_summary")
+        bundle = summary_bundle(
+            model=work,
+            spread=work.summarise(list(self.scores.values())),
+            job=self.job,
+            attempt=self.attempt,
+            index_date=self.index_date,
+            now=datetime.now(UTC),
+        )
+        sealed = seal_output(
+            self.output_key, orjson.dumps(bundle), job=self.job, attempt=self.attempt, subjects=subjects
+        )
+        return {"sealed_b64": to_b64(sealed)}
+
+    def found(self, subject: Subject, model: Model) -> tuple[Evidence, Features]:
+        """What is permitted of the subject's records, and what the model finds in them."""
+        evidence = Evidence(tuple(subject.resources), subject.complete(model.reads))
+        return evidence, model.features(evidence, index_date=self.index_date)
+
     def assess(self, subject: Subject, model: Model) -> bytes:
         """The model's result as a FHIR Bundle."""
-        evidence = Evidence(tuple(subject.resources), subject.complete(model.reads))
-        found = model.features(evidence, index_date=self.index_date)
+        evidence, found = self.found(subject, model)
         bundle = result_bundle(
             model=model,
             found=found,

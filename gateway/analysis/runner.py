@@ -12,16 +12,18 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from consent import news
 from gateway.analysis import exports, jobs
+from gateway.analysis.catalogue.summary import FEWEST
 from gateway.analysis.children import JobChild
 from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
-from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output
+from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output, Summary
 from gateway.analysis.replayed import require_replayed
 from gateway.analysis.services import request_of
-from gateway.keyholder.client import Delivered, Keyholder, Part, Released
+from gateway.keyholder.client import Delivered, Keyholder, OutputDigest, Part, Released
 from gateway.records.models import Chunk
 from ledger.audit.incidents import require_none_holds
 from ledger.audit.log import record
@@ -133,6 +135,8 @@ class _Run:
             )
             for subject in permitted:
                 self.compute(attempt, child, subject)
+            if self.job.kind == Job.Kind.SUMMARY:
+                self.summarise(attempt, child)
         if self.begin_delivery(leg):
             self.deliver(attempt)
 
@@ -220,12 +224,27 @@ class _Run:
                 )
                 after = chunk["chunk"]
             more = page["more"] and bool(page["chunks"])
-        sealed = from_b64(child.call("finish", {})["sealed_b64"])
+        answer = child.call("finish", {})
         with transaction.atomic():
             jobs.renew(self.claim)
             # What an earlier attempt left was dropped when this one began.
-            Output.objects.create(subject=subject, digest=hashlib.sha256(sealed).hexdigest(), sealed=sealed)
+            if self.job.kind != Job.Kind.SUMMARY:
+                Output.objects.create(subject=subject, **_sealed(answer))
             JobSubject.objects.filter(pk=subject.pk).update(state=JobSubject.State.COMPUTED)
+
+    def summarise(self, attempt: Attempt, child: JobChild) -> None:
+        """One result of all whose records were seen to their end; of few there is none."""
+        jobs.keep_going(self.claim)
+        computed = list(_computed(attempt.leg))
+        if len(computed) < FEWEST:
+            with held(self.claim):
+                for subject in computed:
+                    self.withhold(subject, ["withheld"], kind="job.stopped", attempt=attempt.number)
+            return
+        answer = child.call("summarise", {"subjects": [subject.pk for subject in computed]})
+        with transaction.atomic():
+            jobs.renew(self.claim)
+            Summary.objects.create(leg=attempt.leg, **_sealed(answer))
 
     def blob(self, subject: JobSubject, chunk: str, version: int) -> bytes:
         found = (
@@ -245,7 +264,7 @@ class _Run:
         """Whether there is anything to deliver. From here on only a consent can stop the leg."""
         jobs.keep_going(self.claim)
         with held(self.claim) as job:
-            if Output.objects.filter(subject__leg=leg).exists():
+            if Output.objects.filter(subject__leg=leg).exists() or Summary.objects.filter(leg=leg).exists():
                 jobs.move(job, State.DELIVERING)
                 jobs.move_leg(leg, Leg.State.DELIVERING)
                 return True
@@ -254,18 +273,14 @@ class _Run:
 
     def deliver(self, attempt: Attempt) -> None:
         leg = attempt.leg
+        if self.job.kind == Job.Kind.SUMMARY:
+            self.deliver_summary(attempt, Summary.objects.get(leg=leg))
+            return
         found = Output.objects.filter(subject__leg=leg).select_related("subject__patient").defer("sealed")
         outputs = list(found)
-        try:
-            answer = self.keyholder.deliver(
-                job=leg.id,
-                attempt=attempt.number,
-                outputs=[{"subjects": [each.subject_id], "digest": each.digest} for each in outputs],
-            )
-        except (RefusedTransition, Refused) as error:
-            if error.code in ATTEMPT_OVER:
-                raise AttemptOver("This attempt is over; another is made.") from None
-            raise
+        answer = self.pass_second_door(
+            attempt, [{"subjects": [each.subject_id], "digest": each.digest} for each in outputs]
+        )
         delivered = set(answer["delivered"])
         where = _where(attempt, answer)
         with held(self.claim) as job:
@@ -280,6 +295,36 @@ class _Run:
                 else:
                     self.withhold(output.subject, ["withheld"], kind="job.stopped", **where)
             jobs.end_leg(job, leg, Leg.State.DONE if delivered else Leg.State.STOPPED)
+
+    def deliver_summary(self, attempt: Attempt, summary: Summary) -> None:
+        """All or nothing. Where somebody stopped after her records were seen, it is made anew without her."""
+        subjects = list(_computed(attempt.leg).select_related("patient"))
+        output: OutputDigest = {"subjects": [each.pk for each in subjects], "digest": summary.digest}
+        answer = self.pass_second_door(attempt, [output])
+        if not answer["delivered"] and not answer["tx_id"]:
+            raise AttemptOver("Somebody of these has stopped; another attempt is made.")
+        where = _where(attempt, answer)
+        with held(self.claim) as job:
+            attempt.deliver_tx = answer["tx_id"]
+            attempt.save(update_fields=["deliver_tx"])
+            if answer["delivered"]:
+                Summary.objects.filter(pk=summary.pk).update(delivered_at=timezone.now())
+            for subject in subjects:
+                if answer["delivered"]:
+                    JobSubject.objects.filter(pk=subject.pk).update(state=JobSubject.State.DELIVERED)
+                    self.log("job.delivered", subject, **where)
+                else:
+                    self.withhold(subject, ["withheld"], kind="job.stopped", **where)
+            jobs.end_leg(job, attempt.leg, Leg.State.DONE if answer["delivered"] else Leg.State.STOPPED)
+
+    def pass_second_door(self, attempt: Attempt, outputs: Sequence[OutputDigest]) -> Delivered:
+        """Raises AttemptOver."""
+        try:
+            return self.keyholder.deliver(job=attempt.leg_id, attempt=attempt.number, outputs=outputs)
+        except (RefusedTransition, Refused) as error:
+            if error.code in ATTEMPT_OVER:
+                raise AttemptOver("This attempt is over; another is made.") from None
+            raise
 
     # Writing down
 
@@ -313,6 +358,16 @@ class _Run:
             transaction.savepoint_rollback(written)
         else:
             transaction.savepoint_commit(written)
+
+
+def _computed(leg: Leg) -> QuerySet[JobSubject]:
+    return leg.subjects.filter(state=JobSubject.State.COMPUTED).order_by("number")
+
+
+def _sealed(answer: dict[str, Any]) -> dict[str, Any]:
+    """What a child sealed, as its row has it."""
+    sealed = from_b64(answer["sealed_b64"])
+    return {"digest": hashlib.sha256(sealed).hexdigest(), "sealed": sealed}
 
 
 def _where(attempt: Attempt, answer: Released | Delivered) -> dict[str, Any]:

@@ -5,12 +5,13 @@ client is shown tells refused, revoked, never asked and unknown apart in nothing
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,7 +22,7 @@ from consent.models import Cohort, Deletion, Requester
 from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.jobs import State, close, details, recover
-from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output
+from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, Summary
 from gateway.analysis.proofs import log_sent
 from gateway.analysis.results import STATUS
 from gateway.analysis.taking import MOST_SUBJECTS, QuotaReached, submit, submit_export, submit_over_cohort
@@ -283,10 +284,12 @@ class Doors(TypedDict):
 
 
 class Manifest(TypedDict):
-    """`doors` has the two transactions of each leg that delivered; `release_tx` and `deliver_tx` are those
-    of the first. `next` goes on where there are more than SUBJECTS_AT_ONCE subjects."""
+    """`summaries` are the digests of what a model gave that summarises. `doors` has the two transactions of
+    each leg that delivered; `release_tx` and `deliver_tx` are those of the first. `next` goes on where there
+    are more than SUBJECTS_AT_ONCE subjects."""
 
     subjects: list[SubjectEntry]
+    summaries: list[str]
     next: str | None
     doors: list[Doors]
     release_tx: str | None
@@ -326,12 +329,14 @@ def manifest(job: Job, *, after: str = "") -> Manifest:
             }
         )
     doors: list[Doors] = []
-    if any(one["digest"] for one in entries):
+    summaries = [] if job.kind != Job.Kind.SUMMARY else list(_summaries(job).values_list("digest", flat=True))
+    if summaries or any(one["digest"] for one in entries):
         found = _PASSED.rows(job=job.pk)
         home_first = sorted(found, key=lambda one: (one[0] != HOME, one[0], one[1], -one[2]))
         doors = [{"release_tx": release, "deliver_tx": deliver} for *_, release, deliver in home_first]
     return {
         "subjects": entries,
+        "summaries": summaries,
         "next": following,
         "doors": doors,
         "release_tx": doors[0]["release_tx"] if doors else None,
@@ -344,8 +349,16 @@ SHOWN = ("pk", "asked", "output__digest", "output__delivered_at", "review__state
 _SHOWN = Statement(lambda: JobSubject.objects.filter(job=Given("job")).values_list(*SHOWN).order_by("number"))
 
 
+def _summaries(job: Job) -> QuerySet[Summary]:
+    """Those that the client sees: of each leg one."""
+    found = Summary.objects.filter(leg__job=job).exclude(delivered_at=None)
+    return found.order_by("delivered_at", "pk") if job.state in Job.SETTLED else found.none()
+
+
 def _shown(job: Job, after: str) -> list[Row]:
     """The subjects that the client sees, and one more where there are more."""
+    if job.kind == Job.Kind.SUMMARY:
+        return []
     if job.cohort_id is None:
         return _SHOWN.rows(job=job.pk)
     if job.state not in Job.SETTLED or not _are_told(job):
@@ -366,7 +379,8 @@ def results_to_delete(cohort: Cohort) -> list[dict[str, Any]]:
     asked = dict(wanted.values_list("consent_id", "asked_at"))
     had = JobSubject.objects.filter(
         consent__in=asked, job__cohort=cohort, state=JobSubject.State.DELIVERED
-    ).order_by("job__created_at", "pk")
+    ).exclude(job__kind=Job.Kind.SUMMARY)  # a summary has nobody's result, nor a name for anybody
+    had = had.order_by("job__created_at", "pk")
     return [{"job": one.job_id, "subject": one.pk, "asked_at": asked[one.consent]} for one in had]
 
 
@@ -422,7 +436,8 @@ def drop_old_results() -> int:
     """Delete the sealed results whose time is over; the relay calls this. Returns how many."""
     over = timezone.now() - timedelta(days=settings.RESULT_DAYS)
     results = Output.objects.filter(subject__job__kind=Job.Kind.ANALYSE)
-    return results.filter(subject__job__settled_at__lt=over).delete()[0]
+    summaries = Summary.objects.filter(leg__job__settled_at__lt=over)
+    return results.filter(subject__job__settled_at__lt=over).delete()[0] + summaries.delete()[0]
 
 
 THROUGH = (JobSubject.State.COMPUTED, JobSubject.State.DELIVERED, JobSubject.State.NOT_AVAILABLE)
@@ -482,29 +497,53 @@ def result(*, job: Job, subject: str, requester: Requester, keyholder: Keyholder
     return opened
 
 
+def summary(*, job: Job, digest: str, requester: Requester, keyholder: Keyholder | None = None) -> bytes:
+    """A delivered summary: a FHIR R4 Bundle as JSON bytes, opened by the keyholder while the consents of all
+    whom it is about hold. It is a use of each one's records, and logged as such.
+
+    Raises as `result` does.
+    """
+    kept = job.settled_at is not None and timezone.now() < results_until(job)
+    found = _summaries(job).filter(digest=digest).first()
+    if job.requester_id != requester.pk or not kept or found is None:
+        raise AccessDenied(_("There is no result for you."), code="not_available")
+    keyholder = keyholder or Keyholder(settings.KEYHOLDER_SOCKET)
+    about = JobSubject.objects.filter(leg=found.leg_id, state=JobSubject.State.DELIVERED)
+    subjects = list(about.select_related("patient").order_by("number"))
+    if not subjects:
+        raise AccessDenied(_("There is no result for you."), code="not_available")
+    opened = _opened(job, found, subjects, keyholder)
+    used = [one.consent for one in subjects if one.consent]
+    consents.use_up(consents=used, stop_now=lambda consent: keyholder.stop(consent=consent))
+    return opened
+
+
 def open_delivered(*, job: Job, output: Output, keyholder: Keyholder) -> bytes:
     """One delivered output in clear, opened by the keyholder after a fresh look at the ledger, and logged.
 
     To a requester that is suspended by now nothing is opened, whenever it was delivered.
     Raises AccessDenied (`not_available`), RefusedTransition (`suspended`), KeyholderUnavailable, LedgerError.
     """
+    return _opened(job, output, [output.subject], keyholder)
+
+
+def _opened(job: Job, found: Output | Summary, about: Sequence[JobSubject], keyholder: Keyholder) -> bytes:
     if not Requester.objects.filter(pk=job.requester_id, suspended_at=None).exists():
         raise RefusedTransition(_("The hospital gives you no results now. Ask it why."), code="suspended")
     try:
-        opened = keyholder.open_output(
-            job=output.subject.leg_id, digest=output.digest, sealed=bytes(output.sealed)
-        )
+        opened = keyholder.open_output(job=about[0].leg_id, digest=found.digest, sealed=bytes(found.sealed))
     except AccessDenied:
         raise AccessDenied(_("There is no result for you."), code="not_available") from None
     with transaction.atomic():
-        record(
-            kind="result.read",
-            actor=Actor.client(job.requester_id),
-            subject=output.subject.patient.pseudonym if output.subject.patient else "",
-            subject_id=output.subject_id,
-            request=output.subject.request_id,
-            consent=output.subject.consent or None,
-            output=output.digest,
-            **details(job),
-        )
+        for subject in about:
+            record(
+                kind="result.read",
+                actor=Actor.client(job.requester_id),
+                subject=subject.patient.pseudonym if subject.patient else "",
+                subject_id=subject.pk,
+                request=subject.request_id,
+                consent=subject.consent or None,
+                output=found.digest,
+                **details(job),
+            )
     return opened

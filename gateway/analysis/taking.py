@@ -15,6 +15,7 @@ from django.utils import timezone
 from consent import cohorts
 from consent.models import Cohort, Consent, ConsentRequest, Requester
 from gateway.analysis.catalogue import find
+from gateway.analysis.catalogue.summary import FEWEST, Summary
 from gateway.analysis.jobs import details
 from gateway.analysis.models import AIModel, Job, JobSubject, Leg
 from gateway.analysis.tasks import enqueue
@@ -53,6 +54,8 @@ def submit(
     """
     index_date = index_date or timezone.localdate()
     _check_job(requester, model, purpose, use, index_date)
+    if isinstance(find(model), Summary):
+        raise InvalidInput("This model summarises: name a cohort, and no people.", code="cohort_only")
     return _take(
         Job(requester=requester, model=model, purpose=purpose, use=sorted(set(use)), index_date=index_date),
         _named(requester, list(dict.fromkeys(subjects))),
@@ -71,8 +74,8 @@ def submit_over_cohort(
     """Take a job over everyone of a cohort whose consent is in force, for what was asked.
 
     Only those whose consent gives all of `kinds` and came into force on `given_since` or later. This
-    pre-selects; the contract decides. Raises AccessDenied, InvalidInput, RefusedTransition (`too_few`),
-    QuotaReached.
+    pre-selects; the contract decides. A model that summarises gives one result of them all. Raises
+    AccessDenied, InvalidInput, RefusedTransition (`too_few`), QuotaReached.
     """
     found = Cohort.objects.filter(pk=cohort, requester=requester).first()
     if found is None:
@@ -80,13 +83,14 @@ def submit_over_cohort(
     today = timezone.localdate()
     question = found.question
     _check_job(requester, question["model"], question["purpose"], question["use"], index_date or today)
+    summarises = isinstance(find(question["model"]), Summary)
+    fewest = max(settings.COHORT_FEWEST, FEWEST) if summarises else settings.COHORT_FEWEST
     chosen = cohorts.in_force(found, kinds=kinds, given_since=given_since)
-    if len(chosen) < settings.COHORT_FEWEST:
-        raise RefusedTransition(
-            f"Fewer than {settings.COHORT_FEWEST} of the cohort can be used so.", code="too_few"
-        )
+    if len(chosen) < fewest:
+        raise RefusedTransition(f"Fewer than {fewest} of the cohort can be used so.", code="too_few")
     job = Job(
         requester=requester,
+        kind=Job.Kind.SUMMARY if summarises else Job.Kind.ANALYSE,
         cohort=found,
         model=question["model"],
         purpose=question["purpose"],

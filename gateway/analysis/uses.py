@@ -42,7 +42,7 @@ def told_subjects(requester: Requester) -> QuerySet[JobSubject]:
     """The subjects whose results this client was shown."""
     delivered = JobSubject.objects.filter(
         job__requester=requester, job__state__in=Job.SETTLED, state=JobSubject.State.DELIVERED
-    )
+    ).exclude(job__kind=Job.Kind.SUMMARY)  # of which it was told no subject
     of_cohorts = delivered.filter(job__cohort__isnull=False).order_by().values("job")
     many = of_cohorts.annotate(many=Count("pk")).filter(many__gte=settings.COHORT_FEWEST).values("job")
     return delivered.filter(Q(job__cohort=None) | Q(job__in=many))

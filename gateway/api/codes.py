@@ -39,8 +39,12 @@ CODES: dict[str, Code] = {
     "child_failed": Code(500, "The job failed here", OURS),
     "child_no_subject": Code(500, "The job failed here", OURS),
     "child_timeout": Code(500, "The job took too long", "Name fewer patients, or tell us."),
+    "child_no_summary": Code(500, "The job failed here", OURS),
     "child_memory": Code(500, "The job needed too much memory", "Name fewer patients, or tell us."),
     "chunk_missing": Code(500, "A sealed record is missing", OURS),
+    "cohort_only": Code(
+        400, "Name a cohort", "This model tells of a group, and of nobody in it: run it over a cohort."
+    ),
     "database_unavailable": Code(503, "The database cannot be written to or reached", ASK_AGAIN),
     "dates": Code(
         400, "The dates do not fit", "The answer is due today or later, and before the sharing ends."

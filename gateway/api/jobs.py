@@ -150,6 +150,21 @@ class SubjectResult(APIView):
         return HttpResponse(body, content_type="application/fhir+json", headers={"Cache-Control": "no-store"})
 
 
+class JobSummary(APIView):
+    required_scope = "jobs"
+
+    @extend_schema(
+        operation_id="read_summary",
+        responses={(200, "application/fhir+json"): OpenApiTypes.OBJECT, **PROBLEMS},
+    )
+    def get(self, request: Request, id: str, digest: str) -> HttpResponse:
+        """What a model that summarises says of everyone: a FHIR Bundle with a MeasureReport, opened now. It
+        closes when one of them stops."""
+        job = find_job(request, id)
+        body = services.summary(job=job, digest=digest, requester=job.requester)
+        return HttpResponse(body, content_type="application/fhir+json", headers={"Cache-Control": "no-store"})
+
+
 class ResultProof(APIView):
     required_scope = "jobs"
 

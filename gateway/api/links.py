@@ -12,7 +12,8 @@ LINKS: dict[tuple[str, str], dict[str, dict[str, str]]] = {
     ("read_job", "200"): {
         name: {**OWN, "subject": "$response.body#/subjects/0/subject"}
         for name in ("read_result", "prove_result")
-    },
+    }
+    | {"read_summary": {**OWN, "digest": "$response.body#/summaries/0"}},
     ("register_webhook", "201"): {"list_webhook_calls": ID, "delete_webhook": ID},
     ("list_webhooks", "200"): {"list_webhook_calls": {"id": "$response.body#/webhooks/0/id"}},
     ("list_webhook_calls", "200"): {

@@ -263,7 +263,7 @@ class JobIn(Strict):
 
 class JobBrief(serializers.Serializer[Any]):
     id = serializers.RegexField(DIGEST)
-    kind = serializers.ChoiceField(["analyse", "export"])
+    kind = serializers.ChoiceField(["analyse", "export", "summary"])
     cohort = serializers.RegexField(DIGEST, allow_null=True)
     state = serializers.ChoiceField(JOB_STATES)
     code = serializers.CharField(allow_blank=True, help_text="why it failed, or what it waits for")
@@ -298,6 +298,10 @@ class DoorsOut(serializers.Serializer[Any]):
 
 class JobOut(JobBrief):
     subjects = SubjectOut(many=True, help_text="of a cohort, those that were delivered, once it has ended")
+    summaries = serializers.ListField(
+        child=serializers.RegexField(DIGEST),
+        help_text="of a model that summarises: the digest of each sealed result, by which it is read",
+    )
     next = serializers.CharField(allow_null=True, help_text="`after` of the next page of subjects")
     doors = DoorsOut(many=True, help_text="the ledger transactions of each part that delivered")
     release_tx = serializers.CharField(

@@ -38,6 +38,7 @@ version_1 = [
     path("jobs/<hex64:id>", jobs.JobDetail.as_view()),
     path("jobs/<hex64:id>/cancel", jobs.JobCancel.as_view()),
     path("jobs/<hex64:id>/events", jobs.JobEvents.as_view()),
+    path("jobs/<hex64:id>/summaries/<hex64:digest>", jobs.JobSummary.as_view()),
     path("jobs/<hex64:id>/results/<hex64:subject>", jobs.SubjectResult.as_view()),
     path("jobs/<hex64:id>/results/<hex64:subject>/proof", jobs.ResultProof.as_view()),
 ]

@@ -12,7 +12,7 @@ from django.utils import timezone
 from consent import services
 from consent.erasure import RELAY, forget
 from consent.models import Consent, Erasure, Patient
-from gateway.analysis.models import Job, JobSubject, Output
+from gateway.analysis.models import Job, JobSubject, Output, Summary
 from gateway.keyholder.client import Keyholder
 from gateway.records.models import Chunk
 from ledger.errors import RefusedTransition
@@ -80,6 +80,7 @@ def _destroy(patient: Patient, *, kek: str) -> None:
     """Her sealed records and results, which open no more, and all rows that lead to her."""
     subjects = JobSubject.objects.filter(patient=patient)
     Output.objects.filter(subject__in=subjects).delete()
+    Summary.objects.filter(leg__subjects__in=subjects).delete()
     subjects.update(patient=None, request=None)
     Chunk.objects.filter(patient=patient).delete()
     forget(patient=patient, kek=kek)

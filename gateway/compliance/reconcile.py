@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from consent import replay
-from gateway.analysis.models import Attempt, JobSubject, Leg, Output
+from gateway.analysis.models import Attempt, JobSubject, Leg, Output, Summary
 from gateway.keyholder.client import Keyholder, LogEntry
 from gateway.keyholder.log import INSIDE
 from gateway.records.models import Regrouping
@@ -127,6 +127,7 @@ class Reconciler:
                 *_of_openings(channel.ledger, [one for one in entries if one["channel"] == name]),
                 *_of_releases(channel.ledger, name, since),
                 *_of_deliveries(channel.ledger, name, since),
+                *_of_summaries(channel.ledger, name, since),
             ]
             yield from (Finding(one.code, one.place + place) for one in found)
         yield from _of_uses(since)
@@ -204,15 +205,33 @@ def _of_deliveries(ledger: Ledger, channel: str, since: datetime | None) -> Iter
     for some in _some(outputs.select_related("subject")):
         values = _values(ledger, [deliver_key(one.subject.leg_id) for one in some])
         for one, value in zip(some, values, strict=True):
-            named = (
-                {}
-                if value is None
-                else {each["output"]: each["consents"] for each in load_canonical(value)["outputs"]}
-            )
-            if one.subject.consent not in named.get(one.digest, ()):
+            if one.subject.consent not in _named(value).get(one.digest, ()):
                 yield Finding("delivery_differs", f"output {one.pk}")
             if sha256(bytes(one.sealed)).hexdigest() != one.digest:
                 yield Finding("output_differs", f"output {one.pk}")
+
+
+def _of_summaries(ledger: Ledger, channel: str, since: datetime | None) -> Iterator[Finding]:
+    """The same of what is about many: the ledger delivered it for the consents of all of them."""
+    summaries = Summary.objects.filter(leg__channel=channel, delivered_at__isnull=False).order_by("pk")
+    if since is not None:
+        summaries = summaries.filter(delivered_at__gte=since)
+    for some in _some(summaries):
+        values = _values(ledger, [deliver_key(one.leg_id) for one in some])
+        for one, value in zip(some, values, strict=True):
+            about = JobSubject.objects.filter(leg=one.leg_id, state=DELIVERED)
+            named = _named(value).get(one.digest)
+            if named is None or set(about.values_list("consent", flat=True)) - set(named):
+                yield Finding("delivery_differs", f"summary {one.pk}")
+            if sha256(bytes(one.sealed)).hexdigest() != one.digest:
+                yield Finding("output_differs", f"summary {one.pk}")
+
+
+def _named(value: bytes | None) -> dict[str, list[str]]:
+    """What a delivery on the ledger lets out: consents by output."""
+    if value is None:
+        return {}
+    return {each["output"]: each["consents"] for each in load_canonical(value)["outputs"]}
 
 
 def _of_uses(since: datetime | None) -> Iterator[Finding]:

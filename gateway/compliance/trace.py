@@ -121,8 +121,9 @@ def without_records(subjects: QuerySet[JobSubject]) -> Iterator[Traced]:
 def subjects_of_output(digest: str) -> list[str]:
     """Of a result that is kept, and of one that is deleted and was judged."""
     kept = Output.objects.filter(digest=digest).values_list("subject_id", flat=True)
+    summed = JobSubject.objects.filter(leg__summary__digest=digest, state=JobSubject.State.DELIVERED)
     judged = ResultReview.objects.filter(output=digest).values_list("subject_id", flat=True)
-    return sorted({*kept, *judged})
+    return sorted({*kept, *judged, *summed.values_list("pk", flat=True)})
 
 
 # What it meets

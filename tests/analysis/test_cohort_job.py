@@ -28,13 +28,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 State = Job.State
 
 
-def a_cohort(play: Play, user: Any, number: int) -> Cohort:
+def a_cohort(play: Play, user: Any, number: int, *, model: str = PCE.digest()) -> Cohort:
     """So many people with records, all of whom were asked and said yes."""
     rita, otto = user("rita-1", is_staff=True), user("otto-1", is_staff=True)
     for _ in range(number):
         play.someone(*records())
     cohort = cohorts.propose(
-        requester=play.helix, question=cohort_question(PCE.digest(), kinds=KINDS), wish="Everyone."
+        requester=play.helix, question=cohort_question(model, kinds=KINDS), wish="Everyone."
     )
     criteria = cohorts.Criteria(age_from=None, kinds=["Observation"])
     found = cohorts.write(

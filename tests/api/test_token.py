@@ -427,6 +427,7 @@ def test_the_openapi_document_lists_every_operation(client: Client) -> None:
         "read_job",
         "read_model",
         "read_result",
+        "read_summary",
         "register_model",
         "register_webhook",
         "resend_webhook_call",

@@ -22,7 +22,7 @@ from consentctl.keys import Key
 PROFILE = Path(os.environ.get("CONSENTCTL_PROFILE", Path.home() / ".config" / "consentctl.json"))
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 COPIES = "system/*.rs"  # the scope of Bulk Data
-JOB, PROOFS = "job.json", "proofs"  # in a folder of results
+JOB, PROOFS, SUMMARIES = "job.json", "proofs", "summaries"  # in a folder of results
 Told = Callable[[int, int], None]
 
 
@@ -139,7 +139,9 @@ def _jobs(parser: argparse.ArgumentParser) -> None:
         each.add_argument("job")
         each.set_defaults(run=run)
     jobs.add_parser("list", help="all of them").set_defaults(run=lambda given: list(_gateway().jobs()))
-    download = jobs.add_parser("download", help="each result into a folder, and its proof into proofs/")
+    download = jobs.add_parser(
+        "download", help="each result into a folder, its proof into proofs/, a summary into summaries/"
+    )
     download.add_argument("job")
     download.add_argument("folder")
     download.set_defaults(run=_download)
@@ -217,6 +219,8 @@ def _download(given: argparse.Namespace) -> Any:
     for subject, content in results:
         (folder / f"{_id(subject)}.json").write_bytes(content)
         had.append(subject)
+    for digest, content in gateway.summaries(job):
+        (_folder(folder / SUMMARIES) / f"{_id(digest)}.json").write_bytes(content)
     for subject in tqdm(had, unit="proof", file=sys.stderr, disable=given.json):
         (proofs / f"{subject}.json").write_bytes(gateway.proof(job, subject))
     return {"results": len(had), "proofs": len(had)} if given.json else None

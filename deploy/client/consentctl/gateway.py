@@ -146,6 +146,15 @@ class Gateway:
                     if problem.code != "not_available":  # stopped since
                         raise
 
+    def summaries(self, job: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """What a model that summarises gave of everyone, by its digest, as long as nobody has stopped."""
+        for digest in job["summaries"]:
+            try:
+                yield digest, self._call("GET", f"/api/v1/jobs/{job['id']}/summaries/{digest}")[2]
+            except Problem as problem:
+                if problem.code != "not_available":
+                    raise
+
     def proof(self, job: Mapping[str, Any], subject: str, *, seconds: float = 120) -> bytes:
         """The proof of a result that you have read; waits until the ledger holds it, a few seconds.
 

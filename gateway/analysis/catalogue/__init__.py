@@ -7,6 +7,7 @@ from gateway.analysis.catalogue.kfre import KidneyFailureRisk
 from gateway.analysis.catalogue.model import Model
 from gateway.analysis.catalogue.news2 import NEWS2
 from gateway.analysis.catalogue.pce import PooledCohortEquations
+from gateway.analysis.catalogue.summary import PooledCohortSummary
 from ledger.errors import InvalidInput
 
 MODELS: tuple[Model, ...] = (
@@ -17,6 +18,7 @@ MODELS: tuple[Model, ...] = (
     KidneyFailureRisk(years=5),
     CHA2DS2VASc(),
     NEWS2(),
+    PooledCohortSummary(),
 )
 
 

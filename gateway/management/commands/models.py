@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from gateway.analysis.catalogue import MODELS
 from gateway.analysis.catalogue.model import Input
+from gateway.analysis.catalogue.summary import Summary
 
 
 class Command(BaseCommand):
@@ -24,7 +25,8 @@ class Command(BaseCommand):
         for model in MODELS:
             self.stdout.write(f"{model.name} {model.version}: {model.card['title']}")
             self.stdout.write(f"  digest {model.digest()}")
-            self.stdout.write(f"  score in {model.unit}; {model.card['paper']}")
+            told = "counts by band and mean of scores" if isinstance(model, Summary) else "score"
+            self.stdout.write(f"  {told} in {model.unit}; {model.card['paper']}")
             for each in model.inputs:
                 self.stdout.write(f"  {each.name:20} {_range(each):28} {each.what}")
 

@@ -7,7 +7,8 @@ from typing import Any, BinaryIO
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from gateway.analysis.catalogue import find
-from gateway.analysis.catalogue.model import Model
+from gateway.analysis.catalogue.model import Score
+from gateway.analysis.catalogue.summary import Spread, Summary
 from ledger.errors import InvalidInput
 
 LONGEST_LINE = 64 * 1024  # bytes; a line is a few named inputs
@@ -28,22 +29,37 @@ class Command(BaseCommand):
             model = find(options["model"])
         except InvalidInput as error:
             raise CommandError(error.message) from None
-        malformed = 0
+        malformed, scores = 0, []
         for number, line in enumerate(_lines(sys.stdin.buffer), start=1):
             if line is not None and not line.strip():
                 continue
             try:
-                answer = _score(model, _inputs(line))
+                score = model.score(_inputs(line))
             except InvalidInput as error:
                 malformed += 1
-                answer = {"line": number, "error": error.code, "message": error.message}
-            self.stdout.write(json.dumps(answer))
+                self.stdout.write(json.dumps({"line": number, "error": error.code, "message": error.message}))
+                continue
+            scores.append(score.value)
+            if not isinstance(model, Summary):
+                self.stdout.write(json.dumps(_told(score)))
+        if isinstance(model, Summary):
+            self.stdout.write(json.dumps(_spread(model, model.summarise(scores))))
         if malformed:
             raise CommandError(f"{malformed} malformed {'line' if malformed == 1 else 'lines'}.")
 
 
-def _score(model: Model, inputs: dict[str, Any]) -> dict[str, Any]:
-    score = model.score(inputs)
+def _spread(model: Summary, spread: Spread) -> dict[str, Any]:
+    """Of all the lines together: a model that summarises says nothing of one."""
+    return {
+        "people": spread.people,
+        "scored": spread.scored,
+        "bands": dict(zip([band.says for band in model.bands], spread.bands, strict=True)),
+        "mean": None if spread.mean is None else float(spread.mean),
+        "unit": model.unit,
+    }
+
+
+def _told(score: Score) -> dict[str, Any]:
     value = None if score.value is None else float(score.value)
     return {"score": value, "unit": score.unit, "reasons": list(score.reasons)}
 

@@ -1,0 +1,203 @@
+"""A model that summarises a cohort: what it tells, and that nobody can be told from it."""
+
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from fhir.resources.R4B.measurereport import MeasureReport
+
+from consent.models import Cohort, Consent
+from gateway.analysis import services
+from gateway.analysis.catalogue import find
+from gateway.analysis.catalogue.summary import FEWEST, PooledCohortSummary, at_least
+from gateway.analysis.models import AIModel, Job, Output, Summary
+from gateway.keyholder.doors import FEWEST_IN_AGGREGATE
+from ledger.audit.log import Actor
+from ledger.audit.models import AuditRow
+from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable, RefusedTransition
+from tests.analysis.test_cohort_job import StopsOnTheWay, a_cohort, submit
+from tests.analysis.test_job_end_to_end import PCE, Play, lapse, play
+
+__all__ = ["play"]  # a fixture
+
+MODEL = PooledCohortSummary()
+State = Job.State
+
+
+# What it tells
+
+
+def spread(*values: str, without: int = 0) -> Any:
+    return MODEL.summarise([*map(Decimal, values), *[None] * without])
+
+
+def test_no_summary_is_smaller_than_the_keyholder_lets_out() -> None:
+    assert FEWEST == FEWEST_IN_AGGREGATE
+
+
+@pytest.mark.parametrize("number", range(0, 40))
+def test_a_count_is_a_lower_bound_and_few_are_none(number: int) -> None:
+    found = at_least(number)
+    assert found <= number < found + FEWEST
+    assert found % FEWEST == 0
+    assert (found == 0) == (number < FEWEST)
+
+
+def test_bands_have_their_edges_and_hide_who_is_few() -> None:
+    values = ["4.99"] * 11 + ["5"] * 12 + ["7.49"] * 10 + ["7.5"] * 21 + ["20"] * 10
+    found = spread(*values, without=3)
+    assert found.bands == (11, 22, 11, 0)
+    assert (found.people, found.scored) == (66, 55)
+    assert found.mean == Decimal(9)  # of 8.55
+    assert spread(*["30"] * 10, without=20).mean is None
+
+
+def test_it_is_a_model_of_the_catalogue_with_a_digest_of_its_own() -> None:
+    assert find("pce-cohort").digest() == MODEL.digest() != PCE.digest()
+    assert MODEL.reads == PCE.reads
+    assert MODEL.describe()["bands"][0].startswith("low")
+    inputs = {"age": 56, "sex": "female", "race": "white", "total_cholesterol": 213, "hdl_cholesterol": 50,
+              "systolic_bp": 120, "bp_treated": False, "diabetes": False, "smoker": False}  # fmt: skip
+    assert MODEL.score(inputs) == PCE.score(inputs)
+
+
+def test_the_command_tells_of_all_lines_together(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {"age": 56, "sex": "female", "race": "white", "total_cholesterol": 213, "hdl_cholesterol": 50,
+            "systolic_bp": 120, "bp_treated": False, "diabetes": False, "smoker": False}  # fmt: skip
+    lines = "\n".join([json.dumps(line)] * 12 + ["{}"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    call_command("score", "pce-cohort")
+    (told,) = capsys.readouterr().out.splitlines()
+    found = json.loads(told)
+    assert (found["people"], found["scored"], found["mean"], found["unit"]) == (11, 11, 2.0, "%")
+    assert list(found["bands"].values()) == [11, 0, 0, 0]
+
+
+# A real worker
+
+
+@pytest.fixture
+def summary_cohort(play: Play, user: Any) -> Callable[[int], Cohort]:
+    def made(number: int) -> Cohort:
+        play.model = MODEL
+        register(play)
+        return a_cohort(play, user, number, model=MODEL.digest())
+
+    return made
+
+
+def register(play: Play) -> None:
+    row = services.register_model(model=MODEL, provider=play.helix, by=Actor.system("command"))
+    play.settle()
+    AIModel.objects.filter(pk=row.pk).update(state=AIModel.State.APPROVED, pending_on=[])
+
+
+def read(play: Play, job: Job) -> dict[str, Any]:
+    (digest,) = services.client_view(job)["summaries"]
+    told = services.summary(job=job, digest=digest, requester=play.helix, keyholder=play.keyholder)
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
+def people(bundle: dict[str, Any]) -> list[int]:
+    (group,) = bundle["entry"][0]["resource"]["group"]
+    return [one["count"] for one in group["population"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_result_leaves_of_all_and_closes_when_one_stops(
+    play: Play, summary_cohort: Callable[[int], Cohort]
+) -> None:
+    cohort = summary_cohort(13)
+    job = play.run(submit(play, cohort))
+    assert (job.state, job.kind, job.error_code) == (State.DONE, "summary", "")
+    assert not Output.objects.exists()
+    view = services.client_view(job)
+    assert (view["subjects"], len(view["doors"])) == ([], 1)
+    found = read(play, job)
+    report, provenance = (one["resource"] for one in found["entry"])
+    MeasureReport.model_validate(report)
+    assert provenance["target"] == [{"reference": f"MeasureReport/{report['id']}"}]
+    assert people(found) == [11, 11]
+    (stratifier,) = report["group"][0]["stratifier"]
+    assert [one["population"][0]["count"] for one in stratifier["stratum"]] == [11, 0, 0, 0]
+    # Nobody's name stands in it, and each of them sees that it was made and read.
+    for subject in job.subjects.all():
+        assert subject.pk not in json.dumps(found)
+        kinds = AuditRow.objects.filter(step_of=subject.pk).values_list("kind", flat=True)
+        assert {"job.delivered", "result.read"} <= set(kinds)
+    play.stop(Consent.objects.select_related("patient").first())
+    with pytest.raises(AccessDenied):
+        read(play, job)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_stops_in_the_middle_is_not_in_it_and_the_others_are(
+    play: Play, summary_cohort: Callable[[int], Cohort]
+) -> None:
+    """Stopped after her records were seen: the delivery of all fails, and it is begun anew without her."""
+    cohort = summary_cohort(12)
+    job = submit(play, cohort)
+    first = job.subjects.get(number=0)
+    stopped = Consent.objects.select_related("patient").get(patient=first.patient)
+    play.run(job, keyholder=StopsOnTheWay(play, [stopped], after=6))
+    assert job.state == State.QUEUED
+    assert not Summary.objects.filter(delivered_at__isnull=False).exists()
+    with pytest.raises(ValueError, match="unpack"):
+        read(play, job)
+    lapse(job)
+    play.run(job)
+    assert job.state == State.DONE
+    assert [one.number for one in job.legs.get().attempts.order_by("number")] == [1, 2]
+    first.refresh_from_db()
+    assert (first.state, Summary.objects.count()) == ("not_available", 1)
+    assert job.subjects.filter(state="delivered").count() == 11
+    assert people(read(play, job)) == [11, 11]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_when_too_few_are_left_nothing_leaves(play: Play, summary_cohort: Callable[[int], Cohort]) -> None:
+    cohort = summary_cohort(11)
+    job = submit(play, cohort)
+    stopped = [Consent.objects.select_related("patient").first()]
+    play.run(job, keyholder=StopsOnTheWay(play, stopped, after=1))
+    while job.state not in Job.SETTLED:
+        lapse(job)
+        play.run(job)
+    assert (job.state, Summary.objects.count()) == (State.STOPPED, 0)
+    assert services.client_view(job)["summaries"] == []
+    with pytest.raises(RefusedTransition) as error:
+        submit(play, cohort)
+    assert error.value.code == "too_few"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_delivery_that_was_begun_is_repeated(play: Play, summary_cohort: Callable[[int], Cohort]) -> None:
+    cohort = summary_cohort(11)
+    job = submit(play, cohort)
+
+    class LosesTheAnswer(StopsOnTheWay):
+        def deliver(self, **asked: Any) -> Any:
+            play.keyholder.deliver(**asked)
+            raise KeyholderUnavailable("The answer is lost.")
+
+    play.run(job, keyholder=LosesTheAnswer(play, [], after=100))
+    assert job.state == State.DELIVERING
+    lapse(job)
+    play.run(job)
+    assert job.state == State.DONE
+    assert job.legs.get().attempts.count() == 1
+    assert people(read(play, job)) == [11, 11]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_run_over_a_cohort_alone(play: Play) -> None:
+    play.model = MODEL
+    register(play)
+    with pytest.raises(InvalidInput) as error:
+        play.submit("ab" * 32)
+    assert error.value.code == "cohort_only"
