@@ -30,7 +30,7 @@ from gateway.accounts.models import User, Webhook, WebhookCall
 from gateway.accounts.roles import ACTS, ROLES, STAFF_ROLES, make_groups
 from gateway.adminsite import SEARCHED
 from gateway.analysis import registrations
-from gateway.analysis.models import AIModel, Job, JobSubject, Leg, ModelRegistration
+from gateway.analysis.models import AIModel, Job, JobSubject, Leg, ModelRegistration, Summary
 from gateway.compliance.models import Alarm, Export, Retraining, RightsReview
 from gateway.emergency.models import Emergency
 from gateway.records import imports
@@ -271,6 +271,13 @@ def _delivered(cast: Cast, requester: Requester) -> Values:
     return {"id": job.pk, "subject": made.pk}
 
 
+def _summary(cast: Cast, requester: Requester) -> Values:
+    job = _job(cast, requester)
+    leg = Leg.objects.create(job=job)
+    Summary.objects.create(leg=leg, digest="5" * 64, sealed=b"x", delivered_at=timezone.now())
+    return {"id": job.pk, "digest": "5" * 64}
+
+
 def _cohort(cast: Cast, requester: Requester) -> str:
     question = cohort_question(cast.model.digest)
     return cohorts.propose(requester=requester, question=question, wish="Everyone.").pk
@@ -394,6 +401,10 @@ OBJECTS: dict[str, tuple[Callable[[Cast], Values], Callable[[Cast], Values] | No
     "result of one's own": (
         lambda cast: _delivered(cast, cast.helix),
         lambda cast: _delivered(cast, cast.other),
+    ),
+    "summary of one's own": (
+        lambda cast: _summary(cast, cast.helix),
+        lambda cast: _summary(cast, cast.other),
     ),
     "cohort of one's own": (
         lambda cast: {"id": _cohort(cast, cast.helix)},
