@@ -205,7 +205,7 @@ class Summary:
             self._seen["patients"].add(use.patient)
         if use.job:
             self._seen["jobs"].add(use.job)
-        if use.kind == Job.Kind.ANALYSE:
+        if use.kind in (Job.Kind.ANALYSE, Job.Kind.SUMMARY):
             self.models[use.model] += 1
         self._seen["records"].update(use.records)
 

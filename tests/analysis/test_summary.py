@@ -15,9 +15,13 @@ from gateway.analysis import services
 from gateway.analysis.catalogue import find
 from gateway.analysis.catalogue.summary import FEWEST, PooledCohortSummary, at_least
 from gateway.analysis.models import AIModel, Job, Output, Summary
+from gateway.analysis.part import Part
+from gateway.compliance.reconcile import _of_summaries
 from gateway.keyholder.doors import FEWEST_IN_AGGREGATE
+from gateway.keyholder.envelope import new_part_key
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
+from ledger.client import HOME
 from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable, RefusedTransition
 from tests.analysis.test_cohort_job import StopsOnTheWay, a_cohort, submit
 from tests.analysis.test_job_end_to_end import PCE, Play, lapse, play
@@ -77,6 +81,19 @@ def test_the_command_tells_of_all_lines_together(capsys: Any, monkeypatch: pytes
     assert list(found["bands"].values()) == [11, 0, 0, 0]
 
 
+def test_a_child_seals_no_summary_of_few_nor_of_others_than_it_saw() -> None:
+    child = Part([])
+    where = {"job": "ab" * 32, "attempt": 1, "part": 0, "index_date": "2026-01-01"}
+    child.start({"model": MODEL.digest(), "output_key": new_part_key()[1].hex(), **where})
+    child.scores = {f"{number:064x}": Decimal(number) for number in range(FEWEST)}
+    seen = list(child.scores)
+    for wrong in (seen[:-1], [*seen, "f" * 64], []):
+        assert child.answer({"summarise": {"subjects": wrong}}) == {"error": "child_no_summary"}
+    assert child.answer({"summarise": {"subjects": seen}}).keys() == {"sealed_b64"}
+    del child.scores[seen.pop()]
+    assert child.answer({"summarise": {"subjects": seen}}) == {"error": "child_no_summary"}
+
+
 # A real worker
 
 
@@ -130,7 +147,14 @@ def test_one_result_leaves_of_all_and_closes_when_one_stops(
         assert subject.pk not in json.dumps(found)
         kinds = AuditRow.objects.filter(step_of=subject.pk).values_list("kind", flat=True)
         assert {"job.delivered", "result.read"} <= set(kinds)
-    play.stop(Consent.objects.select_related("patient").first())
+    # The ledger and the database say the same of it, and tell where they would not.
+    assert list(_of_summaries(play.ledger, HOME, None)) == []
+    for change, code in (({"digest": "0" * 64}, "delivery_differs"), ({"sealed": b"x"}, "output_differs")):
+        kept = Summary.objects.values(*change).get()
+        Summary.objects.update(**change)
+        assert code in {one.code for one in _of_summaries(play.ledger, HOME, None)}
+        Summary.objects.update(**kept)
+    play.stop(Consent.objects.select_related("patient")[0])
     with pytest.raises(AccessDenied):
         read(play, job)
 
@@ -163,7 +187,7 @@ def test_who_stops_in_the_middle_is_not_in_it_and_the_others_are(
 def test_when_too_few_are_left_nothing_leaves(play: Play, summary_cohort: Callable[[int], Cohort]) -> None:
     cohort = summary_cohort(11)
     job = submit(play, cohort)
-    stopped = [Consent.objects.select_related("patient").first()]
+    stopped = [Consent.objects.select_related("patient")[0]]
     play.run(job, keyholder=StopsOnTheWay(play, stopped, after=1))
     while job.state not in Job.SETTLED:
         lapse(job)
