@@ -25,8 +25,8 @@ class Command(BaseCommand):
         for model in MODELS:
             self.stdout.write(f"{model.name} {model.version}: {model.card['title']}")
             self.stdout.write(f"  digest {model.digest()}")
-            told = "counts by band and mean of scores" if isinstance(model, Summary) else "score"
-            self.stdout.write(f"  {told} in {model.unit}; {model.card['paper']}")
+            gives = "counts by band and mean of scores" if isinstance(model, Summary) else "score"
+            self.stdout.write(f"  {gives} in {model.unit}; {model.card['paper']}")
             for each in model.inputs:
                 self.stdout.write(f"  {each.name:20} {_range(each):28} {each.what}")
 
