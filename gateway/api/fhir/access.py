@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from gateway.accounts.scopes import Scopes
 from gateway.api.permissions import is_of_a_client
+from ledger.errors import InvalidInput
 
 
 class FHIRRenderer(JSONRenderer):
@@ -42,6 +43,18 @@ class FHIRView(APIView):
     renderer_classes = (FHIRRenderer,)
     content_negotiation_class = AlwaysFHIR
     schema = None
+
+
+PAGE, LONGEST_PAGE = 100, 1000
+
+
+def page_size(request: Request) -> int:
+    """What `_count` asks for. Raises InvalidInput (`parameter`)."""
+    text = request.query_params.get("_count", str(PAGE))
+    # A number is read where it is short: Python refuses to read thousands of digits.
+    if not (text.isascii() and text.isdecimal()) or len(text) > 4 or not 1 <= int(text) <= LONGEST_PAGE:
+        raise InvalidInput(f"_count is 1 to {LONGEST_PAGE}.", code="parameter")
+    return int(text)
 
 
 def scopes_of(request: Request) -> Scopes:

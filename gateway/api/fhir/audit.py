@@ -19,13 +19,12 @@ from gateway.analysis import exports
 from gateway.analysis.models import Job
 from gateway.analysis.uses import Use, uses_of
 from gateway.api.discovery import base
-from gateway.api.fhir.access import FHIRView, scopes_of
+from gateway.api.fhir.access import FHIRView, page_size, scopes_of
 from gateway.api.permissions import requester_of
 from ledger.contract import purposes, times
 from ledger.errors import InvalidInput
 
 Json = dict[str, Any]
-PAGE, MOST = 100, 1000
 KNOWN = frozenset({"date", "patient", "_count", "_after", "_format"})
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
@@ -42,7 +41,7 @@ class AuditEvents(FHIRView):
         if unknown := sorted(set(asked) - KNOWN):
             raise InvalidInput(f"Search by date or patient, not by {unknown[0][:40]}.", code="parameter")
         since, until = _period(asked.getlist("date"))
-        requester, count = requester_of(request), _count(asked.get("_count", str(PAGE)))
+        requester, count = requester_of(request), page_size(request)
         found = uses_of(
             requester,
             subject=asked.get("patient", "").removeprefix("Patient/"),
@@ -159,12 +158,6 @@ def _coding(system: str, code: str) -> Json:
 
 def _concept(system: str, code: str) -> Json:
     return {"coding": [_coding(system, code)]}
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > 4 or not 1 <= int(text) <= MOST:
-        raise InvalidInput(f"_count is 1 to {MOST}.", code="parameter")
-    return int(text)
 
 
 def _period(dates: list[str]) -> tuple[datetime | None, datetime | None]:

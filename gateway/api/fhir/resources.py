@@ -18,14 +18,13 @@ from gateway.accounts.scopes import PARAMETERS, READ, SEARCH, matches, read_filt
 from gateway.analysis import exports
 from gateway.analysis.models import Job, Output
 from gateway.api.discovery import base
-from gateway.api.fhir.access import FHIRView, scopes_of
+from gateway.api.fhir.access import FHIRView, page_size, scopes_of
 from gateway.api.permissions import requester_of
 from gateway.api.problems import NotAvailable
 from ledger.contract.resource_types import RESOURCE_TYPES
 from ledger.errors import InvalidInput
 
-MOST = 1000
-PAGE = 100
+MOST = 1000  # jobs that a search looks through
 OPENED_AT_ONCE = 50  # of patients: a page may hold fewer than were asked for, and the next one goes on
 
 
@@ -37,13 +36,13 @@ class Search(FHIRView):
         asked = {name: str(value) for name, value in request.query_params.items() if name[:1] != "_"}
         patient = asked.pop("patient", asked.pop("subject", "")).removeprefix("Patient/")
         unknown = set(asked) - PARAMETERS
-        unknown |= {name for name in request.query_params if name[0] == "_" and name not in KNOWN}
+        unknown |= {name for name in request.query_params if name[:1] == "_" and name not in KNOWN}
         if unknown:
             raise InvalidInput(
                 f"Search by patient, {', '.join(sorted(PARAMETERS))}, with _count.", code="parameter"
             )
         wanted = read_filter(urlencode(asked)) if asked else []
-        count = _count(request)
+        count = page_size(request)
         delivered = _delivered(request, patient)
         after = request.query_params.get("_after", "")
         places = [output.subject_id for _, output, _ in delivered]
@@ -113,13 +112,6 @@ def _check_scope(request: Request, kind: str, action: str) -> Any:
     if scopes.filters(kind, action) is None:
         raise PermissionDenied(f"This token carries no scope over {kind}.")
     return scopes
-
-
-def _count(request: Request) -> int:
-    text = request.query_params.get("_count", str(PAGE))
-    if not text.isdecimal() or not 1 <= int(text) <= MOST:
-        raise InvalidInput(f"_count is 1 to {MOST}.", code="parameter")
-    return int(text)
 
 
 def _entry(resource: dict[str, Any], mode: str) -> dict[str, Any]:
