@@ -156,7 +156,8 @@ product's own source instead of from here. It prints:
     Signatures    the ledger (or most of its organisations) signed the log's size and root
     Inclusion     each row, unchanged and at its place, is in the log that was signed
     Consistency   the log only grew since an earlier checkpoint; nothing in it was rewritten
-    Completeness  nothing was left out between the first row and the last
+    Completeness  nothing was left out between the first row and the last; which rows are of the days or the
+                  person that were asked for, only an export of the whole log can show
     Witnesses     who else saw the log and signed it, where somebody did
 
 and ends with VERIFIED (exit status 0), TAMPERED (1) or CANNOT TELL (2).

@@ -6,15 +6,18 @@ import random
 import shutil
 import struct
 import sys
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.utils import timezone
 
 from ledger import verify
 from ledger.audit import merkle, sealing
@@ -211,6 +214,40 @@ def test_two_rows_swapped(bundle: Path, trust: str) -> None:
     (bundle / "rows.ndjson").write_bytes(b"".join([*rows[:2], rows[3], rows[2], *rows[4:]]))
     redigest(bundle, "rows.ndjson")
     assert status_of(bundle, trust, "Inclusion") == "tampered"
+
+
+@pytest.mark.parametrize(
+    "names", [["proof.json"], ["proof.json", "siblings.txt"], ["rows.ndjson"], ["manifest.json"]]
+)
+def test_parts_of_two_exports_exchanged(
+    bundle: Path, selected: Path, export_to: Any, trust: str, names: list[str]
+) -> None:
+    """Two true exports of one log, the second of the whole log too: no part of one stands in the other."""
+    another = bundle.with_name("another")
+    export_to(another)
+    assert verify.verify(another, trust).exit == 0
+    for folder in (another, selected):
+        mine = {name: (bundle / name).read_bytes() for name in names}
+        for name in names:
+            (bundle / name).write_bytes((folder / name).read_bytes())
+        assert verify.verify(bundle, trust).exit != 0
+        for name, data in mine.items():
+            (bundle / name).write_bytes(data)
+    assert verify.verify(bundle, trust).exit == 0
+
+
+def test_what_the_verifier_says_to_a_stranger(
+    bundle: Path, act: Any, export_to: Any, trust: str, tmp_path: Path
+) -> None:
+    """When the ledger signed; which file is one too many; and what a part of some days cannot show."""
+    signed = verify.verify(bundle, trust).checks[1].says[0]
+    assert time.strftime(" at %Y-%m-%d ", time.gmtime()) in signed
+    export_to(tmp_path / "days", since=timezone.now() - timedelta(days=1))
+    (whole,), (days,) = (verify.verify(one, trust).checks[4].says for one in (bundle, tmp_path / "days"))
+    assert "the exporter's word" in days
+    assert "the exporter's word" not in whole
+    (bundle / ".DS_Store").write_bytes(b"")
+    assert "to an export: .DS_Store. Take them out." in verify.verify(bundle, trust).checks[0].says[0]
 
 
 def test_rows_hidden_behind_a_hash(bundle: Path, trust: str) -> None:
