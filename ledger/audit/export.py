@@ -30,7 +30,7 @@ from ledger.contract.state import Json
 from ledger.errors import InvalidInput
 from ledger.models import LedgerTransaction
 
-PAGE = 50_000
+PAGE = 2_000
 SELECTED_PAGE = 5_000
 POLL_SECONDS = 0.1
 _ROWS = AuditRow._meta.db_table
@@ -288,39 +288,35 @@ def _ends(batches: Any, selection: Selection, end: Min | Max) -> Iterator[int]:
 
 def _lines(first: int, end: int) -> Iterator[tuple[int, bytes]]:
     """(number of lines, the lines with their line feeds) for the leaves [first, end), by keyset."""
+    read = _joined if connection.vendor == "postgresql" else _fetched
     for start in range(first, end, PAGE):
         stop = min(start + PAGE, end)
-        found = 0
-        for count, data in _copy(start, stop) if connection.vendor == "postgresql" else _fetch(start, stop):
-            found += count
-            yield count, data
-        if found != stop - start:
+        count, data = read(start, stop)
+        if count != stop - start:
             raise TreeDamaged("The sealed log has a gap.")
+        yield count, data
 
 
-def _copy(start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """PostgreSQL hands out the lines as they are. Canonical JSON holds no control characters, so the quote
-    and delimiter named here never occur, and CSV changes nothing."""
+def _joined(start: int, stop: int) -> tuple[int, bytes]:
+    """PostgreSQL joins the lines: one answer for a page costs less than one for each line."""
     with connection.cursor() as cursor:
-        statement = (
-            f"COPY (SELECT convert_from(line, 'UTF8') FROM {_ROWS}"  # noqa: S608
-            f" WHERE leaf >= {start:d} AND leaf < {stop:d} ORDER BY leaf)"
-            r" TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', ENCODING 'UTF8')"
+        cursor.execute(
+            r"SELECT count(*), string_agg(convert_from(line, 'UTF8'), E'\n' ORDER BY leaf)"  # noqa: S608
+            f" FROM {_ROWS} WHERE leaf >= %s AND leaf < %s",
+            [start, stop],
         )
-        with cursor.copy(statement) as copy:
-            for data in copy:
-                block = bytes(data)
-                yield block.count(b"\n"), block
+        count, lines = cursor.fetchone()
+    return count, (lines or "").encode() + b"\n"
 
 
-def _fetch(start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def _fetched(start: int, stop: int) -> tuple[int, bytes]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT line FROM {_ROWS} WHERE leaf >= %s AND leaf < %s ORDER BY leaf",  # noqa: S608
             [start, stop],
         )
-        while page := cursor.fetchmany(SELECTED_PAGE):
-            yield len(page), b"\n".join([row[0] for row in page]) + b"\n"
+        lines = [row[0] for row in cursor.fetchall()]
+    return len(lines), b"\n".join(lines) + b"\n"
 
 
 # The anchor and the proofs

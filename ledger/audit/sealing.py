@@ -70,7 +70,7 @@ def _seal(limit: int) -> AuditBatch | None:
             return None
         nodes: list[AuditNode] = []
         tree = CompactRange(
-            start, [bytes.fromhex(node) for node in last.range] if last else [], visit=_keeper(nodes)
+            start, [bytes.fromhex(node) for node in last.range] if last else [], visit=keeper(nodes)
         )
         tree.extend([sha256(b"\x00" + row[1]).digest() for row in rows])
         AuditNode.objects.using(database).bulk_create(nodes)
@@ -163,7 +163,9 @@ def _take_turn(database: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _keeper(nodes: list[AuditNode]) -> Callable[[int, int, bytes], None]:
+def keeper(nodes: list[AuditNode]) -> Callable[[int, int, bytes], None]:
+    """Adds to `nodes` what is to be kept of a tree that grows."""
+
     def keep(level: int, index: int, node: bytes) -> None:
         if level % KEPT_LEVELS == 0:
             nodes.append(AuditNode(level=level, index=index, hash=node))

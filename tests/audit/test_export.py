@@ -143,7 +143,7 @@ def test_pages_are_joined(
     export_to(tmp_path / "a", progress=seen.append)
     export_to(tmp_path / "b", subject=ALICE)
     assert sum(seen) == 20
-    assert len(seen) > 5
+    assert len(seen) == 3
     assert [verify.verify(tmp_path / name, trust).exit for name in "ab"] == [0, 0]
 
 
