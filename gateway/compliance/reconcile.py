@@ -29,6 +29,7 @@ from ledger.channels import HOME, Channels
 from ledger.client import Ledger
 from ledger.contract.canonical import load_canonical
 from ledger.contract.release import deliver_key, release_key
+from ledger.errors import EnvelopeError
 
 KEYS_AT_ONCE = 500
 ROWS_AT_ONCE = 1_000
@@ -68,12 +69,13 @@ class Reconciler:
         """
         log, rows = self._log(whole=whole)
         read, openings = self._read_openings(whole=whole)
-        first = {*log, *openings, *self._doors(whole=whole, entries=read)}
+        first = {*log, *openings, *self._files(whole=whole), *self._doors(whole=whole, entries=read)}
         if first:
             time.sleep(self.pause)
             log, rows = self._log(whole=whole)
             again, openings = self._read_openings(whole=whole)
-            first &= {*log, *openings, *self._doors(whole=whole, entries=again)}
+            doors = self._doors(whole=whole, entries=again)
+            first &= {*log, *openings, *self._files(whole=whole), *doors}
         self._openings = max([self._openings, *(entry["id"] for entry in read)])
         self._turn += BATCHES_IN_TURN
         return Look(tuple(sorted(first)), rows, len(read))
@@ -112,6 +114,18 @@ class Reconciler:
             if not page["entries"]:
                 return entries, []
             after = page["entries"][-1]["id"]
+
+    def _files(self, *, whole: bool) -> list[Finding]:
+        """What a recall reads: the log, filed by job. What is new of it is filed here.
+
+        files_differ   a file was edited, removed or put in, or a row that is filed was changed
+        """
+        try:
+            self.keyholder.file_openings()
+        except EnvelopeError:
+            return [Finding("files_differ", "the newest shelf")]
+        bad = self.keyholder.check_files() if whole else ()
+        return [Finding("files_differ", f"shelf {one}") for one in bad]
 
     # Consents and doors
 

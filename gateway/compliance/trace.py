@@ -1,32 +1,38 @@
 """Trace: from a record to everything that used it, and back, as with a lot of food that is called back.
 
-Nothing is kept for it. Which sealed records a job was given is in the keyholder's log of openings, each row
-proved by the ledger; whose job it was, by which model, and what came of it is in the jobs' rows, which
-reconciliation holds against releases, deliveries and the audit log (docs/adr/0020-trace.md).
+Which sealed packets a job was given is in the keyholder's log of openings, each row proved by the ledger;
+whose job it was, by which model, and what came of it is in the jobs' rows, which reconciliation holds against
+releases, deliveries and the audit log; which packets held a record is in records/whereabouts.py
+(docs/adr/0020-trace.md).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from consent.models import Patient
 from gateway.analysis.models import Job, JobSubject, Output, ResultReview
 from gateway.emergency.models import Emergency
-from gateway.keyholder.client import Keyholder, OpeningOf
-from gateway.records.models import Chunk, OwnCopy
+from gateway.keyholder.client import Keyholder
+from gateway.records.models import Moved, OwnCopy
+from gateway.records.whereabouts import sealed_from, standing, whereabouts
 from ledger.audit.models import AuditRow
 from ledger.errors import InvalidInput
 
 AT_ONCE = 2_000
+AS_FILED = frozenset({"job", "model", "client"})  # what reads whole jobs, by what the keyholder has filed
 
 Place = tuple[str, str | None]
+Opened = Callable[[Sequence[Place]], Iterable[Iterable[str]]]
+"""The packets opened for each of these places, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class Traced:
 
     `key` is the job's subject or the access; `records` the sealed packets that were opened for it, as
     `chunk/version`; `output` the digest of the sealed result, "" where none is known here any more (the
-    ledger's `deliver/<leg>` has it). `patient` is None once she was erased. What does not apply is empty.
+    ledger's `deliver/<leg>` has it). `patient` is None once she was erased. `held`: whether what was opened
+    held the record that is traced, yes or maybe. What does not apply is empty.
     """
 
     key: str
@@ -53,11 +60,7 @@ class Traced:
     read: int = 0
     review: str = ""
     records: tuple[str, ...] = ()
-
-    @property
-    def place(self) -> Place:
-        """Where the keyholder's log has it."""
-        return (self.leg, self.key) if self.leg else (self.key, None)
+    held: str = ""
 
     def as_json(self) -> dict[str, Any]:
         told = {name: getattr(self, name) for name in self.__slots__}
@@ -68,35 +71,63 @@ class Traced:
 # From where a trace begins
 
 
-def of_record(chunk: str, keyholder: Keyholder) -> Iterator[Traced]:
-    """Every use for which this sealed packet was opened. Raises InvalidInput (`unknown_record`).
+def of_record(reference: str, keyholder: Keyholder, patient: Patient | None = None) -> Iterator[Traced]:
+    """Every use for which a packet was opened that held this record: `Type/id`, or one version of it.
 
-    A packet that a regrouping sealed holds lines of packets that stand no more, and nobody keeps which: uses
-    of any such packet of this patient count too, since a trace may name a use too many, and none too few.
+    `held` says whether the packet held it for certain. Raises InvalidInput (`record_reference`,
+    `unknown_record`) at once, KeyholderUnavailable.
     """
-    found = Chunk.objects.filter(pk=chunk).select_related("patient").first()
-    if found is None or found.patient is None:
-        raise InvalidInput(_("There is no sealed record of a patient with this id."), code="unknown_record")
-    standing = {*Chunk.objects.filter(patient=found.patient, retired_at=None).values_list("pk", flat=True)}
-    for use in of_patient(found.patient, keyholder):
-        opened = {record.partition("/")[0] for record in use.records}
-        if chunk in opened or (found.act and opened - standing):
+    places = whereabouts(reference, keyholder=keyholder, patient=patient)
+    return (
+        replace(use, held=held)
+        for place in places
+        for use in of_patient(place.patient, keyholder)
+        if (held := place.held_by(_packets(use)))
+    )
+
+
+def of_packet(chunk: str, keyholder: Keyholder) -> Iterator[Traced]:
+    """Every use for which this sealed packet was opened. Raises InvalidInput (`unknown_packet`).
+
+    A packet that a regrouping sealed holds lines of others: uses of those count too, since a trace may name
+    a use too many, and none too few.
+    """
+    patient = patient_of_packet(chunk)
+    if patient is None:
+        raise InvalidInput(_("There is no sealed packet of a patient with this id."), code="unknown_packet")
+    sources = sealed_from({chunk})
+    is_lost = any("" in each for each in sources.values())
+    stands = standing(patient)
+    for use in of_patient(patient, keyholder):
+        opened = _packets(use)
+        if opened & sources.keys() or (is_lost and opened - stands):
             yield use
+
+
+def patient_of_packet(chunk: str) -> Patient | None:
+    """Whose it is, or was before it was sealed again."""
+    moved = Moved.objects.filter(old=chunk).values("patient")
+    return Patient.objects.filter(Q(chunks=chunk) | Q(pk__in=moved)).distinct().first()
+
+
+def _packets(use: Traced) -> set[str]:
+    return {record.partition("/")[0] for record in use.records}
 
 
 def of_patient(patient: Patient, keyholder: Keyholder) -> Iterator[Traced]:
     """Every use of this patient's records, jobs first, each oldest first."""
-    yield from of_subjects(JobSubject.objects.filter(patient=patient), keyholder)
-    yield from _with_records(_by_people(patient), keyholder)
+    opened = partial(_by_place, keyholder)
+    yield from _by_jobs(JobSubject.objects.filter(patient=patient), opened)
+    yield from _by_people(patient, opened)
 
 
 def of_job(job: str, keyholder: Keyholder) -> Iterator[Traced]:
-    return of_subjects(JobSubject.objects.filter(job=job), keyholder)
+    return _by_jobs(JobSubject.objects.filter(job=job), _ByJob(keyholder))
 
 
 def of_model(digest: str, keyholder: Keyholder) -> Iterator[Traced]:
     """Everything that this version of a model was given, and what came of it."""
-    return of_subjects(JobSubject.objects.filter(job__model=digest), keyholder)
+    return _by_jobs(JobSubject.objects.filter(job__model=digest), _ByJob(keyholder))
 
 
 def of_output(digest: str, keyholder: Keyholder) -> Iterator[Traced]:
@@ -105,17 +136,17 @@ def of_output(digest: str, keyholder: Keyholder) -> Iterator[Traced]:
 
 
 def of_requester(requester: UUID, keyholder: Keyholder) -> Iterator[Traced]:
-    return of_subjects(JobSubject.objects.filter(job__requester=requester), keyholder)
+    return _by_jobs(JobSubject.objects.filter(job__requester=requester), _ByJob(keyholder))
 
 
 def of_subjects(subjects: QuerySet[JobSubject], keyholder: Keyholder) -> Iterator[Traced]:
     """Those that a release let in, by the time of the job: of what was refused, nothing was opened."""
-    return _with_records(_by_jobs(subjects), keyholder)
+    return _by_jobs(subjects, partial(_by_place, keyholder))
 
 
 def without_records(subjects: QuerySet[JobSubject]) -> Iterator[Traced]:
     """The same for whoever cannot ask the keyholder: nothing is said of what was opened."""
-    return _by_jobs(subjects)
+    return _by_jobs(subjects, lambda places: [()] * len(places))
 
 
 def subjects_of_output(digest: str) -> list[str]:
@@ -129,52 +160,81 @@ def subjects_of_output(digest: str) -> list[str]:
 # What it meets
 
 _COLUMNS = (
-    "pk", "job__kind", "job__created_at", "patient_id", "state", "job_id", "leg_id", "job__model",
-    "job__requester_id", "consent", "output__digest", "output__delivered_at", "review__output",
-    "review__state",
+    "pk", "leg_id", "job_id", "patient_id", "state", "consent", "output__digest", "output__delivered_at",
+    "review__output", "review__state",
 )  # fmt: skip
 
 
-def _by_jobs(subjects: QuerySet[JobSubject]) -> Iterator[Traced]:
+def _by_jobs(subjects: QuerySet[JobSubject], opened: Opened) -> Iterator[Traced]:
+    """Each with what was opened for it, in any attempt. Raises KeyholderUnavailable, EnvelopeError."""
     rows = subjects.exclude(consent="").order_by("job__created_at", "job", "number").values_list(*_COLUMNS)
     for page in _pages(rows.iterator(chunk_size=AT_ONCE)):
-        reads = _readings([row[0] for row in page])
-        for (
-            key, kind, at, patient, state, job, leg, model, requester, consent, digest, delivered, judged,
-            review,
-        ) in page:  # fmt: skip
+        jobs = {
+            one.pk: (one.kind, one.created_at, one.model, str(one.requester_id))
+            for one in Job.objects.filter(pk__in={row[2] for row in page})
+        }
+        reads = _readings(subjects.filter(job__in=jobs).values("pk"))
+        found = opened([(row[1], row[0]) for row in page])
+        for row, records in zip(page, found, strict=True):
+            key, leg, job, patient, state, consent, digest, delivered, judged, review = row
+            kind, at, model, requester = jobs[job]
             yield Traced(
-                key, kind, at, patient, state, job, leg, model, str(requester), consent,
-                digest or judged or "", delivered, reads[key], review or "",
+                key, kind, at, patient, state, job, leg, model, requester, consent, digest or judged or "",
+                delivered, reads.get(key, 0), review or "", tuple(records),
             )  # fmt: skip
 
 
-def _readings(subjects: list[str]) -> Counter[str]:
-    """How often each subject's result was read."""
+def _readings(subjects: QuerySet[Any, Any]) -> dict[str, int]:
+    """How often each subject's result was read, where it was."""
     rows = AuditRow.objects.filter(kind="result.read", step_of__in=subjects).order_by().values("step_of")
-    return Counter(dict(rows.annotate(times=Count("pk")).values_list("step_of", "times")))
+    return dict(rows.annotate(times=Count("pk")).values_list("step_of", "times"))
 
 
-def _by_people(patient: Patient) -> Iterator[Traced]:
-    for emergency in Emergency.objects.filter(patient=patient).order_by("opened_at"):
-        yield Traced(emergency.pk, "emergency", emergency.opened_at, patient.pk, state=emergency.state)
-    for copy in OwnCopy.objects.filter(patient=patient).order_by("asked_at"):
-        yield Traced(copy.pk, "own_copy", copy.asked_at, patient.pk, state=copy.state)
+def _by_people(patient: Patient, opened: Opened) -> Iterator[Traced]:
+    found = [
+        Traced(one.pk, "emergency", one.opened_at, patient.pk, state=one.state)
+        for one in Emergency.objects.filter(patient=patient).order_by("opened_at")
+    ] + [
+        Traced(one.pk, "own_copy", one.asked_at, patient.pk, state=one.state)
+        for one in OwnCopy.objects.filter(patient=patient).order_by("asked_at")
+    ]
+    for use, records in zip(found, opened([(use.key, None) for use in found]), strict=True):
+        yield replace(use, records=tuple(records))
 
 
-def _with_records(uses: Iterator[Traced], keyholder: Keyholder) -> Iterator[Traced]:
-    """Each with what was opened for it, in any attempt. Raises KeyholderUnavailable, EnvelopeError."""
-    for page in _pages(uses):
-        opened: dict[Place, dict[str, None]] = {}
-        for one in keyholder.openings_of(places=[use.place for use in page]):
-            if one["ground"] != "output":
-                opened.setdefault(_place(one), {}).update(dict.fromkeys(one["opened"]))
-        for use in page:
-            yield replace(use, records=tuple(opened.get(use.place, ())))
+# What was opened for it
 
 
-def _place(one: OpeningOf) -> Place:
-    return one["reference"], one["subject"]
+def _by_place(keyholder: Keyholder, places: Sequence[Place]) -> Iterable[Iterable[str]]:
+    """Of a few subjects of each job: row by row of the keyholder's log, by its index."""
+    opened: dict[Place, dict[str, None]] = {place: {} for place in places}
+    for one in keyholder.openings_of(places=places):
+        if one["ground"] != "output":
+            opened[one["reference"], one["subject"]].update(dict.fromkeys(one["opened"]))
+    return opened.values()
+
+
+class _ByJob:
+    """Of whole jobs: as the keyholder has its log filed. The last job's stays for the next page."""
+
+    def __init__(self, keyholder: Keyholder) -> None:
+        self._keyholder = keyholder
+        self._known: dict[str, dict[str | None, Iterable[str]]] = {}
+        self._is_filed = False
+
+    def __call__(self, places: Sequence[Place]) -> Iterable[Iterable[str]]:
+        if not self._is_filed:
+            self._keyholder.file_openings()
+            self._is_filed = True
+        legs = dict.fromkeys(leg for leg, _ in places)
+        self._known = {leg: self._known.get(leg, {}) for leg in legs}
+        asked = [leg for leg in legs if not self._known[leg]]
+        for leg, openings in self._keyholder.filed_openings(references=asked):
+            of = self._known[leg]
+            for subject, ground, opened in openings:
+                if ground != "output":
+                    of[subject] = dict.fromkeys((*of[subject], *opened)) if subject in of else opened
+        return [self._known[leg].get(subject, ()) for leg, subject in places]
 
 
 def _pages(found: Iterable[Any]) -> Iterator[list[Any]]:
@@ -194,13 +254,14 @@ class Summary:
     """How much a trace met: distinct patients, jobs, records and results; models by how many uses."""
 
     def __init__(self) -> None:
-        self.uses = self.results = 0
+        self.uses = self.results = self.held = 0
         self.models: Counter[str] = Counter()
         self._seen: dict[str, set[str]] = {"patients": set(), "jobs": set(), "records": set()}
 
     def add(self, use: Traced) -> None:
         self.uses += 1
         self.results += use.delivered_at is not None or use.state == JobSubject.State.DELIVERED
+        self.held += use.held == "yes"
         if use.patient:
             self._seen["patients"].add(use.patient)
         if use.job:
@@ -211,4 +272,5 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         counts = {name: len(each) for name, each in self._seen.items()}
-        return {"uses": self.uses, "results": self.results, **counts, "models": dict(self.models)}
+        told = {"uses": self.uses, "results": self.results, **counts, "models": dict(self.models)}
+        return {**told, "held": self.held} if self.held else told

@@ -66,12 +66,14 @@ DETAILS: dict[str, Promise] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One resource. `when` is a date, or a datetime where the time of day is known; `said` as received."""
+    """One resource. `when` is a date, or a datetime where the time of day is known; `said` as received.
+    `name` is `Type/id`, "" where it has no id."""
 
     when: date | None
     said: str
     what: str
     details: tuple[tuple[Promise, str], ...]
+    name: str = ""
 
     @property
     def has_time(self) -> bool:
@@ -115,7 +117,9 @@ def _line(resource: Json) -> Line:
     details = tuple(
         (label, text) for name, label in DETAILS.items() if (text := _text(_element(resource, name)))
     )
-    return Line(_when(said), said, what or str(resource.get("resourceType", "")), details[:MOST_DETAILS])
+    kind, id = str(resource.get("resourceType", "")), resource.get("id")
+    name = f"{kind}/{id}" if isinstance(id, str) else ""
+    return Line(_when(said), said, what or kind, details[:MOST_DETAILS], name)
 
 
 def _element(resource: Json, name: str) -> Any:

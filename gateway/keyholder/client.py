@@ -18,6 +18,7 @@ from ledger.rpc import Connection, from_b64, to_b64
 # The keyholder itself waits for the ledger in these calls.
 LEDGER_SECONDS = 60.0
 PLACES_AT_ONCE = 500
+REFERENCES_AT_ONCE = 500
 
 
 class ChunkHeader(TypedDict):
@@ -138,6 +139,10 @@ class OpeningOf(TypedDict):
     subject: str | None
     attempt: int | None
     opened: list[str]
+
+
+Filed = tuple[str | None, str, list[str]]
+"""A subject (None: an access), the ground, and what was opened: `chunk/version`, or an output's digest."""
 
 
 class LogPage(TypedDict):
@@ -487,6 +492,39 @@ class Keyholder:
         while page := list(islice(left, PLACES_AT_ONCE)):
             asked = [{"reference": reference, "subject": subject} for reference, subject in page]
             yield from self._call("openings_of", {"places": asked})["openings"]
+
+    def file_openings(self) -> None:
+        """Have what the log holds filed by job, so that a recall reads it at once; harmless to repeat.
+
+        Raises EnvelopeError (`log_tampered`).
+        """
+        while self._call("file_openings", {}, LEDGER_SECONDS)["left"]:
+            pass
+
+    def filed_openings(self, *, references: Sequence[str]) -> Iterator[tuple[str, list[Filed]]]:
+        """All that was opened for these jobs' legs or accesses; one may come several times, in order.
+
+        Each row of the log was held against the one before it when it was filed, not anew for each question
+        (`check_files`). Raises EnvelopeError (`log_tampered`).
+        """
+        for first in range(0, len(references), REFERENCES_AT_ONCE):
+            asked, after = [*references[first : first + REFERENCES_AT_ONCE]], 0
+            while asked:
+                found = self._call("filed_openings", {"references": asked, "after": after}, LEDGER_SECONDS)
+                for one in found["files"]:
+                    yield one["reference"], one["openings"]
+                following = found["next"]
+                asked = asked[asked.index(following["reference"]) :] if following else []
+                after = following["shelf"] if following else 0
+
+    def check_files(self) -> Iterator[int]:
+        """Shelves of the log of openings whose files are not what its rows say; the first of each stretch."""
+        after, more = 0, True
+        while more:
+            found = self._call("check_files", {"after": after}, LEDGER_SECONDS)
+            if found["bad"] is not None:
+                yield found["bad"]
+            after, more = found["last"], found["more"]
 
     # Jobs
 

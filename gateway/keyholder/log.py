@@ -8,7 +8,7 @@ so that years later it can be shown, offline and without us, that the ledger all
 import argparse
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -29,7 +29,7 @@ from ledger.rpc import from_b64, to_b64
 
 REGROUP, RELABEL = "regroup", "relabel"
 INSIDE = frozenset({REGROUP, RELABEL})  # what was opened here was sealed again here: it rests on no door
-_FIRST = bytes(32)
+FIRST = bytes(32)
 _MAX_PROOF = 256 * 1024 * 1024
 
 
@@ -58,7 +58,7 @@ def append(db: sqlite3.Connection, entry: Entry, *, proof: bytes, digest: str) -
     line = orjson.dumps(
         {
             **asdict(entry),
-            "previous": (_FIRST if last is None else last[0]).hex(),
+            "previous": (FIRST if last is None else last[0]).hex(),
             "proof": digest,
         },
         option=orjson.OPT_SORT_KEYS,
@@ -116,18 +116,11 @@ def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
                 pinned.check(proof, keys=keys, nonce=nonce)
             return frozenset(keys)
 
-        previous = _FIRST
         rows = db.execute("SELECT id, line, digest FROM openings ORDER BY id")
-        for number, (row, line, digest) in enumerate(rows, start=1):
-            # 1. the row is what was hashed, 2. rows follow each other without a gap, 3. and each names the
-            # one before it
-            entry = orjson.loads(line) if sha256(line).digest() == digest else {}
-            if row != number or entry.get("previous") != previous.hex():
-                raise _tampered(number)
+        for number, entry in enumerate(chained(rows), start=1):
             # 4. its proof is kept and verifies, 5. and speaks of the row's door and of all its consents;
             # a regrouping has no door, and names no consent and no subject
             if entry["ground"] in INSIDE and not entry["consents"] and not entry["subjects"]:
-                previous = digest
                 yield entry
                 continue
             door = f"access/{entry['reference']}"
@@ -137,8 +130,25 @@ def check_log(folder: Path, trusted: Mapping[str, Trust]) -> Iterator[Json]:
             shown = proven(entry["proof"], channel, is_emergency=entry["ground"] == "emergency")
             if not shown >= {door, *map(consent_key, entry["consents"])}:
                 raise _tampered(number)
-            previous = digest
             yield entry
+
+
+def chained(
+    rows: Iterable[tuple[int, bytes, bytes]], *, after: int = 0, previous: bytes = FIRST
+) -> Iterator[Json]:
+    """These rows (number, line, digest) of the log as they read, each held against the one before it.
+
+    `previous` is the digest of the row `after`. Raises EnvelopeError (`log_tampered`) with the number of the
+    first row that does not hold.
+    """
+    for number, (row, line, digest) in enumerate(rows, start=after + 1):
+        # 1. the row is what was hashed, 2. rows follow each other without a gap, 3. and each names the one
+        # before it
+        entry = orjson.loads(line) if sha256(line).digest() == digest else {}
+        if row != number or entry.get("previous") != previous.hex():
+            raise _tampered(number)
+        previous = digest
+        yield entry
 
 
 def _tampered(number: int) -> EnvelopeError:
@@ -183,19 +193,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--channel", action="append", metavar="NAME=URL", default=[], help="another channel than home"
     )
     options = parser.parse_args(arguments)
+    from gateway.keyholder.shelves import differing, filed_shelves  # which are made of this log
+
     count = 0
     try:
         urls = named(options.ledger, pairs(" ".join(options.channel)))
         trusted = {name: trust(url) for name, url in urls.items()}
         for count, _ in enumerate(check_log(options.folder, trusted), start=1):  # noqa: B007
             pass
+        with closing(read_only(options.folder)) as db:
+            shelves = filed_shelves(db)
+            bad = next(differing(db, range(1, shelves + 1)), None)
     except GatewayError as error:
         print(f"{error.message} ({error.code}) {count} rows before it hold.", file=sys.stderr)
         return 1
     except (sqlite3.DatabaseError, orjson.JSONDecodeError, zstandard.ZstdError, LookupError, ValueError):
         print(f"The log of openings is damaged after row {count}. (log_tampered)", file=sys.stderr)
         return 1
+    if bad is not None:
+        print(f"All rows hold, but what is filed of shelf {bad} differs. (files_differ)", file=sys.stderr)
+        return 1
     print(f"{count} openings verified.")
+    if shelves:
+        print(f"{shelves} shelves are filed as their rows say.")
     return 0
 
 

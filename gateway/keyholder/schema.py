@@ -65,7 +65,14 @@ CREATE TABLE opened (
 _LINE = "CAST(line AS TEXT)"
 REFERENCE = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.reference') END"
 SUBJECT = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.subjects[0]') END"
-INDEX = f"CREATE INDEX IF NOT EXISTS openings_of ON openings ({REFERENCE}, {SUBJECT})"
+# What is derived from the log, and so made where it is not there: the index, and the files of shelves.py.
+DERIVED = (
+    f"CREATE INDEX IF NOT EXISTS openings_of ON openings ({REFERENCE}, {SUBJECT})",
+    "CREATE TABLE IF NOT EXISTS shelves (shelf INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS filed (shelf INTEGER NOT NULL, reference TEXT NOT NULL,"
+    " openings BLOB NOT NULL, mac BLOB NOT NULL, PRIMARY KEY (reference, shelf)) STRICT",
+    "CREATE INDEX IF NOT EXISTS filed_of_shelf ON filed (shelf)",
+)
 
 FORMAT = b"8"
 # From an older format to the next one, by these statements.

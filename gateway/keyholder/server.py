@@ -47,6 +47,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "read_emergency",
             "access_told",
             "openings_of",
+            "file_openings",
+            "filed_openings",
             "own_copy",
             "own_copy_index",
             "read_own_copy",
@@ -67,6 +69,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "replace_chunks",
             "kept_openings",
             "log_page",
+            "file_openings",
+            "check_files",
             "erase",
             "erased",
             "access_told",
@@ -348,6 +352,15 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         places = [(one.id("reference"), one.optional_id("subject")) for one in params.each("places")]
         return {"openings": service.openings_of(places=places)}
 
+    def file_openings(params: Params) -> Json:
+        return {"left": service.file_openings()}
+
+    def filed_openings(params: Params) -> Json:
+        return service.filed_openings(references=params.ids("references"), after=params.number("after"))
+
+    def check_files(params: Params) -> Json:
+        return service.check_files(after=params.number("after"))
+
     def output_key(params: Params) -> Json:
         return {"key": service.output_key().hex()}
 
@@ -448,6 +461,9 @@ def _calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         "erased": erased,
         "log_page": log_page,
         "openings_of": openings_of,
+        "file_openings": file_openings,
+        "filed_openings": filed_openings,
+        "check_files": check_files,
         "evidence": lambda params: service.evidence(tx_id=params.id("tx_id")),
         "output_key": output_key,
         "height": height,

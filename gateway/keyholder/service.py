@@ -34,6 +34,7 @@ from gateway.keyholder.pages import log_page, openings_of
 from gateway.keyholder.preselection import Preselection
 from gateway.keyholder.regrouping import CUSTODIAN, Changes, Held, Regrouped, resource_name
 from gateway.keyholder.relabelling import Doubt
+from gateway.keyholder.shelves import check_files, file_openings, filed_openings
 from gateway.keyholder.signing import Signing, committed, differs, says
 from gateway.keyholder.store import Header, Opening, Store, Submission
 from gateway.keyholder.submit import Draft, finish, submit
@@ -377,6 +378,18 @@ class Service:
     def openings_of(self, *, places: Sequence[tuple[str, str | None]]) -> list[Json]:
         """What was opened for these jobs' subjects and accesses, for a trace; see pages.py."""
         return openings_of(self._store, places)
+
+    def file_openings(self) -> int:
+        """File what the log has in full shelves; how many shelves wait. See shelves.py."""
+        return file_openings(self._store)
+
+    def filed_openings(self, *, references: Sequence[str], after: int) -> Json:
+        """All that was opened for these jobs' legs, for a recall; see shelves.py."""
+        return filed_openings(self._store, references, after=after)
+
+    def check_files(self, *, after: int) -> Json:
+        """Whether what is filed is what the log says, for reconciliation; see shelves.py."""
+        return check_files(self._store, after=after)
 
     def signed_consent(self, *, consent: str, patient: str) -> Json:
         """What shows a third party that the patient signed what is on the ledger, without what it says.

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gateway.keyholder.envelope import chunk_aad, new_key, seal, unseal
 from gateway.keyholder.kek import KEK
-from gateway.keyholder.schema import FORMAT, INDEX, SCHEMA, UPGRADES
+from gateway.keyholder.schema import DERIVED, FORMAT, SCHEMA, UPGRADES
 from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
@@ -129,7 +129,8 @@ class Store:
             self._db.execute("PRAGMA secure_delete = ON")
             if fresh:
                 self._create()
-            self._db.execute(INDEX)
+            for statement in DERIVED:
+                self._db.execute(statement)
             self.output_key = X25519PrivateKey.from_private_bytes(kek.unwrap(self._meta("output_key")))
             self._latest = int(self._meta("clock"))
         except sqlite3.DatabaseError:

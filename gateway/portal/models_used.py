@@ -8,7 +8,7 @@ from django.db.models import Count, Max, Min, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from consent.models import Patient
 from gateway.analysis.models import AIModel, Job, JobSubject
@@ -56,6 +56,30 @@ def model(request: HttpRequest, patient: Patient, digest: str) -> HttpResponse:
     program = get_object_or_404(AIModel.objects.select_related("provider"), pk=digest)
     subjects = JobSubject.objects.filter(patient=patient, job__model=digest)
     return _listed(request, subjects, program=program)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_patient(may="see")
+def record(request: HttpRequest, patient: Patient) -> HttpResponse:
+    """What used one record of hers, by its name: that is sent by a POST, and stands in no address."""
+    typed = request.POST.get("record", "").strip()
+    context: dict[str, Any] = {"section": "access", "typed": typed}
+    if request.method == "POST":
+        keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
+        try:
+            uses = list(trace.of_record(typed, keyholder, patient))
+        except GatewayError as error:
+            context["problem"] = error
+        else:
+            programs = AIModel.objects.in_bulk({use.model for use in uses if use.model})
+            shown = sorted(uses, key=lambda use: use.at, reverse=True)[:SHOWN]
+            rows = [{**_shown(use), "program": programs.get(use.model)} for use in shown]
+            context |= {"uses": rows, "more": len(uses) > SHOWN, "most": SHOWN}
+        finally:
+            keyholder.close()
+    status = context["problem"].status if "problem" in context else 200
+    return render(request, "portal/record.html", context, status=status)
 
 
 @never_cache

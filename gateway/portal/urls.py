@@ -53,6 +53,7 @@ urlpatterns = [
     path("proof/check", proof.check, name="proof_check"),
     path("models", models_used.models, name="models"),
     path("models/copies", models_used.copies, name="copies"),
+    path("models/record", models_used.record, name="record_used"),
     path("models/<hex64:digest>", models_used.model, name="model"),
     path("copy", own_copy.own_copy, name="own_copy"),
     path("copy/<hex64:id>", own_copy.own_copy_of, name="own_copy_of"),

@@ -450,7 +450,12 @@ class _File:
         found = digests(self._index_key(patient, channel), records)
         key = self._index_key(CUSTODIAN, HOME)
         return [
-            Fresh(one, digest, resource_name(key, one.resource))
+            Fresh(
+                one,
+                digest,
+                resource_name(key, one.resource),
+                resource_name(key, one.versioned) if one.version else "",
+            )
             for one, digest in zip(records, found, strict=True)
         ]
 
@@ -529,8 +534,10 @@ class _File:
         Chunk.objects.create(pk=chunk.id, patient_id=patient, blob=blob, notes=notes)
         ResourceVersion.objects.bulk_create(
             (
-                ResourceVersion(digest=digest, chunk_id=chunk.id, name=name, rules=chunk.rules)
-                for digest, name in zip(chunk.digests, chunk.names, strict=True)
+                ResourceVersion(
+                    digest=digest, chunk_id=chunk.id, name=name, version=version, rules=chunk.rules
+                )
+                for digest, name, version in zip(chunk.digests, chunk.names, chunk.versions, strict=True)
             ),
             batch_size=_BATCH,
         )

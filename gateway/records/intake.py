@@ -77,6 +77,11 @@ class Record(NamedTuple):
         kind, id, _ = self.name.split(b"/", 2)
         return kind + b"/" + id
 
+    @property
+    def versioned(self) -> bytes:
+        """`Type/id/_history/versionId`."""
+        return self.resource + b"/_history/" + self.version.encode()
+
 
 class Deleted(NamedTuple):
     """A resource that the source has deleted, `Type/id`. Whose it was is not said."""

@@ -106,6 +106,8 @@ class ResourceVersion(models.Model):
     # HMAC-SHA256 of `Type/id` under the custodian's index key, 16 bytes in hex: finds the other versions of
     # the resource, and its deletion, which names no patient. Empty where it came in before there were names.
     name = models.CharField(max_length=32, blank=True, db_index=True)
+    # The same of `Type/id/_history/versionId`. Empty where its source gave it no versionId, or before that.
+    version = models.CharField(max_length=32, blank=True, db_index=True)
     rules = models.CharField(max_length=16, blank=True)  # the label rules that its labels are of
 
     def __str__(self) -> str:
@@ -113,13 +115,36 @@ class ResourceVersion(models.Model):
 
 
 class Gone(models.Model):
-    """A version that is here no more, because a newer one or a deletion came. It is not taken in again."""
+    """A version that is here no more, because a newer one or a deletion came. It is not taken in again.
+
+    Named as ResourceVersion is; `chunk` held it last. All empty of before they were written down.
+    """
 
     digest = models.CharField(primary_key=True, max_length=64)
     patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=32, blank=True, db_index=True)
+    version = models.CharField(max_length=32, blank=True, db_index=True)
+    chunk = models.CharField(max_length=64, blank=True)
 
     def __str__(self) -> str:
         return "resource version that is gone"
+
+
+class Moved(models.Model):
+    """Lines of the chunk `old`, which may be gone, were sealed again in `new`. Which lines, nobody keeps.
+
+    `old` is empty where that was before it was written down: then it may be any of this patient's.
+    """
+
+    patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="+")
+    old = models.CharField(max_length=64, blank=True, db_index=True)
+    new = models.CharField(max_length=64, db_index=True)
+
+    class Meta:
+        verbose_name_plural = "moved"
+
+    def __str__(self) -> str:
+        return "lines of a chunk that moved"
 
 
 class Deletion(models.Model):

@@ -26,23 +26,26 @@ _IN_MEMORY_BYTES = 32 * 1024 * 1024
 
 
 class Fresh(NamedTuple):
-    """A record that is not here yet, with the digest of its version and the name of its resource."""
+    """A record that is not here yet, with the digest of its version, the name of its resource, and of this
+    version of it ("": its source gave it no versionId)."""
 
     record: Record
     digest: str
     name: str
+    version: str
 
 
 @dataclass(frozen=True)
 class SealedChunk:
-    """A chunk before it is in the database. `digests` and `names` are those of its resources' versions, and
-    `rules` (rules_of) is the same for all of them."""
+    """A chunk before it is in the database. `digests`, `names` and `versions` are those of its resources'
+    versions, and `rules` (rules_of) is the same for all of them."""
 
     id: str
     patient: str
     rules: str
     digests: list[str]
     names: list[str]
+    versions: list[str]
     size: int
     notes_size: int
 
@@ -95,9 +98,17 @@ def seal(keyholder: Keyholder, patient: str, records: Iterable[Fresh], spool: Sp
         lines, noted = pack(one.record.raw for one in piece), notes_of(note_of(one.record) for one in piece)
         blob = seal_chunk(keys[chunk], lines, patient=patient, chunk=chunk, version=1)
         notes = seal_notes(keys[chunk], noted, patient=patient, chunk=chunk, version=1)
-        named = [one.digest for one in piece], [one.name for one in piece]
-        rules = rules_of(piece[0].record)
-        spool.add(SealedChunk(chunk, patient, rules, *named, len(blob), len(notes)), blob, notes)
+        sealed = SealedChunk(
+            id=chunk,
+            patient=patient,
+            rules=rules_of(piece[0].record),
+            digests=[one.digest for one in piece],
+            names=[one.name for one in piece],
+            versions=[one.version for one in piece],
+            size=len(blob),
+            notes_size=len(notes),
+        )
+        spool.add(sealed, blob, notes)
 
 
 def rules_of(record: Record) -> str:

@@ -28,6 +28,7 @@ from gateway.records.models import (
     Deletion,
     Gone,
     LabelChange,
+    Moved,
     Regrouping,
     ResourceVersion,
     ToPassOn,
@@ -306,15 +307,31 @@ def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> N
                     digest=row.digest,
                     chunk=made,
                     name=row.name,
+                    version=row.version,
                     rules=row.rules,
                 )
                 for row in rows
             ),
             batch_size=500,
         )
-    gone = [row.digest for rows in old.values() for row in rows if row.digest not in stayed]
+        Moved.objects.bulk_create(
+            Moved(patient_id=patient, old=source, new=made.pk)
+            for source in sorted({source for source, _ in one["lines"]})
+        )
+    gone = [row for rows in old.values() for row in rows if row.digest not in stayed]
     Gone.objects.bulk_create(
-        [Gone(digest=digest, patient_id=patient) for digest in gone], ignore_conflicts=True, batch_size=500
+        (
+            Gone(
+                digest=row.digest,
+                patient_id=patient,
+                name=row.name,
+                version=row.version,
+                chunk=row.chunk_id,
+            )
+            for row in gone
+        ),
+        ignore_conflicts=True,
+        batch_size=500,
     )
     clinical_labels.done(due.label_changes, at=now)
     note_to_pass_on({one.patient_id for one in due.label_changes if clinical_labels.may_be_followed(one)})

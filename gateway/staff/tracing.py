@@ -1,6 +1,7 @@
-"""`/staff/trace`: from a patient, a job, a model, a result or a sealed packet to all that it met.
+"""`/staff/trace`: from a record, a patient, a job, a model, a result or a sealed packet to all that it met.
 
-What somebody types is looked up by a POST: a record number stands in no address.
+What somebody types is looked up by a POST: a record number stands in no address. A record's own name stands
+neither in an address nor anywhere else here: what used it is the answer to the POST.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,30 +23,32 @@ from gateway.compliance.retraining import concerned, versions_of
 from gateway.compliance.trace import Traced
 from gateway.documents.tables import as_csv
 from gateway.keyholder.client import Keyholder
-from gateway.records.models import Chunk
 from gateway.staff.visitor import for_staff, page, refused
-from ledger.errors import GatewayError
+from gateway.wording import sentence
+from ledger.errors import GatewayError, InvalidInput
 
 SECTION = "staff_trace"
 MOST = 20
 FEW = 5  # uses of which each packet is listed
 KINDS = {
+    "record": gettext_lazy("A record’s type and id"),
     "patient": gettext_lazy("A patient’s record number"),
     "job": gettext_lazy("A job’s number"),
     "model": gettext_lazy("A model’s digest"),
     "output": gettext_lazy("A sealed result’s digest"),
-    "record": gettext_lazy("A sealed packet’s number"),
+    "packet": gettext_lazy("A sealed packet’s number"),
 }
 TITLES = {
+    "record": gettext_lazy("What used this record"),
     "patient": gettext_lazy("What used this patient’s records"),
     "job": gettext_lazy("What this job used"),
     "model": gettext_lazy("What this model used"),
     "output": gettext_lazy("What this result came from"),
-    "record": gettext_lazy("What used this sealed packet"),
+    "packet": gettext_lazy("What used this sealed packet"),
 }
 COLUMNS = (
     "at", "kind", "key", "patient", "job", "model", "requester", "consent", "state", "output", "delivered_at",
-    "read", "review", "records",
+    "read", "review", "held", "records",
 )  # fmt: skip
 Begin = Callable[[str, Keyholder], Iterator[Traced]]
 BEGINNINGS: Mapping[str, tuple[Callable[[str], bool], Begin]] = {
@@ -56,7 +59,7 @@ BEGINNINGS: Mapping[str, tuple[Callable[[str], bool], Begin]] = {
     "job": (lambda id: Job.objects.filter(pk=id).exists(), tracing.of_job),
     "model": (lambda id: AIModel.objects.filter(pk=id).exists(), tracing.of_model),
     "output": (lambda id: bool(tracing.subjects_of_output(id)), tracing.of_output),
-    "record": (lambda id: Chunk.objects.filter(pk=id, patient__isnull=False).exists(), tracing.of_record),
+    "packet": (lambda id: tracing.patient_of_packet(id) is not None, tracing.of_packet),
 }
 
 
@@ -64,7 +67,11 @@ class WhatForm(forms.Form):
     kind = forms.ChoiceField(
         widget=forms.RadioSelect, choices=list(KINDS.items()), label=gettext_lazy("What do you have?")
     )
-    what = forms.CharField(max_length=64, label=gettext_lazy("Its number or digest"))
+    what = forms.CharField(
+        max_length=200,
+        label=gettext_lazy("Its number, digest, or type and id"),
+        help_text=gettext_lazy("A record: Condition/123. One version of it: Condition/123/_history/2."),
+    )
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
@@ -78,6 +85,8 @@ class WhatForm(forms.Form):
 
 def _known(kind: str, what: str) -> str:
     """The id that stands in the address; "" where there is none."""
+    if kind == "record":
+        return what
     if kind == "patient":
         return str(Patient.objects.filter(record_id=what).values_list("pk", flat=True).first() or "")
     return what if BEGINNINGS[kind][0](what) else ""
@@ -88,20 +97,35 @@ def _known(kind: str, what: str) -> str:
 def begin(request: HttpRequest) -> HttpResponse:
     form = WhatForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
-        return redirect("staff_traced", kind=form.cleaned_data["kind"], id=form.cleaned_data["what"])
+        kind, what = form.cleaned_data["kind"], form.cleaned_data["what"]
+        if kind != "record":
+            return redirect("staff_traced", kind=kind, id=what)
+        try:
+            if "table" in request.POST:
+                return _table("record", what, tracing.of_record)
+            return _page(request, "record", what, tracing.of_record)
+        except InvalidInput as error:
+            form.add_error("what", sentence(error))
+        except GatewayError as error:
+            return refused(request, SECTION, error, request.path)
     return page(request, "staff/trace.html", SECTION, status=400 if form.is_bound else 200, form=form)
 
 
 @require_safe
 @for_staff("see_trace")
 def trace(request: HttpRequest, kind: str, id: str) -> HttpResponse:
-    """The first MOST uses, and a sum of them."""
     uses_of = _beginning(kind, id)
+    try:
+        return _page(request, kind, id, uses_of)
+    except GatewayError as error:
+        return refused(request, SECTION, error, request.path)
+
+
+def _page(request: HttpRequest, kind: str, id: str, uses_of: Begin) -> HttpResponse:
+    """The first MOST uses, and a sum of them. Raises GatewayError."""
     keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
     try:
         uses = list(islice(uses_of(id, keyholder), MOST + 1))
-    except GatewayError as error:
-        return refused(request, SECTION, error, request.path)
     finally:
         keyholder.close()
     summary = tracing.Summary()
@@ -118,7 +142,8 @@ def trace(request: HttpRequest, kind: str, id: str) -> HttpResponse:
         told=summary.as_json(),
         more=len(uses) > MOST,
         most=MOST,
-        lists_packets=kind != "record" and len(uses) <= FEW,
+        lists_packets=kind != "packet" and len(uses) <= FEW,
+        as_filed=kind in tracing.AS_FILED,
     )
 
 
@@ -126,13 +151,17 @@ def trace(request: HttpRequest, kind: str, id: str) -> HttpResponse:
 @for_staff("see_trace")
 def table(request: HttpRequest, kind: str, id: str) -> HttpResponse:
     """Every use, as a table; it ends early where the keyholder goes away meanwhile."""
-    uses_of = _beginning(kind, id)
+    return _table(kind, id, _beginning(kind, id))
+
+
+def _table(kind: str, id: str, uses_of: Begin) -> HttpResponse:
+    keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
+    uses = uses_of(id, keyholder)
 
     def lines() -> Iterator[bytes]:
         yield as_csv(COLUMNS, [])
-        keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
         try:
-            for use in uses_of(id, keyholder):
+            for use in uses:
                 told = use.as_json()
                 yield as_csv([*(told.get(name, "") for name in COLUMNS[:-1]), " ".join(use.records)], [])
         finally:

@@ -198,6 +198,7 @@ PORTAL = [
     *pages("models", "nothing_asked", "used", "stopped_midway", "blocked"),
     *pages("model", "used", "stopped_midway"),
     *pages("copies", "nothing_asked", "copied"),
+    *pages("record_used", "used"),
     *pages("own_copy", "nothing_asked", "own_copy"),
     *pages("own_copy_of", "own_copy"),
     *pages("own_copy_page", "own_copy"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from gateway.analysis.models import Job, JobSubject, Output
 from gateway.compliance import trace
 from gateway.compliance.trace import Traced
 from gateway.emergency import services as emergencies
+from gateway.records import settling
 from gateway.records.ingest import ingest
-from gateway.records.models import Chunk
+from gateway.records.models import Chunk, Gone, Moved
+from gateway.records.whereabouts import reference_of, standing
 from ledger.audit import sealing
+from ledger.audit.models import AuditRow
 from ledger.client import HOME
+from ledger.errors import InvalidInput
 from tests.analysis.test_job_end_to_end import PCE, Play, records
 from tests.api.test_export import Copies
 from tests.records.conftest import patient
@@ -61,7 +66,7 @@ def test_from_a_packet_to_the_result_and_back(play: Play, job: Job) -> None:
     mine, digest = packets(subject.patient), Output.objects.get().digest
     play.result(job)
     for chunk in mine:
-        (use,) = trace.of_record(chunk, play.keyholder)
+        (use,) = trace.of_packet(chunk, play.keyholder)
         assert (use.key, use.job, use.model, use.output) == (subject.pk, job.pk, PCE.digest(), digest)
         assert (use.state, use.read, use.kind) == ("delivered", 1, "analyse")
     for beginning in (
@@ -87,7 +92,7 @@ def test_what_was_not_given_is_not_in_it(play: Play) -> None:
     (use,) = trace.of_job(job.pk, play.keyholder)
     assert len(opened(use)) == 2 < len(packets(someone))
     left = packets(someone) - opened(use)
-    assert all(not list(trace.of_record(chunk, play.keyholder)) for chunk in left)
+    assert all(not list(trace.of_packet(chunk, play.keyholder)) for chunk in left)
 
 
 def test_what_was_refused_opened_nothing(play: Play) -> None:
@@ -125,35 +130,148 @@ def test_a_person_s_reading_is_in_it(play: Play, bob: Any) -> None:
     (use,) = trace.of_patient(someone, play.keyholder)
     assert (use.kind, use.key, len(use.records)) == ("emergency", opened_at_night.pk, 1)
     (chunk,) = opened(use)
-    assert [each.key for each in trace.of_record(chunk, play.keyholder)] == [use.key]
+    assert [each.key for each in trace.of_packet(chunk, play.keyholder)] == [use.key]
 
 
-def test_a_regrouped_packet_leads_to_uses_of_those_before_it(play: Play, bob: Any, tmp_path: Path) -> None:
-    """A newer version came after a reading: what was sealed anew leads to the reading, other kinds do not."""
-    name = random_id()
+class Ward:
+    """A patient whose records come in file by file, and are read in emergencies between."""
 
-    def take_in(*resources: Any) -> None:
-        path = tmp_path / f"{random_id()}.ndjson"
+    def __init__(self, play: Play, bob: Any, folder: Path) -> None:
+        self.play, self.bob, self.folder, self.name = play, bob, folder, random_id()
+        self.take_in(patient(self.name))
+        self.patient = Patient.objects.get(record_id=self.name)
+
+    def take_in(self, *resources: Any) -> None:
+        path = self.folder / f"{random_id()}.ndjson"
         path.write_text("\n".join(map(json.dumps, resources)))
         assert ingest([path]).refused == []
 
-    take_in(patient(name), version("a", name, "1", "2024-01-01T00:00:00Z"))
-    someone = Patient.objects.get(record_id=name)
-    before = packets(someone)
-    opened_at_night = emergencies.open_emergency(
-        patient=someone,
-        by=bob,
-        reason="ETREAT",
-        explanation="Found unconscious at the bus stop.",
-        keyholder=play.keyholder,
+    def version(self, number: int, id: str = "a") -> None:
+        self.take_in(version(f"{id}-{self.name[:8]}", self.name, str(number), f"2024-0{number}-01T00:00:00Z"))
+
+    def reference(self, number: int | None = None, id: str = "a") -> str:
+        of_one = "" if number is None else f"/_history/{number}"
+        return f"Observation/{id}-{self.name[:8]}{of_one}"
+
+    def read(self) -> str:
+        """The key of this use."""
+        opened = emergencies.open_emergency(
+            patient=self.patient,
+            by=self.bob,
+            reason="ETREAT",
+            explanation="Found unconscious at the bus stop.",
+            keyholder=self.play.keyholder,
+        )
+        emergencies.read(emergency=opened, kind="Observation", by=self.bob, keyholder=self.play.keyholder)
+        emergencies.end(emergency=opened, by=self.bob, keyholder=self.play.keyholder)
+        return str(opened.pk)
+
+    def held(self, reference: str) -> dict[str, str]:
+        return {use.key: use.held for use in trace.of_record(reference, self.play.keyholder)}
+
+
+@pytest.fixture
+def ward(play: Play, bob: Any, tmp_path: Path) -> Ward:
+    return Ward(play, bob, tmp_path)
+
+
+def test_a_record_leads_to_what_opened_a_packet_that_held_it(ward: Ward) -> None:
+    """And one version of it to what opened a packet that held this version."""
+    ward.version(1)
+    first = ward.read()
+    ward.version(2)
+    second = ward.read()
+    assert ward.held(ward.reference(1)) == {first: "yes"}
+    assert ward.held(ward.reference(2)) == {second: "yes"}
+    assert ward.held(ward.reference()) == {first: "yes", second: "yes"}
+
+
+def test_a_record_that_moved_between_packets_leads_to_all_that_held_it(ward: Ward) -> None:
+    """Its neighbour got a newer version: the packet was sealed anew without the old one, and with it."""
+    ward.take_in(
+        version(f"a-{ward.name[:8]}", ward.name, "1", "2024-01-01T00:00:00Z"),
+        version(f"b-{ward.name[:8]}", ward.name, "1", "2024-01-01T00:00:00Z"),
     )
-    emergencies.read(emergency=opened_at_night, kind="Observation", by=bob, keyholder=play.keyholder)
-    take_in(version("a", name, "2", "2024-02-01T00:00:00Z"))
-    standing = set(Chunk.objects.filter(patient=someone, retired_at=None).values_list("pk", flat=True))
-    (anew,) = standing - before
-    assert [use.key for use in trace.of_record(anew, play.keyholder)] == [opened_at_night.pk]
-    (untouched,) = standing & before
-    assert list(trace.of_record(untouched, play.keyholder)) == []
+    before = packets(ward.patient)
+    first = ward.read()
+    ward.version(2)
+    assert standing(ward.patient) != before
+    second = ward.read()
+    assert ward.held(ward.reference(1, "b")) == {first: "yes", second: "yes"}
+    Chunk.objects.exclude(retired_at=None).delete()
+    assert ward.held(ward.reference(1, "b")) == {first: "yes", second: "yes"}
+
+
+def test_where_several_packets_became_one_it_may_have_been_in_either(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.version(1, "a")
+    first = ward.read()
+    for id in "bcd":
+        ward.version(1, id)
+    monkeypatch.setattr(settling, "MOST_CHUNKS", 4)
+    ward.version(1, "e")
+    second = ward.read()
+    for id in "ab":
+        assert ward.held(ward.reference(1, id)) == {first: "maybe", second: "yes"}
+
+
+def test_what_was_sealed_anew_before_it_was_written_down_may_have_been_anywhere(ward: Ward) -> None:
+    ward.version(1)
+    first = ward.read()
+    ward.version(2)
+    Moved.objects.update(old="")
+    Gone.objects.update(name="", version="", chunk="")
+    assert ward.held(ward.reference()) == {first: "maybe"}
+
+
+def test_another_record_s_uses_are_not_its_own(ward: Ward) -> None:
+    ward.version(1)
+    ward.read()
+    assert ward.held(f"Patient/{ward.name}") == {}
+
+
+def test_what_is_no_record_here(play: Play) -> None:
+    for typed in ("Observation/unknown", "Observation/unknown/_history/1"):
+        with pytest.raises(InvalidInput) as refusal:
+            trace.of_record(typed, play.keyholder)
+        assert refusal.value.code == "unknown_record"
+        assert "unknown" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "typed", ["observation", "", '{"resourceType": "Observation"}', "{", "A/1/_history/"]
+)
+def test_what_names_no_record(typed: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        reference_of(typed)
+    assert refusal.value.code == "record_reference"
+
+
+def test_a_record_is_named_by_its_own_json() -> None:
+    resource = {"resourceType": "Condition", "id": "1", "meta": {"versionId": "3"}}
+    assert reference_of(json.dumps(resource)) == "Condition/1/_history/3"
+    assert reference_of(" Condition/1\n") == "Condition/1"
+
+
+def test_a_regrouped_packet_leads_to_uses_of_those_before_it(ward: Ward) -> None:
+    """A newer version came after a reading: what was sealed anew leads to the reading, other kinds do not."""
+    ward.take_in(
+        version(f"a-{ward.name[:8]}", ward.name, "1", "2024-01-01T00:00:00Z"),
+        version(f"b-{ward.name[:8]}", ward.name, "1", "2024-01-01T00:00:00Z"),
+    )
+    before = packets(ward.patient)
+    first = ward.read()
+    ward.version(2)
+    keyholder = ward.play.keyholder
+    moved = Moved.objects.get(patient=ward.patient)
+    assert [use.key for use in trace.of_packet(moved.new, keyholder)] == [first]
+    Chunk.objects.exclude(retired_at=None).delete()
+    assert [use.key for use in trace.of_packet(moved.old, keyholder)] == [first]
+    (untouched,) = standing(ward.patient) & before
+    assert list(trace.of_packet(untouched, keyholder)) == []
+    Moved.objects.update(old="")
+    assert [use.key for use in trace.of_packet(moved.new, keyholder)] == [first]
 
 
 def test_the_command(play: Play, job: Job, capsys: pytest.CaptureFixture[str], settings: Any) -> None:
@@ -163,9 +281,9 @@ def test_the_command(play: Play, job: Job, capsys: pytest.CaptureFixture[str], s
     use, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (use["key"], use["model"], use["consent"]) == (subject.pk, PCE.digest(), subject.consent)
     assert summary["summary"]["records"] == len(use["records"]) == 3
-    call_command("trace", "record", use["records"][0].partition("/")[0])
+    call_command("trace", "packet", use["records"][0].partition("/")[0])
     assert "1 uses of 3 sealed packets of 1 patients, in 1 jobs: 1 results" in capsys.readouterr().out
-    for beginning in ("record", "patient", "client"):
+    for beginning in ("record", "packet", "patient", "client"):
         with pytest.raises(CommandError):
             call_command("trace", beginning, "00" * 32)
     settings.KEYHOLDER_SOCKET = "/nowhere"
@@ -198,7 +316,23 @@ def test_as_many_queries_for_many_as_for_few(play: Play, job: Job) -> None:
             many = play.run(play.submit(*[play.yes(play.someone(*records())).request_id for _ in range(3)]))
             assert many.state == Job.State.DONE
     assert len(found) == 4
-    assert counts[0] == counts[1] == 2
+    assert counts[0] == counts[1] == 3
+
+
+def test_the_command_reads_a_record_from_standard_input(
+    ward: Ward, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.version(1)
+    key = ward.read()
+    monkeypatch.setattr("sys.stdin", StringIO(ward.reference(1)))
+    call_command("trace", "record", "-", "--json")
+    use, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (use["key"], use["held"], summary["summary"]["held"]) == (key, "yes", 1)
+    monkeypatch.setattr("sys.stdin", StringIO(ward.reference(1)))
+    call_command("trace", "record", "-")
+    assert "In 1 of them the record was for certain" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="record_reference"):
+        call_command("trace", "record", ward.reference(1))
 
 
 # The pages
@@ -219,7 +353,7 @@ def test_the_officer_s_pages(play: Play, job: Job, member: Callable[..., Client]
         ("job", job.pk),
         ("model", PCE.digest()),
         ("output", Output.objects.get().digest),
-        ("record", packets(subject.patient).pop()),
+        ("packet", packets(subject.patient).pop()),
     ):
         assert f"/staff/trace/{kind}/" in page
         assert officer.get(f"/staff/trace/{kind}/{id}").status_code == 200
@@ -229,6 +363,53 @@ def test_the_officer_s_pages(play: Play, job: Job, member: Callable[..., Client]
     for path in (f"/staff/trace/consent/{job.pk}", f"/staff/trace/job/{'00' * 32}"):
         assert officer.get(path).status_code == 404
     assert member("auditor").get(answer["Location"]).status_code == 403
+
+
+def test_the_officer_s_page_of_a_record(ward: Ward, member: Callable[..., Client]) -> None:
+    ward.version(1)
+    ward.read()
+    officer = member("compliance")
+    typed = {"kind": "record", "what": ward.reference(1)}
+    rows = AuditRow.objects.count()
+    answer = officer.post("/staff/trace", typed)
+    assert answer.status_code == 200  # no address has it
+    page = answer.content.decode()
+    assert "The record was in them" in page
+    assert "it is not known in which of them" in page
+    table = b"".join(officer.post("/staff/trace", {**typed, "table": "yes"}).streaming_content)  # type: ignore[arg-type]
+    assert b",yes," in table
+    for wrong in ("Observation/nobody", "x"):
+        answer = officer.post("/staff/trace", {"kind": "record", "what": wrong})
+        assert answer.status_code == 400
+        assert "govuk-error-message" in answer.content.decode()
+        assert (
+            officer.post("/staff/trace", {"kind": "record", "what": wrong, "table": "yes"}).status_code == 400
+        )
+    assert AuditRow.objects.count() == rows
+    assert member("auditor").post("/staff/trace", typed).status_code == 403
+
+
+def test_her_page_of_a_record(ward: Ward, user: Any, client: Client, settings: Any) -> None:
+    ward.version(1)
+    ward.read()
+    ward.patient.user = user("alma")
+    ward.patient.save()
+    client.force_login(ward.patient.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.get("/models/record").status_code == 200
+    page = client.post("/models/record", {"record": ward.reference()}).content.decode()
+    assert "A person, in an emergency" in page
+    assert 'data-label="Was in the packet">Yes<' in page
+    # Another's record and none look the same.
+    another = Ward(ward.play, ward.bob, ward.folder)
+    another.version(1)
+    for wrong in (another.reference(), "Observation/nobody"):
+        answer = client.post("/models/record", {"record": wrong})
+        assert answer.status_code == 400
+        assert "We have no record of yours with this name" in answer.content.decode()
+    settings.KEYHOLDER_SOCKET = "/nowhere"
+    answer = client.post("/models/record", {"record": ward.reference()})
+    assert answer.status_code == 503
+    assert "We cannot look this up now" in answer.content.decode()
 
 
 def test_her_own_page(play: Play, job: Job, user: Any, client: Client) -> None:

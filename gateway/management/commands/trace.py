@@ -4,6 +4,7 @@ Exit status: 0 traced, 1 the stores differ (`--check`), 2 the keyholder or the l
 """
 
 import json
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,8 +22,10 @@ from ledger.channels import Channels, named
 from ledger.errors import GatewayError, InvalidInput
 
 PAUSE = 3.0
+MOST_JSON = 16 * 1024 * 1024
 BEGINNINGS: Mapping[str, Callable[[str, Keyholder], Iterator[Traced]]] = {
     "record": trace.of_record,
+    "packet": trace.of_packet,
     "patient": lambda text, keyholder: trace.of_patient(_patient(text), keyholder),
     "job": trace.of_job,
     "model": trace.of_model,
@@ -38,8 +41,10 @@ class Command(BaseCommand):
         parser.add_argument("beginning", choices=BEGINNINGS, help="what to trace")
         parser.add_argument(
             "id",
-            help="a sealed packet's id; a patient's id or record number; a job's id; the digest of a "
-            "model or of a sealed result; an AI provider's id",
+            help="-, for a record: it is read from standard input, so that no list of processes shows it: "
+            "Condition/123, Condition/123/_history/2 or the resource's own JSON. Else a sealed packet's id; "
+            "a patient's id or record number; a job's id; the digest of a model or of a sealed result; an AI "
+            "provider's id",
         )
         parser.add_argument(
             "--json", action="store_true", help="a line of JSON for each use, and one that sums them up"
@@ -77,7 +82,14 @@ class Command(BaseCommand):
 
     def _trace(self, options: dict[str, Any], keyholder: Keyholder) -> None:
         summary = trace.Summary()
-        for use in BEGINNINGS[options["beginning"]](options["id"], keyholder):
+        id = options["id"]
+        if options["beginning"] == "record":
+            if id != "-":
+                raise InvalidInput(
+                    "Give the record on standard input: trace record -", code="record_reference"
+                )
+            id = sys.stdin.read(MOST_JSON)
+        for use in BEGINNINGS[options["beginning"]](id, keyholder):
             summary.add(use)
             self.stdout.write(_line(use) if options["json"] else _row(use))
         told = summary.as_json()
@@ -88,6 +100,14 @@ class Command(BaseCommand):
             f"{told['uses']} uses of {told['records']} sealed packets of {told['patients']} patients, in "
             f"{told['jobs']} jobs: {told['results']} results, by {len(told['models'])} model versions."
         )
+        if options["beginning"] == "record":
+            self.stdout.write(
+                f"In {told.get('held', 0)} of them the record was for certain, in the others it may be."
+            )
+        if options["beginning"] in trace.AS_FILED:
+            self.stdout.write(
+                "What was opened is as it was filed once its rows held; --check derives it again."
+            )
 
 
 def _line(use: Traced) -> str:
@@ -97,7 +117,8 @@ def _line(use: Traced) -> str:
 def _row(use: Traced) -> str:
     by = f"model {use.model[:12]}" if use.model else use.kind
     result = f"result {use.output[:12]}, read {use.read}" if use.output else use.state
-    return f"{use.at:%Y-%m-%d %H:%M}  {by:18}  {use.key[:12]}  {len(use.records)} packets  {result}"
+    held = {"yes": "  held it", "maybe": "  may have held it", "": ""}[use.held]
+    return f"{use.at:%Y-%m-%d %H:%M}  {by:18}  {use.key[:12]}  {len(use.records)} packets{held}  {result}"
 
 
 def _patient(text: str) -> Patient:
