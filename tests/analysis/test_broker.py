@@ -12,6 +12,7 @@ from kombu import Connection
 
 from gateway import celery
 from gateway.analysis import tasks
+from gateway.processes import listens_at
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def valkey() -> Iterator[str]:
         command = [str(binary), "--port", "0", "--dir", folder, "--unixsocket", "b.sock", "--save", ""]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while not Path(folder, "b.sock").exists() and time.monotonic() < deadline:
+        while not listens_at(Path(folder, "b.sock"))() and time.monotonic() < deadline:
             time.sleep(0.01)
         yield f"redis+socket://{folder}/b.sock"
         server.kill()

@@ -200,7 +200,7 @@ def test_a_copy_of_ones_own(walk: Begin, played: Any, tmp_path: Path) -> None:
     visit.keep(f'main a[href="{reverse("own_copy_file", args=[copy.pk, "ndjson"])}"]', tmp_path / "copy")
     assert b"Hay fever" in (tmp_path / "copy").read_bytes()
     visit.go("own_copy_page", copy.pk)
-    assert visit.page.get_by_text("Hay fever").is_visible()
+    assert visit.page.get_by_role("rowheader", name="Hay fever").is_visible()
     visit.look("way-copy-read")
     visit.open(reverse("own_copy"))
     visit.go("own_copy_of", copy.pk)

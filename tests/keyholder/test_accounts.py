@@ -24,6 +24,7 @@ from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import PartUnwrapper, open_chunk, open_sealed_output, seal_chunk, seal_output
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.server import SEPARATE
+from gateway.processes import listens_at
 from ledger.embedded.client import EmbeddedLedger
 from ledger.embedded.folder import make_ledger
 from ledger.embedded.server import LedgerProcess
@@ -98,7 +99,7 @@ def accounts() -> Iterator[Accounts]:
     pid = as_account(KEYHOLDER, lambda: main(arguments) and None)
     made = Accounts(home, pid, home / "run" / "k.sock")
     deadline = time.monotonic() + 20
-    while not made.socket.exists() and time.monotonic() < deadline:
+    while not listens_at(made.socket)() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.chown(made.socket, -1, WORKER)
     made.socket.chmod(0o660)

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.clock import TOLERANCE_SECONDS, KeptClock
+from gateway.processes import listens_at
 from ledger.errors import AccessDenied, KeyholderUnavailable
 from tests.keyholder.house import House, new_id
 
@@ -75,7 +76,7 @@ def test_an_operator_may_accept_a_clock_that_ran_ahead_and_was_put_right(house: 
     process = subprocess.Popen([*command, "--ledger", f"embedded://{house.home / 'ledger'}"])
     try:
         deadline = time.monotonic() + 20
-        while not (folder / "keyholder.sock").exists() and time.monotonic() < deadline:
+        while not listens_at(folder / "keyholder.sock")() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert Keyholder(folder / "keyholder.sock").status()["patients"] == 0
     finally:

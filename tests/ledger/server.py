@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from gateway.processes import listens_at
 from ledger.embedded.server import LedgerProcess
 from tests.ledger.toy import run
 
@@ -22,9 +23,10 @@ def main() -> None:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """The process, once its socket is there."""
+    """The process, once somebody accepts connections at its socket."""
     socket = folder / "ledger.sock"
     socket.unlink(missing_ok=True)
+    is_ready = listens_at(socket)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.ledger.server", str(folder), *arguments],
         cwd=Path(__file__).resolve().parents[2],
@@ -32,7 +34,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     deadline = time.monotonic() + 20
-    while not socket.exists():
+    while not is_ready():
         assert process.poll() is None, "the ledger's process ended"
         assert time.monotonic() < deadline, "the ledger's process did not start"
         time.sleep(0.01)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.processes import listens_at
 from ledger.client import Ledger, Trust, connect, trust
 from ledger.embedded.folder import make_ledger
 from ledger.embedded.fsck import check
@@ -45,7 +46,7 @@ class TestEmbedded(Conformance):
             cwd=Path(__file__).resolve().parents[2],
             stderr=subprocess.PIPE,
         )
-        while not (folder / "ledger.sock").exists():
+        while not listens_at(folder / "ledger.sock")():
             assert process.poll() is None
             time.sleep(0.01)
         yield Embedded(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.processes import listens_at
 from ledger.embedded.client import EmbeddedLedger
 from ledger.embedded.folder import make_ledger
 
@@ -34,7 +35,7 @@ def made(folder: Path) -> Path:
 def test_it_serves_until_a_signal_and_ends_clean(made: Path, command: list[str], number: int) -> None:
     process = start(*command, str(made))
     try:
-        while not (made / "ledger.sock").exists():
+        while not listens_at(made / "ledger.sock")():
             assert process.poll() is None
             time.sleep(0.01)
         assert EmbeddedLedger(made, identity="gateway").height() == 1
@@ -80,7 +81,7 @@ def test_only_the_accounts_it_is_told_may_connect(made: Path) -> None:
     ):
         process = start(*MODULE, str(made), *arguments)
         try:
-            while not (made / "ledger.sock").exists():
+            while not listens_at(made / "ledger.sock")():
                 assert process.poll() is None
                 time.sleep(0.01)
             assert ask() == answer
