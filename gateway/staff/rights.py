@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from gateway.accounts.roles import ACTS
 from gateway.compliance import rights
 from gateway.compliance.models import RightsReview
+from gateway.staff import acts
 from gateway.staff.forms import in_words
 from gateway.staff.visitor import for_staff, me, page, perform
 
@@ -116,7 +117,7 @@ def _show(request: HttpRequest, found: RightsReview, form: DecideForm, status: i
         status=status,
         review=found,
         roles=names(roles),
-        may=sorted(act for act, allowed in ACTS.items() if allowed & acting),
+        may=[name for act, name in acts.NAMES.items() if ACTS[act] & acting],
         outcome=FOUND[found.outcome] if found.outcome else "",
         can_decide=found.settled_at is None and request.user.pk != found.of_id,
         form=form,
