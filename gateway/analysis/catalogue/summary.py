@@ -1,8 +1,8 @@
 """How the scores of many are spread: of another model of the catalogue, the counts by band and the mean.
 
 Nothing of one person leaves: the keyholder lets a summary out for FEWEST people or more, of all of whom the
-consents hold, and of none who is in another one. What is told is cut short besides, so that nobody stands out
-in a small band, and one who comes or goes shows in none of the numbers for certain.
+consents hold, and of none who is in another one. What is told is rounded down besides, so that nobody stands
+out in a small band; what two summaries of nearly the same people give away, LIMITS says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,14 @@ from gateway.analysis.catalogue.model import Features, Model
 from gateway.analysis.catalogue.pce import PooledCohortEquations
 
 FEWEST = 11  # as the keyholder's FEWEST_IN_AGGREGATE
+FEWEST_FOR_MEAN = 100  # one score, of 0 to 100, moves the mean of so many by one at most
 
 LIMITS = [
     f"Every count is a lower bound, a multiple of {FEWEST}; what is less shows as 0. Bands do not add up.",
-    f"The mean is of those who have a number, rounded to a whole one; of fewer than {FEWEST} there is none.",
-    "Two summaries of nearly the same people can still differ by what one of them adds to a rounded mean.",
+    f"The mean is of those who have a number, rounded to a whole one; of fewer than {FEWEST_FOR_MEAN} there"
+    " is none.",
+    "Two summaries of nearly the same people can tell of one of them: a count at its edge falls by"
+    f" {FEWEST}, and the rounded mean may change by one.",
     "Those whose records give no number are among the people, and in no band: the bands may not be typical.",
 ]
 
@@ -74,7 +77,7 @@ class Summary(Model):
         """Of one score for each person, None where there is no number."""
         values = [one for one in scores if one is not None]
         mean = None
-        if len(values) >= FEWEST:
+        if len(values) >= FEWEST_FOR_MEAN:
             mean = (sum(values, Decimal(0)) / len(values)).quantize(Decimal(1), ROUND_HALF_EVEN)
         return Spread(
             people=at_least(len(scores)),
