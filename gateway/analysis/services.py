@@ -211,14 +211,16 @@ def record_model_registered(event: Event) -> None:
 def cancel(*, job: Job, requester: Requester) -> None:
     """Stop a job of one's own: at once while it waits, else at its next chunk. Harmless to repeat.
 
+    One whose results are leaving ends as it would have: to refuse would say that somebody had said yes.
     Raises RefusedTransition (`job_settled`) once it has an end; results that were delivered stay.
     """
     row = Job.objects.select_for_update().filter(pk=job.pk, requester=requester).first()
     if row is None:
         raise AccessDenied(_("There is no such job."), code="not_available")
-    if row.state == State.CANCELLED:
+    leaves = row.legs.filter(state=Leg.State.DELIVERING).exists()
+    if row.state == State.CANCELLED or (leaves and row.state not in Job.SETTLED):
         return
-    if row.state in Job.SETTLED or row.legs.filter(state=Leg.State.DELIVERING).exists():
+    if row.state in Job.SETTLED:
         raise RefusedTransition(_("The job has ended: it cannot be cancelled."), code="job_settled")
     Job.objects.filter(pk=row.pk).update(cancel_requested=True)
     if row.state == State.QUEUED:
@@ -418,10 +420,11 @@ def client_brief(job: Job) -> dict[str, Any]:
 
 
 def _waits_for(job: Job) -> str:
-    """Of a ledger that is away no more than that: at which step would say that somebody had said yes."""
-    if job.error_code in ("", "attempt_over", "keyholder_unavailable", "ledger_catching_up"):
-        return job.error_code
-    return "ledger_unavailable"
+    """What is away, and no more: at which step it waits would say that somebody had said yes."""
+    if job.error_code in ("", "attempt_over"):
+        return ""
+    known = job.error_code in ("keyholder_unavailable", "ledger_catching_up")
+    return job.error_code if known else "ledger_unavailable"
 
 
 def results_until(job: Job) -> datetime:

@@ -30,7 +30,6 @@ CODES: dict[str, Code] = {
         "Your address did not answer",
         "See that it answers within 5 seconds.",
     ),
-    "attempt_over": Code(503, "The job is tried again", "Wait: another attempt is under way."),
     "card": Code(
         400,
         "The model card is not readable",

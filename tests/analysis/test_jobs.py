@@ -389,6 +389,23 @@ def test_what_has_ended_or_is_anothers_cannot_be_cancelled(job: Job, helix: Requ
     assert told.value.code == "job_settled"
 
 
+def test_a_job_whose_results_are_leaving_ends_as_it_would_have(job: Job, helix: Requester) -> None:
+    claim = claimed(job)
+    Leg.objects.filter(job=job).update(state=Leg.State.DELIVERING)
+    services.cancel(job=job, requester=helix)
+    jobs.keep_going(claim)
+    job.refresh_from_db()
+    assert (job.cancel_requested, job.settled_at) == (False, None)
+
+
+def test_a_client_does_not_see_that_an_attempt_is_made_anew(job: Job) -> None:
+    before = services.client_brief(job)
+    jobs.put_back(claimed(job), runner.AttemptOver("over"))
+    job.refresh_from_db()
+    assert job.error_code == "attempt_over"
+    assert services.client_brief(job) == before
+
+
 # What a client sees
 
 

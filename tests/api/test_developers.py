@@ -27,7 +27,7 @@ ROOMS = [
 ]
 # Said to staff or to a person who signs in, or never said at all: no client is answered with these.
 OF_OTHERS = {
-    "claim_lost", "job_cancelled", "model_of_another", "not_yours", "signer_failed",
+    "attempt_over", "claim_lost", "job_cancelled", "model_of_another", "not_yours", "signer_failed",
     "code_missing", "own_approval", "reasons", "already_served", "asked", "committed", "release_unsettled",
     "own_proof", "own_result", "proof_method", "reason", "removed", "result_closed", "result_gone",
     "result_settled", "state", "email_taken", "link_invalid", "no_account", "staff_account",
