@@ -15,7 +15,8 @@ from gateway.analysis.models import AIModel, Job, JobSubject
 from gateway.compliance import trace
 from gateway.compliance.retraining import concerned, versions_of
 from gateway.keyholder.client import Keyholder
-from gateway.portal.visitor import for_patient
+from gateway.portal.visitor import enter, for_patient
+from gateway.records.whereabouts import unknown
 from ledger.errors import GatewayError
 
 MOST, SHOWN = 100, 25
@@ -68,6 +69,8 @@ def record(request: HttpRequest, patient: Patient) -> HttpResponse:
     if request.method == "POST":
         keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
         try:
+            if not enter(request).covered([typed.partition("/")[0]]):
+                raise unknown()
             uses = list(trace.of_record(typed, keyholder, patient))
         except GatewayError as error:
             context["problem"] = error

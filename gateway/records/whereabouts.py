@@ -77,14 +77,10 @@ def whereabouts(reference: str, *, keyholder: Keyholder, patient: Patient | None
     Raises InvalidInput (`record_reference`, `unknown_record`), KeyholderUnavailable.
     """
     reference = reference_of(reference)
-    unknown = InvalidInput(
-        _("No patient’s record here has this name, or no version of it. Look at each letter."),
-        code="unknown_record",
-    )
     try:
         name = keyholder.resource_name(resource=reference)
     except RefusedTransition:
-        raise unknown from None  # nothing was ever taken in
+        raise unknown() from None  # nothing was ever taken in
     by = {"version" if _HISTORY in reference else "name": name}
     now: dict[str, set[str]] = defaultdict(set)
     gone: dict[str, set[str]] = defaultdict(set)
@@ -97,8 +93,16 @@ def whereabouts(reference: str, *, keyholder: Keyholder, patient: Patient | None
         patients = patients.filter(pk=patient.pk)
     found = [_of(one, now[one.pk], gone[one.pk], whole=_HISTORY not in reference) for one in patients]
     if not found:
-        raise unknown
+        raise unknown()
     return found
+
+
+def unknown() -> InvalidInput:
+    """What is said of a record that is not there, and of one that is not for whoever asks."""
+    return InvalidInput(
+        _("No patient’s record here has this name, or no version of it. Look at each letter."),
+        code="unknown_record",
+    )
 
 
 def sealed_from(chunks: set[str]) -> dict[str, set[str]]:

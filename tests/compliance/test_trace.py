@@ -12,12 +12,13 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from consent.models import Patient, Requester, random_id
+from consent.models import Patient, Representative, Requester, random_id
 from gateway.analysis import exports, tasks
 from gateway.analysis.models import Job, JobSubject, Output
 from gateway.compliance import trace
 from gateway.compliance.trace import Traced
 from gateway.emergency import services as emergencies
+from gateway.portal.visitor import ACTS_AS, MADE_FOR
 from gateway.records import settling
 from gateway.records.ingest import ingest
 from gateway.records.models import Chunk, Gone, Moved
@@ -30,6 +31,7 @@ from tests.analysis.test_job_end_to_end import PCE, Play, records
 from tests.api.test_export import Copies
 from tests.records.conftest import patient
 from tests.records.test_updates import version
+from tests.representing import represent
 from tests.staff.conftest import member
 
 __all__ = ["member"]  # a fixture
@@ -375,7 +377,7 @@ def test_the_officer_s_page_of_a_record(ward: Ward, member: Callable[..., Client
     assert answer.status_code == 200  # no address has it
     page = answer.content.decode()
     assert "The record was in them" in page
-    assert "it is not known in which of them" in page
+    assert "it is not known in which one it was" in page
     table = b"".join(officer.post("/staff/trace", {**typed, "table": "yes"}).streaming_content)  # type: ignore[arg-type]
     assert b",yes," in table
     for wrong in ("Observation/nobody", "x"):
@@ -398,7 +400,7 @@ def test_her_page_of_a_record(ward: Ward, user: Any, client: Client, settings: A
     assert client.get("/models/record").status_code == 200
     page = client.post("/models/record", {"record": ward.reference()}).content.decode()
     assert "A person, in an emergency" in page
-    assert 'data-label="Was in the packet">Yes<' in page
+    assert 'data-label="Was it in the packet?">Yes<' in page
     # Another's record and none look the same.
     another = Ward(ward.play, ward.bob, ward.folder)
     another.version(1)
@@ -410,6 +412,24 @@ def test_her_page_of_a_record(ward: Ward, user: Any, client: Client, settings: A
     answer = client.post("/models/record", {"record": ward.reference()})
     assert answer.status_code == 503
     assert "We cannot look this up now" in answer.content.decode()
+
+
+def test_who_acts_for_her_looks_up_the_kinds_that_they_decide_about(
+    ward: Ward, user: Any, client: Client
+) -> None:
+    ward.version(1)
+    ana = user("ana")
+    representative = represent(ward.patient, ana, kinds=["Observation"])
+    client.force_login(ana, backend="django.contrib.auth.backends.ModelBackend")
+    session = client.session
+    session[ACTS_AS] = representative.pk
+    session.save()
+    typed = {"record": ward.reference(), MADE_FOR: ward.patient.pk}
+    assert client.post("/models/record", typed).status_code == 200
+    Representative.objects.update(kinds=["Condition"])
+    answer = client.post("/models/record", typed)
+    assert answer.status_code == 400
+    assert "We have no record of yours with this name" in answer.content.decode()
 
 
 def test_her_own_page(play: Play, job: Job, user: Any, client: Client) -> None:
