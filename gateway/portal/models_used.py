@@ -30,7 +30,7 @@ LET_IN = ~Q(consent="")  # the release stands on a consent of hers
 def models(request: HttpRequest, patient: Patient) -> HttpResponse:
     own = JobSubject.objects.filter(patient=patient)
     found = list(
-        own.filter(job__kind=Job.Kind.ANALYSE)
+        own.exclude(job__kind=Job.Kind.EXPORT)
         .order_by()
         .values("job__model")
         .annotate(

@@ -13,8 +13,17 @@ from gateway.analysis.models import AIModel, Job, JobSubject, Leg
 pytestmark = pytest.mark.django_db
 
 
-def use(model: str, requester: Requester, patient: Patient, state: str, consent: str = "cc" * 32) -> None:
-    job = Job.objects.create(requester=requester, model=model, purpose="HRESCH", index_date="2026-01-01")
+def use(
+    model: str,
+    requester: Requester,
+    patient: Patient,
+    state: str,
+    consent: str = "cc" * 32,
+    kind: str = Job.Kind.ANALYSE,
+) -> None:
+    job = Job.objects.create(
+        requester=requester, model=model, kind=kind, purpose="HRESCH", index_date="2026-01-01"
+    )
     leg = Leg.objects.create(job=job)
     JobSubject.objects.create(
         job=job, leg=leg, number=0, asked="x", patient=patient, state=state, consent=consent
@@ -38,6 +47,17 @@ def test_each_version_and_what_became_of_its_results(
     assert "Blocked tries" in card
     assert f"/access?who={helix.pk}" in card
     assert "A program that is not here any more" in page
+
+
+def test_a_summary_is_a_use_and_a_copy_is_none(browser: Client, alice: Any, pce: AIModel, helix: Any) -> None:
+    use(pce.digest, helix, alice, "delivered", kind=Job.Kind.SUMMARY)
+    use("", helix, alice, "delivered", kind=Job.Kind.EXPORT)
+    page = browser.get("/models").content.decode()
+    assert f"{pce.name}, version {pce.version}" in page
+    assert "1 time<" in page
+    assert "1 sent" in page
+    assert "A program that is not here any more" not in page
+    assert "Result sent" in browser.get(f"/models/{pce.digest}").content.decode()
 
 
 def test_nobody_yet(browser: Client) -> None:
