@@ -40,9 +40,10 @@ class Traced:
     """One use of one patient's records: by a job, or by a person (`kind` is emergency or own_copy).
 
     `key` is the job's subject or the access; `records` the sealed packets that were opened for it, as
-    `chunk/version`; `output` the digest of the sealed result, "" where none is known here any more (the
-    ledger's `deliver/<leg>` has it). `patient` is None once she was erased. `held`: whether what was opened
-    held the record that is traced, yes or maybe. What does not apply is empty.
+    `chunk/version`; `output` the digest of the sealed result, which of a summary is that of all whom it is
+    about, "" where none is known here any more (the ledger's `deliver/<leg>` has it). `patient` is None once
+    she was erased. `held`: whether what was opened held the record that is traced, yes or maybe. What does
+    not apply is empty.
     """
 
     key: str
@@ -161,7 +162,7 @@ def subjects_of_output(digest: str) -> list[str]:
 
 _COLUMNS = (
     "pk", "leg_id", "job_id", "patient_id", "state", "consent", "output__digest", "output__delivered_at",
-    "review__output", "review__state",
+    "review__output", "review__state", "leg__summary__digest", "leg__summary__delivered_at",
 )  # fmt: skip
 
 
@@ -176,8 +177,10 @@ def _by_jobs(subjects: QuerySet[JobSubject], opened: Opened) -> Iterator[Traced]
         reads = _readings(subjects.filter(job__in=jobs).values("pk"))
         found = opened([(row[1], row[0]) for row in page])
         for row, records in zip(page, found, strict=True):
-            key, leg, job, patient, state, consent, digest, delivered, judged, review = row
+            key, leg, job, patient, state, consent, digest, delivered, judged, review, *summary = row
             kind, at, model, requester = jobs[job]
+            if kind == Job.Kind.SUMMARY and state == JobSubject.State.DELIVERED:
+                digest, delivered = summary
             yield Traced(
                 key, kind, at, patient, state, job, leg, model, requester, consent, digest or judged or "",
                 delivered, reads.get(key, 0), review or "", tuple(records),
@@ -251,16 +254,25 @@ def _time(at: datetime | None) -> str | None:
 
 
 class Summary:
-    """How much a trace met: distinct patients, jobs, records and results; models by how many uses."""
+    """How much a trace met: distinct patients, jobs, records and results; models by how many uses.
 
-    def __init__(self) -> None:
-        self.uses = self.results = self.held = 0
+    `of_record`: it began at a record, and `held` counts the uses that opened a packet which held it for
+    certain.
+    """
+
+    def __init__(self, *, of_record: bool = False) -> None:
+        self.uses = self.held = 0
         self.models: Counter[str] = Counter()
-        self._seen: dict[str, set[str]] = {"patients": set(), "jobs": set(), "records": set()}
+        self._of_record = of_record
+        self._seen: dict[str, set[str]] = {
+            "patients": set(), "jobs": set(), "records": set(), "results": set(),
+        }  # fmt: skip
 
     def add(self, use: Traced) -> None:
         self.uses += 1
-        self.results += use.delivered_at is not None or use.state == JobSubject.State.DELIVERED
+        if use.delivered_at is not None or use.state == JobSubject.State.DELIVERED:
+            # A leg's summary is one result, however many it is about.
+            self._seen["results"].add(use.leg if use.kind == Job.Kind.SUMMARY else use.key)
         self.held += use.held == "yes"
         if use.patient:
             self._seen["patients"].add(use.patient)
@@ -272,5 +284,5 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         counts = {name: len(each) for name, each in self._seen.items()}
-        told = {"uses": self.uses, "results": self.results, **counts, "models": dict(self.models)}
-        return {**told, "held": self.held} if self.held else told
+        told = {"uses": self.uses, **counts, "models": dict(self.models)}
+        return {**told, "held": self.held} if self._of_record else told

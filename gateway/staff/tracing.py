@@ -5,6 +5,7 @@ neither in an address nor anywhere else here: what used it is the answer to the 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
@@ -128,7 +129,7 @@ def _page(request: HttpRequest, kind: str, id: str, uses_of: Begin) -> HttpRespo
         uses = list(islice(uses_of(id, keyholder), MOST + 1))
     finally:
         keyholder.close()
-    summary = tracing.Summary()
+    summary = tracing.Summary(of_record=kind == "record")
     for use in uses[:MOST]:
         summary.add(use)
     return page(
@@ -155,17 +156,19 @@ def table(request: HttpRequest, kind: str, id: str) -> HttpResponse:
 
 
 def _table(kind: str, id: str, uses_of: Begin) -> HttpResponse:
-    keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
-    uses = uses_of(id, keyholder)
+    """Raises InvalidInput and GatewayError for what cannot be begun."""
+    with ExitStack() as stack:
+        keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
+        stack.callback(keyholder.close)
+        uses = uses_of(id, keyholder)
+        is_open = stack.pop_all()
 
     def lines() -> Iterator[bytes]:
-        yield as_csv(COLUMNS, [])
-        try:
+        with is_open:
+            yield as_csv(COLUMNS, [])
             for use in uses:
                 told = use.as_json()
                 yield as_csv([*(told.get(name, "") for name in COLUMNS[:-1]), " ".join(use.records)], [])
-        finally:
-            keyholder.close()
 
     answer = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="trace-{kind}.csv"'

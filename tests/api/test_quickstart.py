@@ -91,7 +91,7 @@ def test_what_was_downloaded_verifies_offline(house: House, shell: dict[str, str
     run("consentctl jobs wait $(cat job)", shell, tmp_path)
     told = run("consentctl --json jobs download $(cat job) results", shell, tmp_path)
     many = len(house.consents)
-    assert json.loads(told.stdout) == {"results": many, "proofs": many}
+    assert json.loads(told.stdout) == {"results": many, "proofs": many, "summaries": 0}
     shell = {**shell, "TRUST": str(house.home / "ledger" / "ledger.pub"), "URL": ""}
     good = run("consentctl verify results --trust $TRUST", shell, tmp_path)
     assert (good.returncode, good.stdout) == (0, f"{many} of {many} results verified.\n"), good.stderr

@@ -18,6 +18,7 @@ from gateway.analysis.models import Job, JobSubject, Output
 from gateway.compliance import trace
 from gateway.compliance.trace import Traced
 from gateway.emergency import services as emergencies
+from gateway.keyholder.client import Keyholder
 from gateway.portal.visitor import ACTS_AS, MADE_FOR
 from gateway.records import settling
 from gateway.records.ingest import ingest
@@ -332,7 +333,11 @@ def test_the_command_reads_a_record_from_standard_input(
     assert (use["key"], use["held"], summary["summary"]["held"]) == (key, "yes", 1)
     monkeypatch.setattr("sys.stdin", StringIO(ward.reference(1)))
     call_command("trace", "record", "-")
-    assert "In 1 of them the record was for certain" in capsys.readouterr().out
+    assert "1 of these uses opened a packet that held the record" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", StringIO(f"Patient/{ward.name}"))
+    call_command("trace", "record", "-", "--json")
+    (told,) = capsys.readouterr().out.splitlines()
+    assert json.loads(told)["summary"]["held"] == 0
     with pytest.raises(CommandError, match="record_reference"):
         call_command("trace", "record", ward.reference(1))
 
@@ -365,6 +370,32 @@ def test_the_officer_s_pages(play: Play, job: Job, member: Callable[..., Client]
     for path in (f"/staff/trace/consent/{job.pk}", f"/staff/trace/job/{'00' * 32}"):
         assert officer.get(path).status_code == 404
     assert member("auditor").get(answer["Location"]).status_code == 403
+
+
+def test_a_table_that_cannot_be_begun_leaves_nothing_open(
+    ward: Ward, member: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.version(1)
+    opened, closed = list[Keyholder](), list[Keyholder]()
+
+    class Noted(Keyholder):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            opened.append(self)
+
+        def close(self) -> None:
+            super().close()
+            closed.append(self)
+
+    monkeypatch.setattr("gateway.staff.tracing.Keyholder", Noted)
+    officer = member("compliance")
+    for what, status in (("Observation/nobody", 400), (ward.reference(1), 200)):
+        answer = officer.post("/staff/trace", {"kind": "record", "what": what, "table": "yes"})
+        assert answer.status_code == status
+        if status == 200:
+            b"".join(answer.streaming_content)  # type: ignore[arg-type]
+        assert opened == closed
+    assert len(opened) == 2
 
 
 def test_the_officer_s_page_of_a_record(ward: Ward, member: Callable[..., Client]) -> None:

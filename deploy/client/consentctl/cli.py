@@ -219,11 +219,13 @@ def _download(given: argparse.Namespace) -> Any:
     for subject, content in results:
         (folder / f"{_id(subject)}.json").write_bytes(content)
         had.append(subject)
+    summaries = 0
     for digest, content in gateway.summaries(job):
         (_folder(folder / SUMMARIES) / f"{_id(digest)}.json").write_bytes(content)
+        summaries += 1
     for subject in tqdm(had, unit="proof", file=sys.stderr, disable=given.json):
         (proofs / f"{subject}.json").write_bytes(gateway.proof(job, subject))
-    return {"results": len(had), "proofs": len(had)} if given.json else None
+    return {"results": len(had), "proofs": len(had), "summaries": summaries} if given.json else None
 
 
 def _export(given: argparse.Namespace) -> Any:

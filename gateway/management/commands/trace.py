@@ -81,9 +81,10 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _trace(self, options: dict[str, Any], keyholder: Keyholder) -> None:
-        summary = trace.Summary()
         id = options["id"]
-        if options["beginning"] == "record":
+        of_record = options["beginning"] == "record"
+        summary = trace.Summary(of_record=of_record)
+        if of_record:
             if id != "-":
                 raise InvalidInput(
                     "Give the record on standard input: trace record -", code="record_reference"
@@ -100,9 +101,9 @@ class Command(BaseCommand):
             f"{told['uses']} uses of {told['records']} sealed packets of {told['patients']} patients, in "
             f"{told['jobs']} jobs: {told['results']} results, by {len(told['models'])} model versions."
         )
-        if options["beginning"] == "record":
+        if of_record:
             self.stdout.write(
-                f"In {told.get('held', 0)} of them the record was for certain, in the others it may be."
+                f"{told['held']} of these uses opened a packet that held the record; the others may have."
             )
         if options["beginning"] in trace.AS_FILED:
             self.stdout.write(
