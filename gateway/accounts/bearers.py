@@ -5,6 +5,7 @@ So a token that was revoked a moment ago is none, and a requester that was suspe
 
 import hashlib
 
+from django.db import DEFAULT_DB_ALIAS
 from oauth2_provider.models import AccessToken
 
 from consent.models import Requester
@@ -26,7 +27,7 @@ def token_of(text: str) -> AccessToken | None:
     if not found:
         return None
     row = found[0]
-    token = AccessToken.from_db(None, TOKEN, row[: len(TOKEN)])
-    requester = row[len(TOKEN) :]
-    token.requester = None if requester[0] is None else Requester.from_db("default", REQUESTER, requester)
+    token = AccessToken.from_db(DEFAULT_DB_ALIAS, TOKEN, row[: len(TOKEN)])
+    whose = row[len(TOKEN) :]
+    token.requester = None if whose[0] is None else Requester.from_db(DEFAULT_DB_ALIAS, REQUESTER, whose)
     return token

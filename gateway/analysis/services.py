@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -262,7 +262,7 @@ def own_job(*, id: str, requester: Requester) -> Job | None:
     found = _OWN.rows(job=id, requester=requester.pk)
     if not found:
         return None
-    job = Job.from_db("default", _JOB_FIELDS, found[0])
+    job = Job.from_db(DEFAULT_DB_ALIAS, _JOB_FIELDS, found[0])
     job.requester = requester
     return job
 
@@ -348,7 +348,9 @@ def manifest(job: Job, *, after: str = "") -> Manifest:
 
 # A subject's id, the request's as the client named it, its output's digest and delivery, its review.
 SHOWN = ("pk", "asked", "output__digest", "output__delivered_at", "review__state")
-_SHOWN = Statement(lambda: JobSubject.objects.filter(job=Given("job")).values_list(*SHOWN).order_by("number"))
+_IN_ORDER = Statement(
+    lambda: JobSubject.objects.filter(job=Given("job")).values_list(*SHOWN).order_by("number")
+)
 
 
 def _summaries(job: Job) -> QuerySet[Summary]:
@@ -362,7 +364,7 @@ def _shown(job: Job, after: str) -> list[Row]:
     if job.kind == Job.Kind.SUMMARY:
         return []
     if job.cohort_id is None:
-        return _SHOWN.rows(job=job.pk)
+        return _IN_ORDER.rows(job=job.pk)
     if job.state not in Job.SETTLED or not _are_told(job):
         return []
     delivered = job.subjects.filter(state=JobSubject.State.DELIVERED, pk__gt=after)
@@ -400,6 +402,18 @@ CLIENT_STATES = {
 }
 
 
+# Why a job waits, and what its client hears of that; of anything else: that the ledger is away.
+_WAITS_FOR = {
+    "": "",
+    "attempt_over": "",
+    "clock_went_back": "keyholder_unavailable",
+    "keyholder_unavailable": "keyholder_unavailable",
+    # Before any release, so they say nothing of one.
+    "ledger_catching_up": "ledger_catching_up",
+    "releases_held": "releases_held",
+}
+
+
 def client_brief(job: Job) -> dict[str, Any]:
     """A job's row as its AI client sees it. `code` says why it failed, or what it waits for."""
     waits = job.state == State.QUEUED or (job.state in Job.UNDER_WAY and job.retry_at is not None)
@@ -421,10 +435,7 @@ def client_brief(job: Job) -> dict[str, Any]:
 
 def _waits_for(job: Job) -> str:
     """What is away, and no more: at which step it waits would say that somebody had said yes."""
-    if job.error_code in ("", "attempt_over"):
-        return ""
-    known = job.error_code in ("keyholder_unavailable", "ledger_catching_up")
-    return job.error_code if known else "ledger_unavailable"
+    return _WAITS_FOR.get(job.error_code, "ledger_unavailable")
 
 
 def results_until(job: Job) -> datetime:

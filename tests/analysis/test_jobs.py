@@ -406,6 +406,23 @@ def test_a_client_does_not_see_that_an_attempt_is_made_anew(job: Job) -> None:
     assert services.client_brief(job) == before
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (LedgerError("x", code="releases_held"), "releases_held"),
+        (LedgerError("x", code="ledger_catching_up"), "ledger_catching_up"),
+        (LedgerError("x", code="release_unsettled"), "ledger_unavailable"),
+        (KeyholderUnavailable("x"), "keyholder_unavailable"),
+        (KeyholderUnavailable("x", code="clock_went_back"), "keyholder_unavailable"),
+    ],
+    ids=lambda value: getattr(value, "code", ""),
+)
+def test_a_client_hears_what_is_away_and_no_more(job: Job, error: GatewayError, told: str) -> None:
+    jobs.put_back(claimed(job), error)
+    job.refresh_from_db()
+    assert (job.error_code, services.client_brief(job)["code"]) == (error.code, told)
+
+
 # What a client sees
 
 
