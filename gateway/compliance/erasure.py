@@ -77,10 +77,14 @@ def _is_quiet(patient: Patient, keyholder: Keyholder) -> bool:
 
 @transaction.atomic
 def _destroy(patient: Patient, *, kek: str) -> None:
-    """Her sealed records and results, which open no more, and all rows that lead to her."""
+    """Her sealed records and results, which open no more, and all rows that lead to her.
+
+    A summary goes with hers in it. One that was made without her is the others', and stays.
+    """
     subjects = JobSubject.objects.filter(patient=patient)
     Output.objects.filter(subject__in=subjects).delete()
-    Summary.objects.filter(leg__subjects__in=subjects).delete()
+    delivered = subjects.filter(state=JobSubject.State.DELIVERED)
+    Summary.objects.filter(leg__subjects__in=delivered).delete()
     subjects.update(patient=None, request=None)
     Chunk.objects.filter(patient=patient).delete()
     forget(patient=patient, kek=kek)

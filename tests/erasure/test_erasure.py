@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from consent.erasure import ask_erasure, confirm_erasure, refuse_erasure
 from consent.models import Consent, ErasedConsent, Erasure, Patient, Requester
 from gateway.analysis import tasks
-from gateway.analysis.models import JobSubject, Output
+from gateway.analysis.models import Job, JobSubject, Leg, Output, Summary
 from gateway.compliance import erasure
 from gateway.compliance.reconcile import Reconciler
 from gateway.keyholder import log
@@ -131,6 +131,27 @@ def test_nothing_leads_to_her_and_everything_still_verifies(
     assert log.main([folder, "--ledger", own_installation.ledger_url]) == 0
     assert Reconciler(play.channels, play.keyholder, pause=0.0).look(whole=True).findings == ()
     call_command("reconcile")
+
+
+def test_a_summary_goes_with_who_is_in_it_alone(
+    db: None, alice: Patient, charlie: Patient, helix: Requester
+) -> None:
+    """The release let charlie in and not alice: his summary is not hers to take along."""
+    job = Job.objects.create(
+        requester=helix,
+        kind=Job.Kind.SUMMARY,
+        state=Job.State.DONE,
+        purpose="HRESCH",
+        index_date="2026-01-01",
+    )
+    leg = Leg.objects.create(job=job, state=Leg.State.DONE)
+    Summary.objects.create(leg=leg, digest="ab" * 32, sealed=b"x", delivered_at=job.created_at)
+    for number, (patient, state) in enumerate([(alice, "not_available"), (charlie, "delivered")]):
+        JobSubject.objects.create(job=job, leg=leg, number=number, patient=patient, state=state)
+    erasure._destroy(alice, kek="")
+    assert Summary.objects.filter(leg=leg).exists()
+    erasure._destroy(charlie, kek="")
+    assert not Summary.objects.exists()
 
 
 def test_what_is_in_force_is_stopped_on_the_ledger_first(play: Play, two: tuple[Any, Any]) -> None:
