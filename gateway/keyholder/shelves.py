@@ -70,12 +70,12 @@ def file_openings(store: Store) -> int:
 
 def filed_openings(store: Store, references: Sequence[str], *, after: int = 0) -> Json:
     """All that was opened for these jobs' legs or accesses: `{"files": [{"reference", "openings"}, …],
-    "next": {"reference", "shelf"} or null, "rows"}`, where `openings` are as `derived` has them.
+    "next": {"reference", "shelf"} or null}`, where `openings` are as `derived` has them.
 
     A reference may have several files, in the log's order; of the first one, those after the shelf `after`.
     An answer holds some ANSWER_BYTES; `next` says where to go on. Rows of the shelf that is not full yet are
-    read from the log itself. `rows` is how many of the log's rows the files were made of. MOST_REFERENCES at
-    once (else InvalidInput). Raises EnvelopeError (`log_tampered`) for a file or a row that does not hold.
+    read from the log itself. MOST_REFERENCES at once (else InvalidInput). Raises EnvelopeError
+    (`log_tampered`) for a file or a row that does not hold.
     """
     if len(references) > MOST_REFERENCES:
         raise InvalidInput(f"Ask for {MOST_REFERENCES} at once, and no more.")
@@ -94,11 +94,11 @@ def filed_openings(store: Store, references: Sequence[str], *, after: int = 0) -
                 size += len(file)
                 if size > ANSWER_BYTES:
                     following = {"reference": reference, "shelf": number}
-                    return {"files": files, "next": following, "rows": shelf * SHELF}
+                    return {"files": files, "next": following}
             after = 0
             if reference in newest:
                 files.append({"reference": reference, "openings": orjson.Fragment(newest[reference])})
-    return {"files": files, "next": None, "rows": shelf * SHELF}
+    return {"files": files, "next": None}
 
 
 def check_files(store: Store, *, after: int) -> Json:

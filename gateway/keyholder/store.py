@@ -298,6 +298,14 @@ class Store:
         row = self._one("SELECT index_key FROM patients WHERE patient = ?", patient)
         return unseal(key, row[0], _index_aad(patient))
 
+    def _with_keys(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+        """Rows that begin with a patient, her wrapped key and its KEK, patient by patient: her key, unwrapped
+        once for all of hers, herself, and the rest. Raises EnvelopeError."""
+        for (patient, wrapped, kek), own in groupby(rows, key=itemgetter(0, 1, 2)):
+            key = self.kek_named(kek).unwrap(wrapped)
+            for row in own:
+                yield key, patient, row[3:]
+
     # Chunks
 
     def add_chunks(self, patient: str, headers: Sequence[Header]) -> None:
@@ -353,11 +361,8 @@ class Store:
             " GROUP BY patient, chunk ORDER BY patient, chunk",
             _listed(patients),
         )
-        for patient, own in groupby(rows, key=itemgetter(0)):
-            key = b""
-            for _, wrapped, kek, chunk, version, sealed in own:
-                key = key or self.kek_named(kek).unwrap(wrapped)
-                yield patient, _header(key, patient, chunk, version, sealed)
+        for key, patient, row in self._with_keys(rows):
+            yield patient, _header(key, patient, *row)
 
     def watch_chunks(self, changed: Callable[[int], object]) -> None:
         """`changed` is told the number of the patient of each header that is written or goes, by whatever
@@ -461,13 +466,7 @@ class Store:
             _listed(patients),
             _listed(without),
         )
-        found = []
-        for patient, own in groupby(rows, key=itemgetter(0)):
-            key = b""
-            for _, wrapped, kek, consent, sealed in own:
-                key = key or self.kek_named(kek).unwrap(wrapped)
-                found.append(_opening(key, patient, consent, sealed))
-        return found
+        return [_opening(key, patient, *row) for key, patient, row in self._with_keys(rows)]
 
     def deny(self, consent: str, *, at: int) -> None:
         """From the return on, no opening rests on this consent (or access). There is no way back."""
