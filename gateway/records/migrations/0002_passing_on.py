@@ -1,3 +1,5 @@
+"""For whom what a clinician added has still to be passed on: to begin with, whoever had something added."""
+
 from django.db import migrations, models
 from django.utils import timezone
 
@@ -25,5 +27,5 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="chunk", name="stays_small", field=models.BooleanField(default=False)
         ),
-        migrations.RunPython(pass_on_what_was_said_before, migrations.RunPython.noop),
+        migrations.RunPython(pass_on_what_was_said_before, migrations.RunPython.noop, elidable=True),
     ]

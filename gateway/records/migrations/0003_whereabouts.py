@@ -1,16 +1,20 @@
 """Which packets held a record: of those that were regrouped before, it is only known that there are some."""
 
+from itertools import islice
+
 import django.db.models.deletion
 from django.db import migrations, models
+
+AT_ONCE = 500
 
 
 def unknown_before(apps, schema_editor):
     """Packets that a regrouping made, or came with one, may hold lines of any that stands no more."""
     chunk, moved = apps.get_model("records", "Chunk"), apps.get_model("records", "Moved")
     rows = chunk.objects.exclude(act="").filter(retired_at=None).values_list("pk", "patient_id")
-    moved.objects.bulk_create(
-        (moved(new=pk, patient_id=patient) for pk, patient in rows.iterator()), batch_size=500
-    )
+    found = (moved(new=pk, patient_id=patient) for pk, patient in rows.iterator(chunk_size=AT_ONCE))
+    while some := list(islice(found, AT_ONCE)):
+        moved.objects.bulk_create(some)
 
 
 class Migration(migrations.Migration):
