@@ -32,6 +32,7 @@ from consent.patients import PROOFS
 from gateway.accounts.models import User
 from gateway.accounts.sessions import sign_out_everywhere
 from gateway.keyholder.client import Keyholder, Signers
+from gateway.wording import sentence
 from ledger.audit.log import Actor, record
 from ledger.errors import GatewayError, InvalidInput, RefusedTransition
 from ledger.webauthn import Assertion, passkey_challenge
@@ -304,7 +305,7 @@ class RemovePasskey(RemoveWebAuthnView):  # type: ignore[misc]
             try:
                 drop(user, passkey)
             except GatewayError as error:
-                context = self.get_context_data(problem=error.code)
+                context = self.get_context_data(problem=error.code, sentence=sentence(error))
                 refused: HttpResponse = self.render_to_response(context, status=error.status)
                 return refused
         response: HttpResponse = super().form_valid(form)

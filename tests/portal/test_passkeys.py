@@ -168,7 +168,9 @@ def test_a_clinician_reads_a_sentence_of_her_own(
     """The keyholder here takes unsigned emergencies: this is the word of one that does not."""
 
     def refuse(self: Keyholder, method: str, *_: Any) -> None:
-        raise RefusedTransition("Only this passkey.", code="emergency_passkey_last")
+        error = RefusedTransition("Only this passkey.", code="emergency_passkey_last")
+        error.is_remote = True
+        raise error
 
     staff = member("clinician")
     register(get_user(staff), Passkey())
