@@ -144,7 +144,7 @@ def begin_attempt(mine: Claim, leg: Leg) -> Attempt:
         Output.objects.filter(subject__leg=leg).delete()
         Summary.objects.filter(leg=leg).delete()
         live = leg.subjects.exclude(state=JobSubject.State.NOT_AVAILABLE)
-        live.update(state=JobSubject.State.QUEUED, consent="")
+        live.update(state=JobSubject.State.QUEUED)
         last = leg.attempts.order_by("-number").first()
         if last is not None and not last.release_tx:
             last.started_at, last.ended_at, last.end = timezone.now(), None, ""

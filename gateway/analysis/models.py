@@ -191,7 +191,7 @@ class JobSubject(models.Model):
     request = models.ForeignKey(ConsentRequest, null=True, on_delete=models.PROTECT, related_name="+")
     patient = models.ForeignKey(Patient, null=True, on_delete=models.CASCADE, related_name="+")
     nobody = models.CharField(max_length=64, default=random_id, editable=False)
-    # The consent that the release stands on.
+    # The consent of the last release that let her in: from then on her records may have been seen.
     consent = models.CharField(max_length=64, blank=True)
     state = models.CharField(max_length=13, choices=State, default=State.QUEUED)
     # For staff and the patient only; a client sees `not_available`.

@@ -188,7 +188,9 @@ class _Run:
                     permitted.append(subject)
                 else:
                     reasons = _codes(decided["reasons"]) if decided else ["not_released"]
-                    self.withhold(subject, reasons, kind="job.denied", **where)
+                    # Who was let in by an earlier attempt was not refused: her records may have been seen.
+                    kind = "job.stopped" if subject.consent else "job.denied"
+                    self.withhold(subject, reasons, kind=kind, **where)
             if permitted:
                 jobs.move(job, State.RUNNING)
             else:

@@ -244,6 +244,12 @@ def test_who_stops_in_the_middle_is_not_in_it_and_the_others_are(
     first.refresh_from_db()
     assert (first.state, Summary.objects.count()) == ("not_available", 1)
     assert job.subjects.filter(state="delivered").count() == 11
+    # What was opened of hers is told: nobody reads that she was refused, and a trace leads to it.
+    kinds = AuditRow.objects.filter(step_of=first.pk).order_by("pk").values_list("kind", flat=True)
+    assert list(kinds) == ["job.released", "job.stopped"]
+    (use,) = trace.of_patient(stopped.patient, play.keyholder)
+    assert (use.key, use.state, use.output, use.consent) == (first.pk, "not_available", "", stopped.pk)
+    assert use.records
     assert people(read(play, job)) == [11, 11]
 
 
