@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from django.apps import apps
 from django.db import ConnectionHandler, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 
+from gateway.records.models import Chunk, Moved
 from tests.test_demo import empty_database
 from tests.test_layers import LAYERS
 
@@ -60,6 +63,20 @@ def test_migrations_make_what_the_models_say(tmp_path: Path) -> None:
             assert set(tables(migrated)) == ours()
         finally:
             migrated.close()
+
+
+@pytest.mark.django_db
+def test_what_was_sealed_anew_before_is_written_down_batch_by_batch(alice: Any) -> None:
+    migration = import_module("gateway.records.migrations.0003_whereabouts")
+    many = 2 * migration.AT_ONCE + 1
+    Chunk.objects.bulk_create([Chunk(patient=alice, blob=b"x", act="a") for _ in range(many)])
+    Chunk.objects.create(patient=alice, blob=b"x")
+    Chunk.objects.create(patient=alice, blob=b"x", act="a", retired_at=timezone.now())
+    migration.unknown_before(apps, None)
+    made = Chunk.objects.exclude(act="").filter(retired_at=None)
+    found = Moved.objects.filter(patient=alice, old="").values_list("new", flat=True)
+    assert sorted(found) == sorted(made.values_list("pk", flat=True))
+    assert len(found) == many
 
 
 def where(own: dict[str, str], home: Path) -> dict[str, Any]:
