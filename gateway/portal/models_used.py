@@ -21,7 +21,7 @@ from ledger.errors import GatewayError
 
 MOST, SHOWN = 100, 25
 State = JobSubject.State
-LET_IN = ~Q(consent="")  # the release stands on a consent of hers
+LET_IN = ~Q(consent="")  # a release let her in, on a consent of hers
 
 
 @never_cache
