@@ -129,7 +129,8 @@ def test_the_pages(cast: Any, member: Any) -> None:
     assert f"/staff/rights/{review.pk}" in page
     assert "Clinician" in page
     page = auditor.get(f"/staff/rights/{review.pk}").content.decode()
-    assert "see_patients" in page
+    assert "Find patients, invite them and see who they are" in page
+    assert "see_patients" not in page
     assert "Save" not in page
     assert auditor.post(f"/staff/rights/{review.pk}/settle").status_code == 403
     officer.post(f"/staff/rights/{review.pk}/own")
