@@ -32,7 +32,7 @@ from ledger.contract.organisations import emergency_key
 from ledger.contract.rules import CompiledRules
 from ledger.contract.state import Json
 from ledger.contract.version import source_digest
-from ledger.errors import AccessDenied, LedgerError
+from ledger.errors import AccessDenied, LedgerError, RefusedTransition
 
 DELTA_SECONDS = 1.0
 # A reading may serve other openings for so much of δ; what is left is for the opening itself.
@@ -259,12 +259,22 @@ class Opener:
         return Opened(regrouped=regrouped)
 
     def _survey(self, ground: Survey) -> Opened:
-        headers = self._headers(ground.patient, ground.chunks)
+        """What is in doubt is withheld also where another chunk is unknown: that is refused only then, for it
+        may have been sealed anew meanwhile, as a chunk that nobody has looked at."""
+        headers: dict[str, Header] = {}
+        unknown: RefusedTransition | None = None
+        for chunk, held in ground.chunks.items():
+            try:
+                headers[chunk] = self._store.header(ground.patient, chunk, held.version)
+            except RefusedTransition as error:
+                unknown = error
         doubt = survey(headers, ground.chunks, patient=ground.patient, followed=ground.followed)
         with self._store.transaction():
             for chunk in doubt.ranks:
                 if UNLABELLED not in headers[chunk].labels:
                     self._store.restrict_chunk(ground.patient, chunk, headers[chunk].version, UNLABELLED)
+        if unknown is not None:
+            raise unknown
         return Opened(doubt=doubt)
 
     def _headers(self, patient: str, chunks: Mapping[str, Held]) -> dict[str, Header]:

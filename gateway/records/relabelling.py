@@ -128,13 +128,14 @@ def pass_on(whose: str, *, keyholder: Keyholder) -> None:
     """What follows records of this patient that clinicians labelled is labelled anew, so that their word
     passes along, or no longer does. What cannot be told stays withheld, for `relabel`.
 
-    Repeat it freely. Raises KeyholderUnavailable, RefusedTransition (`regroup_conflict`): it stays due.
+    Repeat it freely. Raises GatewayError where it could not be withheld, KeyholderUnavailable and
+    RefusedTransition (`regroup_conflict`): it stays due.
     """
     since = ToPassOn.objects.filter(pk=whose).values_list("since", flat=True).first()
     if since is None or LabelChange.objects.filter(patient=whose, state=LabelChange.State.DUE).exists():
         return  # the word itself comes first
+    withhold_followers(whose, keyholder=keyholder)
     try:
-        withhold_followers(whose, keyholder=keyholder)
         if not _label(keyholder, whose, Outcome(), only=""):
             log.error("records wait for the labels of what they follow: records_waiting")
     except (KeyholderUnavailable, Conflict):
@@ -149,8 +150,12 @@ def pass_on_due(keyholder: Keyholder) -> None:
     for whose in ToPassOn.objects.order_by("since").values_list("pk", flat=True)[:100]:
         try:
             pass_on(whose, keyholder=keyholder)
+        except KeyholderUnavailable:
+            raise
         except Conflict:
             continue  # somebody else was at these records: the next round
+        except GatewayError as error:  # hers alone: nothing new of her is selected meanwhile
+            log.error("what follows a clinician's label could not be withheld: %s", error.code)
 
 
 @dataclass

@@ -139,8 +139,8 @@ def _settle_some(whose: str, keyholder: Keyholder, labelled: Labelled) -> bool:
     # 2. What is due, by the rows of versions; as much as one call carries.
     due = _Due(patient, labelled)
     if due.is_empty:
-        Unsettled.objects.filter(pk=whose).delete()
         confirm(untold(patient), keyholder=keyholder)
+        Unsettled.objects.filter(pk=whose).delete()
         return False
     # 3. Written down before it is asked for.
     with transaction.atomic():
@@ -152,11 +152,10 @@ def _settle_some(whose: str, keyholder: Keyholder, labelled: Labelled) -> bool:
     # 4. Kept in one transaction; only then may the keyholder select the new and forget the old.
     with transaction.atomic():
         keep(act, patient, due, found)
-        if not due.is_partial:
-            Unsettled.objects.filter(pk=whose).delete()
     confirm(untold(patient).filter(act=act), keyholder=keyholder)
     if not due.is_partial:
         confirm(untold(patient), keyholder=keyholder)
+        Unsettled.objects.filter(pk=whose).delete()
     return due.is_partial
 
 

@@ -15,7 +15,7 @@ from gateway.labels import versions
 from gateway.labels.labelling import FOLLOWS
 from gateway.labels.rules import ACT_CODE, LOINC, SNOMED, VERSION
 from ledger.client import HOME
-from ledger.errors import EnvelopeError
+from ledger.errors import EnvelopeError, RefusedTransition
 from tests.keyholder.house import House, new_id
 from tests.keyholder.test_regrouping import inside, keep
 
@@ -110,6 +110,16 @@ def test_a_chunk_is_in_doubt_by_what_is_noted_of_it(house: House, alice: str) ->
         patient=alice, chunks={one: without_blob(held) for one, held in chunks.items()}, followed=False
     )
     assert again == doubt
+
+
+def test_what_is_known_is_withheld_also_beside_a_chunk_that_is_not(house: House, alice: str) -> None:
+    """It is refused all the same: whoever asked looks again."""
+    sensitive, held = keep(house, alice, [b"1"], [noted(HIV)])
+    chunks = {new_id(): without_blob(held), sensitive: without_blob(held)}
+    with pytest.raises(RefusedTransition) as refused:
+        house.service.survey(patient=alice, chunks=chunks, followed=False)
+    assert refused.value.code == "chunk_unknown"
+    assert labels_of(house, alice) == {sensitive: ("R", "unlabelled")}
 
 
 def test_what_is_in_doubt_is_in_no_job(house: House, alice: str) -> None:

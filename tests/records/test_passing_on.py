@@ -13,7 +13,7 @@ from gateway.records import clinical_labels, relabelling
 from gateway.records.ingest import confirm_pending, ingest
 from gateway.records.models import LabelChange, Regrouping, ResourceVersion, ToPassOn
 from ledger.audit.models import AuditRow
-from ledger.errors import EnvelopeError, KeyholderUnavailable
+from ledger.errors import EnvelopeError, KeyholderUnavailable, RefusedTransition
 from tests.records.conftest import observation, patient
 from tests.records.test_ingest import opened
 from tests.records.test_relabelling import by_type, concept
@@ -257,6 +257,39 @@ def test_what_cannot_be_labelled_stays_withheld_for_relabel(
     assert not ToPassOn.objects.exists()  # the relay does not try it again and again
     assert relabelling.relabel(keyholder).failed == 0
     assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 1}
+
+
+@pytest.mark.parametrize("chunks", ["unknown", "spoiled"])
+def test_what_cannot_be_withheld_stays_due_and_nothing_new_is_selected(
+    chunks: str,
+    say: Any,
+    write: Write,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever is the matter with one chunk: the duty to withhold is not dropped with it."""
+    say("add", f"Condition/c1-{alice_id}")
+    confirm_pending(keyholder)
+    before = counts(keyholder, whose, "Encounter")
+
+    def refused(*_: Any, **__: Any) -> None:
+        if chunks == "unknown":
+            raise RefusedTransition("It is not known.", code="chunk_unknown")
+        raise EnvelopeError("It was tampered with.", code="envelope")
+
+    later = encounter(f"e9-{alice_id}", alice_id, f"Condition/c1-{alice_id}")
+    with monkeypatch.context() as patch:
+        patch.setattr(Keyholder, "survey", refused)
+        ingest([write("later.ndjson", later)])
+        for _ in range(3):
+            confirm_pending(keyholder)
+            assert counts(keyholder, whose, "Encounter") == before
+        assert ToPassOn.objects.filter(pk=whose).exists()
+    confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 2}
+    assert_nothing_is_left()
 
 
 def test_a_label_on_what_nothing_follows_opens_nothing(
