@@ -304,8 +304,18 @@ class Opener:
             channel=told(self._channel),
         )
         with self._store.transaction() as db:
-            self._store.add_chunks(ground.patient, [one.header for one in done.chunks])
+            is_stale = any(self._has_changed(ground.patient, one) for one in opened)
+            if not is_stale:
+                self._store.add_chunks(ground.patient, [one.header for one in done.chunks])
             append(db, entry, proof=b"", digest=sha256(b"").hexdigest())
+        if is_stale:
+            raise RefusedTransition("A chunk was labelled or replaced meanwhile.", code="regroup_conflict")
+
+    def _has_changed(self, patient: str, header: Header) -> bool:
+        try:
+            return self._store.header(patient, header.chunk, header.version) != header
+        except RefusedTransition:
+            return True
 
     def forget(self, job: str) -> None:
         """Rest on no reading of this job from before."""

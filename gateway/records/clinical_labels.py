@@ -23,8 +23,9 @@ from consent.models import Patient, random_id
 from gateway.keyholder.client import ChunkVersion, Keyholder
 from gateway.keyholder.envelope import KEY_BYTES, seal, unseal
 from gateway.labels.rules import FOLLOWED
+from gateway.records.due import note_unsettled
 from gateway.records.held import batches, held
-from gateway.records.models import Chunk, LabelChange, ResourceVersion, Unsettled
+from gateway.records.models import Chunk, LabelChange, ResourceVersion
 from ledger.audit.log import Actor, record
 from ledger.errors import InvalidInput, RefusedTransition
 
@@ -81,6 +82,8 @@ def ask(
             raise RefusedTransition(_("This was asked for already."), code="label_asked")
         change = _row(patient, act, name, Told(resource, label, reason), by)
         change.save()
+        if change.state == State.DUE:
+            note_unsettled([patient.pk])
         record(
             kind="labels.asked",
             actor=Actor.staff(by.pk),
@@ -88,8 +91,6 @@ def ask(
             change=change.pk,
             code=change.act,
         )
-        if change.state == State.DUE:
-            Unsettled.objects.get_or_create(whose=patient.pk)
     if change.state == State.DUE:
         _restrict(
             patient, Chunk.objects.filter(pk__in=versions.values("chunk"), retired_at=None), label, keyholder
@@ -117,8 +118,8 @@ def agree(*, change: LabelChange, by: AbstractBaseUser) -> None:
         raise RefusedTransition(_("Somebody else has to agree."), code="second_person")
     found.state, found.second_id = State.DUE, by.pk
     found.save(update_fields=["state", "second"])
+    note_unsettled([found.patient_id])
     record(kind="labels.agreed", actor=Actor.staff(by.pk), subject=found.patient.pseudonym, change=found.pk)
-    Unsettled.objects.get_or_create(whose=found.patient_id)
 
 
 @transaction.atomic
@@ -146,6 +147,13 @@ def done(changes: Iterable[LabelChange], *, at: datetime) -> None:
 def may_be_followed(change: LabelChange) -> bool:
     """Whether others' labels may follow from those of the record that it names. Raises EnvelopeError."""
     return told(change).resource.partition("/")[0] in FOLLOWED
+
+
+def said_of(patient: str | None) -> set[str]:
+    """The words on this patient's records that count: their ids, of those that are due and those that are
+    carried out."""
+    said = LabelChange.objects.filter(patient=patient, state__in=(State.DUE, State.DONE))
+    return set(said.values_list("pk", flat=True))
 
 
 def is_passing_on_due(whose: str) -> bool:

@@ -31,12 +31,14 @@ from gateway.keyholder.regrouping import CUSTODIAN, instant, resource_name
 from gateway.labels.labelling import FOLLOWS
 from gateway.labels.rules import ORDER, VERSION
 from gateway.records import clinical_labels, quarantine, settling
+from gateway.records.due import note_to_pass_on, note_unsettled
 from gateway.records.intake import Deleted, Intake, Record, Refusal, Spoiled, refusal
 from gateway.records.models import (
     Chunk,
     Deletion,
     Gone,
     IngestedFile,
+    LabelChange,
     Quarantined,
     ResourceVersion,
     ToPassOn,
@@ -46,7 +48,7 @@ from gateway.records.quarantine import Aside
 from gateway.records.relabelling import pass_on, pass_on_due, relabel
 from gateway.records.reports import FileReport, Report
 from gateway.records.sealing import Fresh, SealedChunk, Spool, digests, rules_of, seal
-from gateway.records.settling import confirm, note_to_pass_on, settle, settle_due
+from gateway.records.settling import confirm, settle, settle_due
 from gateway.records.sources import NDJSON_SUFFIXES, SUFFIXES, Place, Section, Source
 from gateway.records.spill import Spill
 from gateway.records.strict_json import Refused
@@ -147,13 +149,28 @@ def confirm_pending(keyholder: Keyholder) -> int:
     pass_on_due(keyholder)
     pending = Chunk.objects.filter(confirmed_at=None).exclude(patient__in=Unsettled.objects.values("whose"))
     pending = pending.exclude(patient__in=ToPassOn.objects.values("whose"))
+    due = LabelChange.objects.filter(state=LabelChange.State.DUE)
+    pending = pending.exclude(patient__in=due.values("patient"))
     acts = pending.exclude(act="").order_by("act").values_list("act", flat=True).distinct()[:_BATCH]
     told = sum(_confirm_logged(Chunk.objects.filter(confirmed_at=None, act=act), keyholder) for act in acts)
     some = list(pending.filter(act="").order_by("created_at")[:_BATCH])
+    late = _labelled_meanwhile({one.patient_id for one in some if one.patient_id is not None})
+    some = [one for one in some if one.patient_id not in late]  # theirs are withheld in the next round
     try:
         return told + confirm(some, keyholder=keyholder)
     except RefusedTransition:
         return told + sum(_confirm_logged([one], keyholder) for one in some)
+
+
+def _labelled_meanwhile(patients: Iterable[str]) -> set[str]:
+    """Those to whom a clinician's label passes along, though nobody knew it when their records were kept:
+    whoever says one from now on finds those records and has them withheld."""
+    found: set[str] = set()
+    for some in _batches(sorted(patients)):
+        found |= clinical_labels.passing_on(some)
+    with transaction.atomic():
+        note_to_pass_on(found)
+    return found
 
 
 def _confirm_logged(chunks: Iterable[Chunk], keyholder: Keyholder) -> int:
@@ -512,9 +529,7 @@ class _File:
             self._keep_deletions()
             self._note_passing_on({patient for _, patient in chunks})
             self._note_crowded({patient for _, patient in chunks} - self.unsettled)
-            Unsettled.objects.bulk_create(
-                [Unsettled(whose=one) for one in self.unsettled], ignore_conflicts=True, batch_size=_BATCH
-            )
+            note_unsettled(self.unsettled)
             noted(len(chunks))
         self.run.patients.update(
             (record_id, (patient.pk, patient.channel)) for record_id, patient in self.new.items()
@@ -577,6 +592,9 @@ class _File:
 
     def _settle(self, chunks: list[tuple[str, str]]) -> None:
         """Have what is new selected: at once, or where older records are touched after a regrouping."""
+        late = _labelled_meanwhile({patient for _, patient in chunks} - self.passing_on)
+        self.passing_on |= late
+        self.unsettled |= late
         settled = [chunk for chunk, patient in chunks if patient not in self.unsettled]
         for some in _batches(settled):
             confirm(Chunk.objects.filter(pk__in=some, act=""), keyholder=self.run.keyholder)

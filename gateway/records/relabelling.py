@@ -7,6 +7,7 @@ the labels of today. A row that is under older rules is still to be done: an int
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -138,9 +139,11 @@ def pass_on(whose: str, *, keyholder: Keyholder) -> None:
     try:
         if not _label(keyholder, whose, Outcome(), only=""):
             log.error("records wait for the labels of what they follow: records_waiting")
-    except (KeyholderUnavailable, Conflict):
+    except KeyholderUnavailable:
         raise
     except GatewayError as error:
+        if error.code == Conflict.code:
+            raise
         log.error("a clinician's label did not pass along: %s", error.code)
     ToPassOn.objects.filter(pk=whose, since=since).delete()
 
@@ -152,9 +155,9 @@ def pass_on_due(keyholder: Keyholder) -> None:
             pass_on(whose, keyholder=keyholder)
         except KeyholderUnavailable:
             raise
-        except Conflict:
-            continue  # somebody else was at these records: the next round
         except GatewayError as error:  # hers alone: nothing new of her is selected meanwhile
+            if error.code == Conflict.code:
+                continue  # somebody else was at these records: the next round
             log.error("what follows a clinician's label could not be withheld: %s", error.code)
 
 
@@ -210,6 +213,7 @@ class _Sent:
     merged: Sequence[str] = ()
     waiting: list[ResourceVersion] = field(default_factory=list)
     label_changes: list[LabelChange] = field(default_factory=list)
+    words: AbstractSet[str] = frozenset()
 
     @cached_property
     def labelled(self) -> dict[str, str]:
@@ -257,7 +261,8 @@ def _label_once(
 def _is_settled_first(keyholder: Keyholder, patient: str | None) -> bool:
     """Whether anything was due: versions that are no more, a clinician's word, what an earlier run kept."""
     whose = patient or CUSTODIAN
-    is_due = Unsettled.objects.filter(pk=whose).exists()
+    words = LabelChange.objects.filter(patient=patient, state=LabelChange.State.DUE)
+    is_due = Unsettled.objects.filter(pk=whose).exists() or words.exists()
     if is_due:
         settle(whose, keyholder=keyholder)
     return confirm(untold(patient).exclude(act=""), keyholder=keyholder) > 0 or is_due
@@ -268,7 +273,11 @@ def _label_some(
 ) -> set[str]:
     """Have these chunks labelled anew; those in which a record is that waits for the labels of others."""
     whose = patient or CUSTODIAN
-    sent = _Sent({one: list(ResourceVersion.objects.filter(chunk=one).order_by("pk")) for one in chunks})
+    done = LabelChange.objects.filter(patient=patient, state=LabelChange.State.DONE)  # one that is due waits
+    words = set(done.values_list("pk", flat=True))
+    sent = _Sent(
+        {one: list(ResourceVersion.objects.filter(chunk=one).order_by("pk")) for one in chunks}, words=words
+    )
     with transaction.atomic():
         act = Regrouping.objects.create().pk
         record(kind="records.relabelled", actor=ACTOR, act=act, chunks=len(chunks))

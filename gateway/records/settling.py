@@ -8,6 +8,7 @@ new chunk is selected, and the old one is not, from one moment on, which is the 
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, timedelta
 from itertools import chain
 from typing import Any, Protocol
@@ -20,8 +21,10 @@ from django.utils import timezone
 from consent.models import Patient
 from gateway.keyholder.client import ChunkVersion, Keyholder, RegroupedChunks
 from gateway.keyholder.regrouping import CUSTODIAN, SMALL_BYTES, Line
+from gateway.labels.labelling import FOLLOWS
 from gateway.labels.rules import VERSION
 from gateway.records import clinical_labels
+from gateway.records.due import note_to_pass_on
 from gateway.records.held import batches, held
 from gateway.records.models import (
     Chunk,
@@ -59,8 +62,6 @@ def settle(whose: str, *, keyholder: Keyholder, labelled: Labelled | None = None
 
     Repeat it freely. Raises GatewayError: what is not done stays due.
     """
-    if ToPassOn.objects.filter(pk=whose).exists() or clinical_labels.is_passing_on_due(whose):
-        withhold_followers(whose, keyholder=keyholder)
     while _settle_some(whose, keyholder, labelled or {}):
         pass
 
@@ -77,28 +78,16 @@ def withhold_followers(whose: str, *, keyholder: Keyholder) -> None:
         ResourceVersion.objects.filter(chunk__in=in_doubt).update(rules="")
 
 
-def note_to_pass_on(patients: Iterable[str]) -> None:
-    """That a clinician's label of theirs is to pass along, or no longer, or to something new.
-
-    Within the transaction that keeps what calls for it.
-    """
-    now = timezone.now()
-    ToPassOn.objects.bulk_create(
-        [ToPassOn(whose=one, since=now) for one in patients],
-        update_conflicts=True,
-        unique_fields=["whose"],
-        update_fields=["since"],
-        batch_size=500,
-    )
-
-
 def settle_due(keyholder: Keyholder) -> int:
     """What a crash or a staff page left to do; how many were settled. Raises KeyholderUnavailable."""
     done = 0
+    words = LabelChange.objects.filter(state=LabelChange.State.DUE).order_by("asked_at")
     due = (
-        model.objects.order_by("since").values_list("pk", flat=True)[:100] for model in (Unsettled, ToPassOn)
+        Unsettled.objects.order_by("since").values_list("pk", flat=True),
+        ToPassOn.objects.order_by("since").values_list("pk", flat=True),
+        words.values_list("patient", flat=True),
     )
-    for whose in dict.fromkeys(chain(*due)):
+    for whose in dict.fromkeys(chain.from_iterable(some[:100] for some in due)):
         if whose != CUSTODIAN and not Patient.objects.filter(pk=whose).exists():
             Unsettled.objects.filter(pk=whose).delete()
             ToPassOn.objects.filter(pk=whose).delete()
@@ -134,29 +123,36 @@ def confirm(chunks: Iterable[Chunk], *, keyholder: Keyholder) -> int:
 def _settle_some(whose: str, keyholder: Keyholder, labelled: Labelled) -> bool:
     """One call of the keyholder; whether there may be more to do."""
     patient = None if whose == CUSTODIAN else whose
-    # 1. What an earlier round kept and could not tell of comes first.
-    confirm(untold(patient).exclude(act=""), keyholder=keyholder)
-    # 2. What is due, by the rows of versions; as much as one call carries.
+    # 1. What there is, before it is looked at what is due of it: whatever comes later waits for its own turn.
+    since = Unsettled.objects.filter(pk=whose).values_list("since", flat=True).first()
+    seen = dict(untold(patient).values_list("pk", "act"))
+    # 2. What may follow from a clinician's word is withheld before anything new is selected.
+    if ToPassOn.objects.filter(pk=whose).exists() or clinical_labels.is_passing_on_due(whose):
+        withhold_followers(whose, keyholder=keyholder)
+    # 3. What an earlier round kept and could not tell of comes first.
+    confirm(untold(patient).filter(act__in=set(seen.values()) - {""}), keyholder=keyholder)
+    # 4. What is due, by the rows of versions; as much as one call carries.
     due = _Due(patient, labelled)
-    if due.is_empty:
-        confirm(untold(patient), keyholder=keyholder)
-        Unsettled.objects.filter(pk=whose).delete()
-        return False
-    # 3. Written down before it is asked for.
-    with transaction.atomic():
-        act = Regrouping.objects.create().pk
-        record(kind="records.regrouped", actor=ACTOR, act=act, chunks=len(due.chunks))
-    found = keyholder.regroup(
-        act=act, patient=whose, chunks=held(list(due.chunks), blobs=True), changes=due.changes
-    )
-    # 4. Kept in one transaction; only then may the keyholder select the new and forget the old.
-    with transaction.atomic():
-        keep(act, patient, due, found)
-    confirm(untold(patient).filter(act=act), keyholder=keyholder)
-    if not due.is_partial:
-        confirm(untold(patient), keyholder=keyholder)
-        Unsettled.objects.filter(pk=whose).delete()
-    return due.is_partial
+    if set(untold(patient).values_list("pk", flat=True)) - seen.keys():
+        return True  # it came meanwhile, and may have to be withheld
+    if not due.is_empty:
+        # 5. Written down before it is asked for.
+        with transaction.atomic():
+            act = Regrouping.objects.create().pk
+            record(kind="records.regrouped", actor=ACTOR, act=act, chunks=len(due.chunks))
+        found = keyholder.regroup(
+            act=act, patient=whose, chunks=held(list(due.chunks), blobs=True), changes=due.changes
+        )
+        # 6. Kept in one transaction; only then may the keyholder select the new and forget the old.
+        with transaction.atomic():
+            keep(act, patient, due, found)
+        confirm(untold(patient).filter(act=act), keyholder=keyholder)
+    if due.is_partial:
+        return True
+    confirm(untold(patient).filter(pk__in=list(seen), act=""), keyholder=keyholder)
+    if since is not None:
+        Unsettled.objects.filter(pk=whose, since=since).delete()
+    return False
 
 
 class _Due:
@@ -178,15 +174,16 @@ class _Due:
         self.chunks: dict[str, list[ResourceVersion]] = {}
         self.changes: dict[str, list[Any]] = defaultdict(list)
         self.label_changes: list[LabelChange] = []
+        self.words = clinical_labels.said_of(patient)
         self.labelled: dict[str, str] = {}  # digest → name
         self.merged: list[str] = []
         self.is_partial = False
         self._room = MOST_BYTES
         self._numbers: dict[int, int] = {}
+        self._clinicians(patient)
         self._same()
         self._deleted()
-        self._rules(labelled)
-        self._clinicians(patient)
+        self._rules(patient, labelled)
         self._small()
 
     @property
@@ -227,8 +224,11 @@ class _Due:
                 until = at[row.name].astimezone(UTC).isoformat()
                 self.changes["drop"].append([self._line(row), until])
 
-    def _rules(self, labelled: Labelled) -> None:
+    def _rules(self, patient: str | None, labelled: Labelled) -> None:
         wanted = list(labelled)
+        if patient is not None and wanted and clinical_labels.passing_on([patient]):
+            # What follows others is left to the keyholder: who read the file knew of no clinician's label.
+            wanted = [one for one in wanted if FOLLOWS not in labelled[one][3]]
         for first in range(0, len(wanted), 500):
             some = self.versions.filter(digest__in=wanted[first : first + 500]).exclude(rules=VERSION)
             for row in some.order_by("pk"):
@@ -256,11 +256,15 @@ class _Due:
 
 class Asked(Protocol):
     """What the keyholder was asked to seal anew: rows of the chunks that it got, in the order of their lines;
-    by digest the names of those whose labels are now of today's rules; clinicians' words; and which chunks
-    were to be sealed as one where there are many of their kind."""
+    by digest the names of those whose labels are now of today's rules; clinicians' words that it carries out,
+    and the ids of all that it knew of (`said_of`); and which chunks were to be sealed as one where there are
+    many of their kind."""
 
     chunks: dict[str, list[ResourceVersion]]
     label_changes: list[LabelChange]
+
+    @property
+    def words(self) -> AbstractSet[str]: ...
 
     @property
     def labelled(self) -> Mapping[str, str]: ...
@@ -275,6 +279,11 @@ def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> N
     Within the caller's transaction; `confirm` what is `untold` once it is committed. Raises Conflict.
     """
     now = timezone.now()
+    if patient is not None:
+        # A word that came since stands in headers of which these chunks know nothing. `ask` holds this lock.
+        Patient.objects.select_for_update(of=("self",)).filter(pk=patient).first()
+        if clinical_labels.said_of(patient) - due.words:
+            raise Conflict("A clinician labelled records meanwhile. Try again.")
     live = Chunk.objects.filter(pk__in=found["retired"], patient_id=patient, retired_at=None)
     if live.update(retired_at=now, confirmed_at=None, act=act) != len(found["retired"]):
         raise Conflict("The same records were regrouped by someone else meanwhile. Try again.")
@@ -332,8 +341,8 @@ def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> N
         ignore_conflicts=True,
         batch_size=500,
     )
-    clinical_labels.done(due.label_changes, at=now)
     note_to_pass_on({one.patient_id for one in due.label_changes if clinical_labels.may_be_followed(one)})
+    clinical_labels.done(due.label_changes, at=now)
     if due.merged:  # what is left small is too few of its kind: it waits until as many others have come
         new = [one["chunk"] for one in found["chunks"]]
         Chunk.objects.filter(pk__in=[*due.merged, *new], retired_at=None).update(stays_small=True)

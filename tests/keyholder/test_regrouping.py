@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.keyholder import regrouping
+from gateway.keyholder import opening, regrouping
 from gateway.keyholder.envelope import open_chunk, open_notes, seal_chunk, seal_notes
 from gateway.keyholder.log import check_log
 from gateway.keyholder.regrouping import Changes, Held, Note, notes_of
@@ -164,6 +164,34 @@ def test_a_restricted_chunk_is_split_by_the_next_regrouping(house: House, alice:
     changes = Changes(add=[((chunk, 0), "HIV", new_id())])
     found = house.service.regroup(act=new_id(), patient=alice, chunks={chunk: held}, changes=changes)
     assert inside(house, alice, found) == {("HIV", "R"): [b"1"], ("N",): [b"2"]}
+
+
+@pytest.mark.parametrize("what", ["regroup", "label_anew"])
+def test_a_chunk_that_is_restricted_while_it_is_opened_is_not_sealed_anew(
+    what: str, house: House, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would stand for it knows nothing of the word. What was opened is in the log."""
+    house.service.enrol(patient=regrouping.CUSTODIAN)
+    body = b'{"resourceType":"Observation","id":"1"}'
+    chunk, held = keep(house, alice, [body, body], [labelled("PSY", "R")] * 2, labels=("PSY", "R"))
+    real = getattr(opening, what)
+
+    def restricted(*args: object, **more: object) -> object:
+        house.service.restrict_chunk(patient=alice, chunk=chunk, version=1, label="SDV")
+        return real(*args, **more)
+
+    monkeypatch.setattr(opening, what, restricted)
+    before = house.store.counts()["chunks"]
+    act = new_id()
+    said = {"changes": Changes(drop=[((chunk, 0), "")])} if what == "regroup" else {}
+    asked = house.service.regroup if what == "regroup" else house.service.relabel
+    with pytest.raises(RefusedTransition) as refused:
+        asked(act=act, patient=alice, chunks={chunk: held}, **said)  # type: ignore[operator]
+    assert refused.value.code == "regroup_conflict"
+    assert house.store.counts()["chunks"] == before
+    assert [one.labels for one in house.store.headers(alice)] == [("PSY", "R", "SDV")]
+    (row,) = check_log(house.home / "keyholder", {HOME: house.trust})
+    assert (row["reference"], row["opened"]) == (act, [f"{chunk}/1"])
 
 
 def test_many_small_chunks_are_sealed_as_one(house: House, alice: str) -> None:

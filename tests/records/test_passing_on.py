@@ -9,14 +9,16 @@ import pytest
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.labels.rules import ACT_CODE, LOINC, SNOMED, VERSION
-from gateway.records import clinical_labels, relabelling
+from gateway.records import clinical_labels, relabelling, settling
+from gateway.records import ingest as ingesting
 from gateway.records.ingest import confirm_pending, ingest
-from gateway.records.models import LabelChange, Regrouping, ResourceVersion, ToPassOn
+from gateway.records.models import IngestedFile, LabelChange, Regrouping, ResourceVersion, ToPassOn, Unsettled
 from ledger.audit.models import AuditRow
 from ledger.errors import EnvelopeError, KeyholderUnavailable, RefusedTransition
 from tests.records.conftest import observation, patient
 from tests.records.test_ingest import opened
 from tests.records.test_relabelling import by_type, concept
+from tests.records.test_updates import deletion
 
 Write = Callable[..., Path]
 pytestmark = pytest.mark.django_db
@@ -257,6 +259,196 @@ def test_what_cannot_be_labelled_stays_withheld_for_relabel(
     assert not ToPassOn.objects.exists()  # the relay does not try it again and again
     assert relabelling.relabel(keyholder).failed == 0
     assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 1}
+
+
+def once(monkeypatch: pytest.MonkeyPatch, method: str, meanwhile: Callable[[], object]) -> None:
+    """With the keyholder's next answer of this kind something else happens, before it is read."""
+    real = getattr(Keyholder, method)
+
+    def answered(self: Keyholder, **said: Any) -> Any:
+        found = real(self, **said)
+        monkeypatch.setattr(Keyholder, method, real)
+        meanwhile()
+        return found
+
+    monkeypatch.setattr(Keyholder, method, answered)
+
+
+@pytest.mark.parametrize("method", ["regroup", "relabel"])
+def test_a_word_in_the_middle_of_a_regrouping_counts_at_once(
+    method: str,
+    say: Any,
+    write: Write,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The chunks that were sealed before it came are not selected: they know nothing of it."""
+    a = alice_id
+    if method == "relabel":
+        say("add", f"Encounter/e0-{a}", "HIV")
+        say("add", f"Condition/c2-{a}", "HIV")
+        once(monkeypatch, method, lambda: say("add", f"Encounter/e0-{a}"))
+        confirm_pending(keyholder)
+        assert all("SDV" in one or "unlabelled" in one for one in counts(keyholder, whose, "Encounter"))
+        confirm_pending(keyholder)
+        encounters = {("N",): 1, ("HIV", "R"): 1, ("HIV", "R", "SDV"): 1}
+    else:
+        once(monkeypatch, method, lambda: say("add", f"Condition/c1-{a}"))
+        ingest([write("newer.ndjson", condition(f"c2-{a}", a, "73211009"))])
+        assert by_type(keyholder, whose)["Condition"] == [["R", "SDV"]]
+        assert by_type(keyholder, whose)["Encounter"] == [WITHHELD]
+        confirm_pending(keyholder)
+        assert counts(keyholder, whose, "Condition") == {("N",): 1, ("R", "SDV"): 1}
+        encounters = {("N",): 2, ("R", "SDV"): 1}
+    confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == encounters
+    assert not LabelChange.objects.exclude(state=LabelChange.State.DONE).exists()
+    assert_nothing_is_left()
+
+
+def test_a_word_that_is_carried_out_in_the_middle_of_a_regrouping_is_not_undone(
+    say: Any,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process carried it out as far as what follows is withheld; what was sealed before knows of
+    neither, and is not selected."""
+    name = keyholder.resource_name(resource=f"Encounter/e0-{alice_id}")
+    rows = ResourceVersion.objects.filter(name=name)
+    rows.update(rules="2020.1")
+    labelled = {rows.get().digest: (["HIV", "R"], ["a test"], name, [])}
+
+    def away(*_: Any, **__: Any) -> None:
+        raise KeyholderUnavailable("It is away.")
+
+    def meanwhile() -> None:
+        say("add", f"Condition/c1-{alice_id}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Keyholder, "relabel", away)
+            with pytest.raises(KeyholderUnavailable):
+                confirm_pending(keyholder)
+        assert LabelChange.objects.get().state == LabelChange.State.DONE
+
+    once(monkeypatch, "regroup", meanwhile)
+    with pytest.raises(settling.Conflict):
+        settling.settle(whose, keyholder=keyholder, labelled=labelled)
+    assert by_type(keyholder, whose)["Encounter"] == [WITHHELD]
+    confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 1}
+    assert_nothing_is_left()
+
+
+def test_what_comes_in_the_middle_of_a_regrouping_waits_for_its_own(
+    say: Any,
+    write: Write,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ingest dies once it is kept. Neither is it selected unlabelled, nor is it forgotten."""
+    a = alice_id
+    say("add", f"Condition/c1-{a}")
+    confirm_pending(keyholder)
+
+    def dies(*_: Any) -> None:
+        raise KeyholderUnavailable("It is away.")
+
+    def meanwhile() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(ingesting._File, "_settle", dies)
+            later = [
+                encounter(f"e9-{a}", a, f"Condition/c1-{a}"),
+                condition(f"c2-{a}", a, "38341003"),
+            ]
+            ingest([write("later.ndjson", *later)])
+
+    once(monkeypatch, "regroup", meanwhile)
+    ingest([write("deleted.ndjson", deletion(f"Encounter/e0-{a}"))])
+    assert Unsettled.objects.filter(pk=whose).exists()
+    assert counts(keyholder, whose, "Encounter") == {("N",): 1, ("R", "SDV"): 1}
+    assert sum(counts(keyholder, whose, "Condition").values()) == 2
+    confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == {("N",): 1, ("R", "SDV"): 2}
+    assert counts(keyholder, whose, "Condition") == {("N",): 1, ("R", "SDV"): 1}
+    assert not Unsettled.objects.exists()
+    assert_nothing_is_left()
+
+
+def test_a_word_that_nothing_else_says_is_due_is_carried_out(
+    say: Any, keyholder: Keyholder, whose: str, alice_id: str
+) -> None:
+    say("add", f"Condition/c1-{alice_id}")
+    Unsettled.objects.all().delete()
+    confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 1}
+    assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_word_that_comes_while_a_file_is_kept_passes_to_its_records(
+    dies: bool,
+    say: Any,
+    write: Write,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is there when the file's transaction ends, and was not when that looked for it; also where the
+    ingest dies then, and the relay goes on."""
+    say("add", f"Condition/c1-{alice_id}")
+    confirm_pending(keyholder)
+    before = counts(keyholder, whose, "Encounter")
+
+    def lost(*_: Any) -> None:
+        raise KeyholderUnavailable("It is away.")
+
+    later = encounter(f"e9-{alice_id}", alice_id, f"Condition/c1-{alice_id}")
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting._File, "_note_passing_on", lambda *_: None)
+        if dies:
+            patch.setattr(ingesting._File, "_settle", lost)
+        ingest([write("later.ndjson", later)])
+    if dies:
+        confirm_pending(keyholder)
+        assert counts(keyholder, whose, "Encounter") == before
+        confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 2}
+    assert_nothing_is_left()
+
+
+def test_a_file_that_comes_again_releases_nothing_that_is_withheld(
+    say: Any,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under newer rules, and the word came after the file was read: its reader knew nothing of it."""
+    ResourceVersion.objects.update(rules="2020.1")
+    IngestedFile.objects.update(rules="2020.1")
+    real = ingesting._File.keep
+
+    def kept(self: Any, *args: Any, **more: Any) -> None:
+        say("add", f"Condition/c1-{alice_id}")
+        real(self, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting._File, "keep", kept)
+        (report,) = ingest([tmp_path / "first.ndjson"]).files
+    assert (report.state, report.labelled) == ("taken", 6)
+    assert by_type(keyholder, whose)["Condition"] == [["N"], ["R", "SDV"]]
+    # What follows nothing is labelled by the file; the rest waits for the keyholder.
+    assert counts(keyholder, whose, "Encounter") == {("N",): 1, ("R", "unlabelled"): 2}
+    confirm_pending(keyholder)
+    assert counts(keyholder, whose, "Encounter") == {("N",): 2, ("R", "SDV"): 1}
+    assert_nothing_is_left()
 
 
 @pytest.mark.parametrize("chunks", ["unknown", "spoiled"])
