@@ -24,6 +24,10 @@ from ledger.errors import RefusedTransition
 NOBODYS = "0" * 64  # the id of no consent
 # Patients: the small cell that CMS suppresses; fixed, whatever GATEWAY_COHORT_FEWEST says.
 FEWEST_IN_AGGREGATE = 11
+# Models of which nothing about one leaves, by digest: each summary of the catalogue, which this room cannot
+# import; analysis/test_summary.py compares. One of before stays here, for what was released for it.
+SUMMARISING = frozenset({"331878111b9948a97d7b86abf8f1ff931328ae9da0b9371fa60b9b815ea6f07b"})
+DAY = 86_400
 
 
 def openings_json(openings: Sequence[Opening]) -> bytes:
@@ -246,7 +250,7 @@ class Doors:
         what rests on a signature that does not hold.
 
         An output about several subjects is all or nothing, about 11 patients or more, and shares none with
-        another such output: no difference of two is one person. Raises RefusedTransition
+        another of its delivery; of a model that summarises every output is. Raises RefusedTransition
         (`attempt_superseded`, `output_not_opened`, `deliver_differs`, `aggregate_too_small`,
         `aggregates_overlap`), Refused, LedgerError.
         """
@@ -301,7 +305,11 @@ class Doors:
             raise RefusedTransition(
                 "An output is about a subject whose records were not opened.", code="output_not_opened"
             )
-        _check_aggregates(patients_of(release.body), [one["subjects"] for one in outputs])
+        _check_aggregates(
+            patients_of(release.body),
+            [one["subjects"] for one in outputs],
+            summarises=release.body["request"]["model"] in SUMMARISING,
+        )
         return [
             {
                 "digest": one["digest"],
@@ -377,11 +385,13 @@ def patients_of(body: Json) -> dict[str, str]:
     return {one["subject"]: one["patient"] for part in body["parts"] for one in part["subjects"]}
 
 
-def _check_aggregates(patients: Mapping[str, str], outputs: Iterable[Sequence[str]]) -> None:
+def _check_aggregates(
+    patients: Mapping[str, str], outputs: Iterable[Sequence[str]], *, summarises: bool
+) -> None:
     """A worker says what each output is about, so what it calls one about several is bounded here."""
     among: set[str] = set()
     for subjects in outputs:
-        if len(subjects) == 1:
+        if len(subjects) == 1 and not summarises:
             continue
         found = {patients[subject] for subject in subjects}
         if len(found) < FEWEST_IN_AGGREGATE:

@@ -16,13 +16,14 @@ from fhir.resources.R4B.measurereport import MeasureReport
 from consent.models import Cohort, Consent
 from gateway.accounts import clients
 from gateway.analysis import services
-from gateway.analysis.catalogue import find
+from gateway.analysis.catalogue import MODELS, find
 from gateway.analysis.catalogue.summary import FEWEST, PooledCohortSummary, at_least
+from gateway.analysis.catalogue.summary import Summary as SummaryModel
 from gateway.analysis.models import AIModel, Job, Output, Summary
 from gateway.analysis.part import Part
 from gateway.compliance import trace
 from gateway.compliance.reconcile import _of_summaries
-from gateway.keyholder.doors import FEWEST_IN_AGGREGATE
+from gateway.keyholder.doors import FEWEST_IN_AGGREGATE, SUMMARISING
 from gateway.keyholder.envelope import new_part_key
 from gateway.records.models import Chunk
 from ledger.audit.log import Actor
@@ -48,6 +49,12 @@ def spread(*values: str, without: int = 0) -> Any:
 
 def test_no_summary_is_smaller_than_the_keyholder_lets_out() -> None:
     assert FEWEST == FEWEST_IN_AGGREGATE
+
+
+def test_the_keyholder_knows_every_model_that_summarises() -> None:
+    digests = {model.digest() for model in MODELS if isinstance(model, SummaryModel)}
+    assert digests
+    assert digests <= SUMMARISING, "Add the digest to SUMMARISING of gateway/keyholder/doors.py."
 
 
 @pytest.mark.parametrize("number", range(0, 40))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.keyholder import doors
 from gateway.keyholder.doors import FEWEST_IN_AGGREGATE
 from gateway.keyholder.envelope import seal_output
 from ledger.errors import AccessDenied, RefusedTransition
-from tests.keyholder.house import Child, House, new_id
+from tests.keyholder.house import MODEL, Child, House, new_id
 
 COUNT = b'{"high_risk":4}'
 
@@ -88,6 +89,17 @@ def test_no_two_of_a_delivery_differ_by_one(cohort: Cohort) -> None:
     subjects = list(cohort.consents)
     outputs = (cohort.aggregate(subjects)[0], cohort.aggregate(subjects[1:])[0])
     assert cohort.refused(*outputs) == "aggregates_overlap"
+
+
+def test_of_a_model_that_summarises_nothing_about_one_leaves(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "SUMMARISING", frozenset({MODEL}))
+    first, *others = cohort.consents
+    assert cohort.refused(cohort.aggregate([first])[0]) == "aggregate_too_small"
+    about_others, _ = cohort.aggregate(others)
+    assert cohort.refused(about_others, cohort.aggregate([first])[0]) == "aggregate_too_small"
+    assert cohort.deliver(about_others)["delivered"] == [about_others["digest"]]
 
 
 def test_one_patient_under_two_names_counts_once(house: House) -> None:
