@@ -17,12 +17,12 @@ from django.utils import timezone
 
 from consent import news
 from gateway.analysis import exports, jobs
-from gateway.analysis.catalogue.summary import FEWEST
 from gateway.analysis.children import JobChild
 from gateway.analysis.jobs import WORKER, CancelRequested, Claim, ClaimLost, State, details, held
 from gateway.analysis.models import Attempt, Job, JobSubject, Leg, Output, Summary
 from gateway.analysis.replayed import require_replayed
 from gateway.analysis.services import request_of
+from gateway.analysis.taking import fewest_in_summary
 from gateway.keyholder.client import Delivered, Keyholder, OutputDigest, Part, Released
 from gateway.records.models import Chunk
 from ledger.audit.incidents import require_none_holds
@@ -238,7 +238,7 @@ class _Run:
         """One result of all whose records were seen to their end; of few there is none."""
         jobs.keep_going(self.claim)
         computed = list(_computed(attempt.leg))
-        if len(computed) < FEWEST:
+        if len(computed) < fewest_in_summary():
             with held(self.claim):
                 for subject in computed:
                     self.withhold(subject, ["withheld"], kind="job.stopped", attempt=attempt.number)
@@ -302,7 +302,13 @@ class _Run:
         """All or nothing. Where somebody stopped after her records were seen, it is made anew without her."""
         subjects = list(_computed(attempt.leg).select_related("patient"))
         output: OutputDigest = {"subjects": [each.pk for each in subjects], "digest": summary.digest}
-        answer = self.pass_second_door(attempt, [output])
+        try:
+            answer = self.pass_second_door(attempt, [output])
+        except (RefusedTransition, Refused) as error:
+            if error.code != "aggregates_too_alike":
+                raise
+            self.drop_summary(attempt, summary, subjects)
+            return
         if not answer["delivered"] and not answer["tx_id"]:
             raise AttemptOver("Somebody of these has stopped; another attempt is made.")
         where = _where(attempt, answer)
@@ -318,6 +324,14 @@ class _Run:
                 else:
                     self.withhold(subject, ["withheld"], kind="job.stopped", **where)
             jobs.end_leg(job, attempt.leg, Leg.State.DONE if answer["delivered"] else Leg.State.STOPPED)
+
+    def drop_summary(self, attempt: Attempt, summary: Summary, subjects: Sequence[JobSubject]) -> None:
+        """An earlier one was about nearly the same people: nothing leaves, as where too few are left."""
+        with held(self.claim) as job:
+            summary.delete()
+            for subject in subjects:
+                self.withhold(subject, ["withheld"], kind="job.stopped", attempt=attempt.number)
+            jobs.end_leg(job, attempt.leg, Leg.State.STOPPED)
 
     def pass_second_door(self, attempt: Attempt, outputs: Sequence[OutputDigest]) -> Delivered:
         """Raises AttemptOver."""

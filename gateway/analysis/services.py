@@ -25,7 +25,14 @@ from gateway.analysis.jobs import State, close, details, recover
 from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, Leg, Output, Summary
 from gateway.analysis.proofs import log_sent
 from gateway.analysis.results import STATUS
-from gateway.analysis.taking import MOST_SUBJECTS, QuotaReached, submit, submit_export, submit_over_cohort
+from gateway.analysis.taking import (
+    MOST_SUBJECTS,
+    QuotaReached,
+    fewest_in_summary,
+    submit,
+    submit_export,
+    submit_over_cohort,
+)
 from gateway.keyholder.client import Keyholder
 from gateway.statements import Given, Row, Statement
 from ledger import outbox
@@ -354,8 +361,10 @@ _IN_ORDER = Statement(
 
 
 def _summaries(job: Job) -> QuerySet[Summary]:
-    """Those that the client sees: of each leg one."""
+    """Those that the client sees: of each leg one, unless it is about few."""
+    about = Count("leg__subjects", filter=Q(leg__subjects__state=JobSubject.State.DELIVERED))
     found = Summary.objects.filter(leg__job=job).exclude(delivered_at=None)
+    found = found.annotate(about=about).filter(about__gte=fewest_in_summary())
     return found.order_by("delivered_at", "pk") if job.state in Job.SETTLED else found.none()
 
 

@@ -74,8 +74,9 @@ def submit_over_cohort(
     """Take a job over everyone of a cohort whose consent is in force, for what was asked.
 
     Only those whose consent gives all of `kinds` and came into force on `given_since` or later. This
-    pre-selects; the contract decides. A model that summarises gives one result of them all. Raises
-    AccessDenied, InvalidInput, RefusedTransition (`too_few`), QuotaReached.
+    pre-selects; the contract decides. A model that summarises gives one result of them all, as of today: who
+    could choose whom it is about could take one person away. Raises AccessDenied, InvalidInput
+    (`whole_cohort`), RefusedTransition (`too_few`), QuotaReached.
     """
     found = Cohort.objects.filter(pk=cohort, requester=requester).first()
     if found is None:
@@ -84,7 +85,12 @@ def submit_over_cohort(
     question = found.question
     _check_job(requester, question["model"], question["purpose"], question["use"], index_date or today)
     summarises = isinstance(find(question["model"]), Summary)
-    fewest = max(settings.COHORT_FEWEST, FEWEST) if summarises else settings.COHORT_FEWEST
+    if summarises and (kinds or given_since or index_date not in (None, today)):
+        raise InvalidInput(
+            "This model tells of the whole cohort, today: no `kinds`, `given_since` or other `index_date`.",
+            code="whole_cohort",
+        )
+    fewest = fewest_in_summary() if summarises else settings.COHORT_FEWEST
     chosen = cohorts.in_force(found, kinds=kinds, given_since=given_since)
     if len(chosen) < fewest:
         raise RefusedTransition(f"Fewer than {fewest} of the cohort can be used so.", code="too_few")
@@ -98,6 +104,11 @@ def submit_over_cohort(
         index_date=index_date or today,
     )
     return _take(job, [("", each) for each in chosen])
+
+
+def fewest_in_summary() -> int:
+    """So many people a summary is about, or there is none."""
+    return max(FEWEST, settings.COHORT_FEWEST)
 
 
 @transaction.atomic

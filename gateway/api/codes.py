@@ -184,6 +184,11 @@ CODES: dict[str, Code] = {
     "unsupported_media_type": Code(415, "Send application/json", "Set Content-Type: application/json."),
     "use": Code(400, "The use is not known", "Use DUO codes, such as HMB."),
     "what_for": Code(400, "Say what the records are for", "In at most 300 characters, in plain words."),
+    "whole_cohort": Code(
+        400,
+        "This model tells of the whole cohort, today",
+        "Leave out `kinds`, `given_since` and `index_date`.",
+    ),
     "wish": Code(400, "Say whom you want to ask", "In at most 500 characters, in plain words."),
     "worker_lost": Code(500, "The job's workers died", OURS),
 }

@@ -26,7 +26,7 @@ NOBODYS = "0" * 64  # the id of no consent
 FEWEST_IN_AGGREGATE = 11
 # Models of which nothing about one leaves, by digest: each summary of the catalogue, which this room cannot
 # import; analysis/test_summary.py compares. One of before stays here, for what was released for it.
-SUMMARISING = frozenset({"331878111b9948a97d7b86abf8f1ff931328ae9da0b9371fa60b9b815ea6f07b"})
+SUMMARISING = frozenset({"55edf013d19eb42176b1a73a0462c02b5358d2b709ef7cde5017523e004fb897"})
 DAY = 86_400
 
 
@@ -250,9 +250,10 @@ class Doors:
         what rests on a signature that does not hold.
 
         An output about several subjects is all or nothing, about 11 patients or more, and shares none with
-        another of its delivery; of a model that summarises every output is. Raises RefusedTransition
-        (`attempt_superseded`, `output_not_opened`, `deliver_differs`, `aggregate_too_small`,
-        `aggregates_overlap`), Refused, LedgerError.
+        another of its delivery; of a model that summarises every output is. Nor is it about nearly the same
+        patients as one that left before: see `_check_apart`. Raises RefusedTransition (`attempt_superseded`,
+        `output_not_opened`, `deliver_differs`, `aggregate_too_small`, `aggregates_overlap`,
+        `aggregates_too_alike`), Refused, LedgerError.
         """
         purpose = f"deliver/{job}/{attempt}"
         self._finish(job)
@@ -344,6 +345,14 @@ class Doors:
         ]
         if release is None:
             raise RefusedTransition("This release was not asked for here.", code="release_unknown")
+
+        body = release.body
+
+        def keep() -> None:
+            # Within the transaction that stores the envelope, so that no two deliveries miss each other.
+            self._check_apart(job, attempt, body, outputs)
+            self._store.put_delivery(job, attempt, outputs)
+
         return Draft(
             "Deliver",
             {
@@ -358,8 +367,37 @@ class Doors:
                 "openings": openings_json(openings),
                 "subjects": canonical.dumps(_groups(group for one in outputs for group in one["consents"])),
             },
-            keep=lambda: self._store.put_delivery(job, attempt, outputs),
+            keep=keep,
         )
+
+    def _check_apart(self, job: str, attempt: int, body: Json, outputs: Sequence[Json]) -> None:
+        """No difference of two outputs about several is about few, whatever jobs they are of.
+
+        Compared are those that left to this recipient by this model; of one that summarises, by any that
+        does, for two versions compute nearly the same. Those who are in one of the two alone are 11 patients
+        or more; or nobody, where the other's release was issued on an earlier day (UTC): each day has an
+        index date of its own. Raises RefusedTransition (`aggregates_too_alike`).
+        """
+        patients, request = patients_of(body), body["request"]
+        several = [
+            {patients[subject] for subject in one["subjects"]} for one in outputs if len(one["subjects"]) > 1
+        ]
+        if not several:
+            return
+        model = request["model"]
+        today = int(self._clock()) // DAY
+        for other, issued in self._store.aggregates(
+            recipient=request["recipient"],
+            models=SUMMARISING if model in SUMMARISING else {model},
+            besides=(job, attempt),
+        ):
+            for found in several:
+                apart = len(found ^ other)
+                if apart < FEWEST_IN_AGGREGATE and (apart or issued // DAY == today):
+                    raise RefusedTransition(
+                        "An output about nearly the same patients left before, or about the same ones today.",
+                        code="aggregates_too_alike",
+                    )
 
 
 def _answers(body: Json, result: Json) -> Json:

@@ -65,9 +65,14 @@ CREATE TABLE opened (
 _LINE = "CAST(line AS TEXT)"
 REFERENCE = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.reference') END"
 SUBJECT = f"CASE WHEN json_valid({_LINE}) THEN json_extract({_LINE}, '$.subjects[0]') END"
-# What is derived from the log, and so made where it is not there: the index, and the files of shelves.py.
+# Who asked for a release, and for which model: by these the outputs about several that left are found.
+_BODY = "CAST(body AS TEXT)"
+ASKED_BY = f"CASE WHEN json_valid({_BODY}) THEN json_extract({_BODY}, '$.request.recipient') END"
+ASKED_FOR = f"CASE WHEN json_valid({_BODY}) THEN json_extract({_BODY}, '$.request.model') END"
+# What is derived from other rows, and so made where it is not there: indexes, and the files of shelves.py.
 DERIVED = (
     f"CREATE INDEX IF NOT EXISTS openings_of ON openings ({REFERENCE}, {SUBJECT})",
+    f"CREATE INDEX IF NOT EXISTS releases_of ON releases ({ASKED_BY}, {ASKED_FOR})",
     "CREATE TABLE IF NOT EXISTS shelves (shelf INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS filed (shelf INTEGER NOT NULL, reference TEXT NOT NULL,"
     " openings BLOB NOT NULL, mac BLOB NOT NULL, PRIMARY KEY (reference, shelf)) STRICT",

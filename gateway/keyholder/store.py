@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gateway.keyholder.envelope import chunk_aad, new_key, seal, unseal
 from gateway.keyholder.kek import KEK
-from gateway.keyholder.schema import DERIVED, FORMAT, SCHEMA, UPGRADES
+from gateway.keyholder.schema import ASKED_BY, ASKED_FOR, DERIVED, FORMAT, SCHEMA, UPGRADES
 from ledger.client import HOME
 from ledger.contract.state import Json
 from ledger.errors import EnvelopeError, GatewayError, InvalidInput, RefusedTransition
@@ -578,6 +578,32 @@ class Store:
             "SELECT attempt, outputs FROM deliveries WHERE job = ? ORDER BY attempt DESC LIMIT 1", job
         )
         return None if row is None else (row[0], _parsed(row[1]))
+
+    def aggregates(
+        self, *, recipient: str, models: Collection[str], besides: tuple[str, int]
+    ) -> list[tuple[set[str], int]]:
+        """Whom each output about several that left, or still may, is about, and when its release was issued:
+        of these models, to this recipient, in whatever job, but not of the attempt `besides`."""
+        rows = self._all(
+            "SELECT outputs, body, issued, result FROM releases JOIN deliveries USING (job, attempt)"  # noqa: S608 (the words stand in schema.py)
+            " JOIN submissions ON purpose = 'deliver/' || job || '/' || attempt AND state != 'invalid'"
+            f" WHERE {ASKED_BY} = ? AND {ASKED_FOR} IN (SELECT value FROM json_each(?))"
+            " AND NOT (job = ? AND attempt = ?)",
+            recipient,
+            orjson.dumps(sorted(models)).decode(),
+            *besides,
+        )
+        found = []
+        for outputs, body, issued, result in rows:
+            left = set(orjson.loads(result)["outputs"])
+            about = [
+                one for one in orjson.loads(outputs) if one["digest"] in left and len(one["subjects"]) > 1
+            ]
+            if about:
+                parts = orjson.loads(body)["parts"]
+                patients = {one["subject"]: one["patient"] for part in parts for one in part["subjects"]}
+                found += [({patients[subject] for subject in one["subjects"]}, issued) for one in about]
+        return found
 
     def put_access(
         self,

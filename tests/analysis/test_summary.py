@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from datetime import timedelta
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 from fhir.resources.R4B.measurereport import MeasureReport
 
+from consent import cohorts
 from consent.models import Cohort, Consent
 from gateway.accounts import clients
 from gateway.analysis import services
@@ -31,7 +34,8 @@ from ledger.audit.models import AuditRow
 from ledger.client import HOME
 from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable, RefusedTransition
 from tests.analysis.test_cohort_job import StopsOnTheWay, a_cohort, submit
-from tests.analysis.test_job_end_to_end import PCE, Play, lapse, play
+from tests.analysis.test_job_end_to_end import KINDS, PCE, Play, lapse, play
+from tests.questions import cohort_question
 
 __all__ = ["play"]  # a fixture
 
@@ -274,6 +278,55 @@ def test_when_too_few_are_left_nothing_leaves(play: Play, summary_cohort: Callab
     with pytest.raises(RefusedTransition) as error:
         submit(play, cohort)
     assert error.value.code == "too_few"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_of_nearly_the_same_people_does_not_leave(
+    play: Play, summary_cohort: Callable[[int], Cohort]
+) -> None:
+    """The same people on the same day, then all but one: the job ends as where too few are left."""
+    cohort = summary_cohort(12)
+    assert play.run(submit(play, cohort)).state == State.DONE
+    for stopped in ([], [Consent.objects.select_related("patient")[0]]):
+        for consent in stopped:
+            play.stop(consent)
+        job = play.run(submit(play, cohort))
+        assert (job.state, job.error_code) == (State.STOPPED, "")
+        assert not Summary.objects.filter(leg__job=job).exists()
+        assert set(job.subjects.values_list("state", flat=True)) == {"not_available"}
+        view = services.client_view(job)
+        assert (view["state"], view["summaries"]) == ("done", [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_are_few_where_the_hospital_says_so_are_few_to_the_end(
+    play: Play, summary_cohort: Callable[[int], Cohort], settings: Any
+) -> None:
+    cohort = summary_cohort(12)
+    job = submit(play, cohort)
+    settings.COHORT_FEWEST = 13
+    assert play.run(job).state == State.STOPPED
+    settings.COHORT_FEWEST = 11
+    job = play.run(submit(play, cohort))
+    assert len(services.client_view(job)["summaries"]) == 1
+    settings.COHORT_FEWEST = 13
+    assert services.client_view(job)["summaries"] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_client_chooses_no_part_of_a_cohort_and_no_day(play: Play) -> None:
+    play.model = MODEL
+    register(play)
+    question = cohort_question(MODEL.digest(), kinds=KINDS)
+    cohort = cohorts.propose(requester=play.helix, question=question, wish="Everyone.")
+    today = timezone.localdate()
+    for chosen in ({"kinds": ["Observation"]}, {"given_since": today}, {"index_date": today - timedelta(1)}):
+        with pytest.raises(InvalidInput) as error:
+            submit(play, cohort, **chosen)
+        assert error.value.code == "whole_cohort"
+    with pytest.raises(RefusedTransition) as refused:
+        submit(play, cohort, kinds=[], index_date=today)
+    assert refused.value.code == "too_few"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.keyholder import doors
-from gateway.keyholder.doors import FEWEST_IN_AGGREGATE
+from gateway.keyholder.doors import DAY, FEWEST_IN_AGGREGATE
 from gateway.keyholder.envelope import seal_output
+from gateway.keyholder.schema import ASKED_BY, ASKED_FOR
 from ledger.errors import AccessDenied, RefusedTransition
-from tests.keyholder.house import MODEL, Child, House, new_id
+from tests.keyholder.house import HELIX, MODEL, Child, House, new_id
 
 COUNT = b'{"high_risk":4}'
 
@@ -100,6 +101,59 @@ def test_of_a_model_that_summarises_nothing_about_one_leaves(
     about_others, _ = cohort.aggregate(others)
     assert cohort.refused(about_others, cohort.aggregate([first])[0]) == "aggregate_too_small"
     assert cohort.deliver(about_others)["delivered"] == [about_others["digest"]]
+
+
+def over(house: House, consents: dict[str, str]) -> Cohort:
+    """Another job over these patients, all of whose records were opened."""
+    patients = {new_id(): patient for patient in consents}
+    child, _ = house.release(patients)
+    for subject in patients:
+        house.open(child, subject)
+    return Cohort(house, {subject: consents[patient] for subject, patient in patients.items()}, child)
+
+
+def test_no_two_that_leave_are_of_nearly_the_same_patients(house: House) -> None:
+    """12; the same without one; the same with others, until those are 11; all the same on the next day."""
+    patients = [house.patient({"Observation": b"{}\n"}) for _ in range(23)]
+    consents = {patient: house.grant(patient) for patient in patients}
+
+    def job(number: int) -> tuple[Cohort, dict[str, Any]]:
+        found = over(house, dict(list(consents.items())[:number]))
+        return found, found.aggregate(list(found.consents))[0]
+
+    first, output = job(12)
+    assert first.deliver(output)["delivered"] == [output["digest"]]
+    assert first.deliver(output)["delivered"] == [output["digest"]]  # a repeat is no other
+    for number in (11, 12, 13, 22):
+        other, output = job(number)
+        assert other.refused(output) == "aggregates_too_alike"
+        assert house.store.delivery(other.child.job) is None
+    other, output = job(23)
+    assert other.deliver(output)["delivered"] == [output["digest"]]
+    house.clock.ahead += DAY
+    for number, code in ((11, "aggregates_too_alike"), (22, "aggregates_too_alike"), (12, ""), (23, "")):
+        other, output = job(number)
+        if code:
+            assert other.refused(output) == code
+        else:
+            assert other.deliver(output)["delivered"] == [output["digest"]]
+    with house.store.transaction() as db:
+        asked = f"SELECT 1 FROM releases WHERE {ASKED_BY} = '' AND {ASKED_FOR} IN ('', 'a')"
+        plan = " ".join(str(row) for row in db.execute(f"EXPLAIN QUERY PLAN {asked}"))
+    assert "INDEX releases_of" in plan
+
+
+def test_the_store_finds_what_left_to_a_recipient_by_some_models(house: House) -> None:
+    patients = [house.patient({"Observation": b"{}\n"}) for _ in range(FEWEST_IN_AGGREGATE)]
+    consents = {patient: house.grant(patient) for patient in patients}
+    first = over(house, consents)
+    output, _ = first.aggregate(list(first.consents))
+    assert first.deliver(output)["delivered"] == [output["digest"]]
+    found = house.store.aggregates(recipient=HELIX, models={MODEL, "0" * 64}, besides=("0" * 64, 1))
+    assert [about for about, _ in found] == [set(consents)]
+    assert house.store.aggregates(recipient=HELIX, models={"0" * 64}, besides=("0" * 64, 1)) == []
+    assert house.store.aggregates(recipient="Organization/x", models={MODEL}, besides=("0" * 64, 1)) == []
+    assert house.store.aggregates(recipient=HELIX, models={MODEL}, besides=(first.child.job, 1)) == []
 
 
 def test_one_patient_under_two_names_counts_once(house: House) -> None:

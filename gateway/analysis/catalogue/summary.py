@@ -1,8 +1,9 @@
 """How the scores of many are spread: of another model of the catalogue, the counts by band and the mean.
 
 Nothing of one person leaves: the keyholder lets a summary out for FEWEST people or more, of all of whom the
-consents hold, and of none who is in another one. What is told is rounded down besides, so that nobody stands
-out in a small band; what two summaries of nearly the same people give away, LIMITS says.
+consents hold, of none who is in another one of that delivery, and not where an earlier one to the same
+client was about nearly the same people. What is told is rounded down besides, so that nobody stands out in a
+small band. What several summaries together may give away all the same, LIMITS says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ LIMITS = [
     f"Every count is a lower bound, a multiple of {FEWEST}; what is less shows as 0. Bands do not add up.",
     f"The mean is of those who have a number, rounded to a whole one; of fewer than {FEWEST_FOR_MEAN} there"
     " is none.",
-    "Two summaries of nearly the same people can tell of one of them: a count at its edge falls by"
-    f" {FEWEST}, and the rounded mean may change by one.",
+    f"Where an earlier summary was about all but fewer than {FEWEST} of the same people, or about the same"
+    " people on the same day, none leaves. Two are compared at a time: who combines several may learn more.",
     "Those whose records give no number are among the people, and in no band: the bands may not be typical.",
 ]
 
