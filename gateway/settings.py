@@ -339,7 +339,10 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "gateway.api.problems.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": ["gateway.api.throttling.EachClient"],
-    "DEFAULT_THROTTLE_RATES": {"client": os.environ.get("GATEWAY_API_RATE", "1200/minute")},
+    "DEFAULT_THROTTLE_RATES": {
+        "client": os.environ.get("GATEWAY_API_RATE", "1200/minute"),
+        "summaries": os.environ.get("GATEWAY_SUMMARY_RATE", "10/minute"),
+    },
     "UNAUTHENTICATED_USER": None,
 }
 # How often in a minute one client gets a token (good for five), and how often an address may fail to.

@@ -22,6 +22,7 @@ from gateway.api.idempotency import once
 from gateway.api.permissions import requester_of
 from gateway.api.problems import NotAvailable
 from gateway.api.serializers import JobIn, JobListOut, JobOut, ProofOut, WaitingOut
+from gateway.api.throttling import Summaries
 from ledger.errors import InvalidInput
 
 PAGE = 100
@@ -152,6 +153,7 @@ class SubjectResult(APIView):
 
 class JobSummary(APIView):
     required_scope = "jobs"
+    throttle_classes = [*APIView.throttle_classes, Summaries]
 
     @extend_schema(
         operation_id="read_summary",

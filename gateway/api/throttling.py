@@ -8,8 +8,8 @@ from oauth2_provider.models import AccessToken
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
-# When each client called last, the oldest first. A call costs the same however many were before it.
-_calls: defaultdict[int, deque[float]] = defaultdict(deque)
+# When each client called last, by scope, the oldest first. A call costs the same however many were before it.
+_calls: defaultdict[tuple[str, int], deque[float]] = defaultdict(deque)
 _counting = threading.Lock()
 
 
@@ -30,7 +30,7 @@ class EachClient(SimpleRateThrottle):
             return True
         now = self.timer()
         with _counting:
-            calls = _calls[token.application_id]
+            calls = _calls[self.scope, token.application_id]
             while calls and calls[0] <= now - self.duration:
                 calls.popleft()
             if len(calls) < self.num_requests:
@@ -42,3 +42,9 @@ class EachClient(SimpleRateThrottle):
     def wait(self) -> float:
         """Seconds until there is room again."""
         return self.room_in
+
+
+class Summaries(EachClient):
+    """Reading one asks the ledger about up to 1,000 consents, and writes a row for each person in it."""
+
+    scope = "summaries"

@@ -220,6 +220,15 @@ def test_too_many_calls_are_said_to_be_so(call: Call, monkeypatch: pytest.Monkey
     assert 50 < int(answer["Retry-After"]) <= 61
 
 
+def test_summaries_have_a_rate_of_their_own(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    throttling.forget()
+    monkeypatch.setattr(EachClient, "THROTTLE_RATES", {"client": "9/minute", "summaries": "2/minute"})
+    path = f"jobs/{'0' * 64}/summaries/{'0' * 64}"
+    assert [call("GET", path).status_code for _ in range(3)] == [404, 404, 429]
+    assert call("GET", path).json()["code"] == "too_many_requests"
+    assert [call("GET", "jobs").status_code for _ in range(6)] == [200] * 5 + [429]
+
+
 def _events(answer: Any) -> list[dict[str, Any]]:
     text = b"".join(answer.streaming_content).decode()
     return [json.loads(part.partition("data: ")[2]) for part in text.split("\n\n") if "data: " in part]
