@@ -22,7 +22,8 @@ from gateway.accounts.models import User
 from gateway.emergency.models import Emergency
 from gateway.emergency.readable import Records, records_of
 from gateway.keyholder.client import AccessTold, ChunkHeader, Keyholder
-from gateway.records.accesses import blobs_of, in_parts, sizes_of, whose
+from gateway.records.accesses import blobs_of, sizes_of, whose
+from gateway.records.held import in_parts
 from ledger.audit.log import Actor, record
 from ledger.client import Event
 from ledger.contract.canonical import dumps

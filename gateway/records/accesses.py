@@ -3,7 +3,7 @@
 Nothing begins, opens or is told here: gateway/emergency/services.py and own_copies.py do that.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from django.db.models.functions import Length
 
@@ -32,20 +32,6 @@ def whose(event: Event, kind: str, keyholder: Keyholder) -> tuple[Patient, Acces
 def sizes_of(chunks: Sequence[str]) -> dict[str, int]:
     """How many bytes each blob has, of those that are there."""
     return dict(Chunk.objects.filter(pk__in=chunks).annotate(size=Length("blob")).values_list("pk", "size"))
-
-
-def in_parts(sized: Iterable[tuple[str, int]], most: int) -> Iterator[list[str]]:
-    """Chunks in groups of at most `most` bytes of blobs (but for a single one that is larger)."""
-    part: list[str] = []
-    room = most
-    for chunk, size in sized:
-        if part and size > room:
-            yield part
-            part, room = [], most
-        part.append(chunk)
-        room -= size
-    if part:
-        yield part
 
 
 def blobs_of(patient: str, chunks: Sequence[str]) -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 """Sealed chunks as the database keeps them, on their way to the keyholder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.db.models import QuerySet
 from django.db.models.functions import Length
@@ -35,13 +35,18 @@ def held(chunks: Sequence[str], *, blobs: bool, named: bool = False) -> list[Hel
 
 def batches(chunks: QuerySet[Chunk]) -> Iterator[list[str]]:
     """Their ids, as many together as one question carries the notes of."""
-    batch: list[str] = []
-    room = MOST_NOTES
-    for chunk, size in chunks.annotate(size=Length("notes")).values_list("pk", "size"):
-        if batch and size > room:
-            yield batch
-            batch, room = [], MOST_NOTES
-        batch.append(chunk)
+    return in_parts(chunks.annotate(size=Length("notes")).values_list("pk", "size"), MOST_NOTES)
+
+
+def in_parts(sized: Iterable[tuple[str, int]], most: int) -> Iterator[list[str]]:
+    """Chunks with their sizes, in groups of at most `most` bytes (but for a single one that is larger)."""
+    part: list[str] = []
+    room = most
+    for chunk, size in sized:
+        if part and size > room:
+            yield part
+            part, room = [], most
+        part.append(chunk)
         room -= size
-    if batch:
-        yield batch
+    if part:
+        yield part

@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from consent import news
 from consent.models import News, Patient
 from gateway.keyholder.client import Keyholder
-from gateway.records.accesses import blobs_of, in_parts, sizes_of, whose
+from gateway.records.accesses import blobs_of, sizes_of, whose
+from gateway.records.held import in_parts
 from gateway.records.models import OwnCopy
 from ledger.audit.log import Actor, record
 from ledger.client import Event

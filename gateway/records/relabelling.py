@@ -18,7 +18,7 @@ from django.db.models.functions import Length
 from gateway.keyholder.client import HeldChunk, Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN
 from gateway.labels.rules import VERSION
-from gateway.records.held import batches, held
+from gateway.records.held import batches, held, in_parts
 from gateway.records.models import Chunk, LabelChange, Regrouping, ResourceVersion, ToPassOn, Unsettled
 from gateway.records.settling import (
     ACTOR,
@@ -305,14 +305,8 @@ def _first(ranks: dict[str, int]) -> list[str]:
     """The next ones by rank, as far as they may be opened together."""
     live = Chunk.objects.filter(pk__in=ranks, retired_at=None)
     sizes = dict(live.annotate(size=Length("blob")).values_list("pk", "size"))
-    taken: list[str] = []
-    room = MOST_BLOBS
-    for chunk in sorted(sizes, key=lambda one: (ranks[one], one)):
-        if taken and sizes[chunk] > room:
-            break
-        taken.append(chunk)
-        room -= sizes[chunk]
-    return taken
+    by_rank = sorted(sizes, key=lambda one: (ranks[one], one))
+    return next(in_parts(((chunk, sizes[chunk]) for chunk in by_rank), MOST_BLOBS), [])
 
 
 def _beside(patient: str | None, wanted: Sequence[str], *, without: Sequence[str]) -> list[HeldChunk]:
