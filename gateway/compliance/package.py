@@ -14,6 +14,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
+from consent.kinds import name_of
 from consent.models import Consent, ConsentRequest, Notice, Patient
 from gateway.analysis.models import AIModel
 from gateway.compliance import accounting, uses
@@ -189,7 +190,7 @@ def _said(what_for: str, language: str, purpose: str) -> Said:
 def _categories(questions: list[ConsentRequest]) -> list[str]:
     kinds = {kind for each in questions for kind in each.kinds if kind in KINDS}
     private = {code for each in questions for code in each.sensitive if code in SENSITIVE}
-    named = [*(KINDS[kind].name for kind in kinds), *(SENSITIVE[code].name for code in private)]
+    named = [*(name_of(kind) for kind in kinds), *(SENSITIVE[code].name for code in private)]
     return sorted(str(name) for name in named)
 
 

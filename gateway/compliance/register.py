@@ -17,6 +17,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
+from consent.kinds import name_of
 from consent.models import Consent, ConsentRequest, Requester
 from gateway.analysis.models import AIModel
 from gateway.compliance.package import retention
@@ -203,7 +204,7 @@ def _action(activity: Activity) -> str:
 
 
 def _named(activity: Activity) -> str:
-    names = [KINDS[kind].name for kind in activity.kinds if kind in KINDS]
+    names = [name_of(kind) for kind in activity.kinds if kind in KINDS]
     names += [SENSITIVE[code].name for code in activity.sensitive if code in SENSITIVE]
     return ", ".join(str(name) for name in names)
 

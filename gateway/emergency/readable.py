@@ -13,6 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from gateway.records.lines import resources
+from gateway.records.ucum import unit_of
 
 Json = dict[str, Any]
 MOST_DETAILS = 12
@@ -169,8 +170,7 @@ def _complex(value: Json) -> str:  # noqa: PLR0911 (one line for each form)
         case {"coding": list()} | {"text": str()}:
             return _concept(value)
         case {"value": int() | float()}:
-            unit = value.get("unit") or value.get("code", "")
-            return f"{value.get('comparator', '')}{value['value']} {unit}".strip()
+            return f"{value.get('comparator', '')}{value['value']} {unit_of(value)}".strip()
         case {"display": str(display)}:
             return display
         case {"numerator": _, "denominator": _}:

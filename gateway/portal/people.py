@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import conflicts, representatives
 from consent.explanation import KINDS, SENSITIVE
+from consent.kinds import name_of, name_to_a_patient
 from consent.models import Conflict, Representative
 from gateway.accounts.models import User
 from gateway.portal.visitor import ACTS_AS, Visit, enter, is_over, named, nobody
@@ -63,7 +64,7 @@ def people(request: HttpRequest, visit: Visit) -> HttpResponse:
         "portal/people.html",
         {
             "section": "people",
-            "for_me": [told_of(each) for each in visit.represented_by],
+            "for_me": [told_of(each, to_the_patient=True) for each in visit.represented_by],
             "by_me": [told_of(each) for each in visit.represents],
             "acting": visit.acting,
             "own": visit.own,
@@ -131,14 +132,15 @@ def _of(rows: Any, id: str) -> Representative:
     raise Http404
 
 
-def told_of(row: Representative) -> dict[str, Any]:
-    """One authority in plain words."""
+def told_of(row: Representative, *, to_the_patient: bool = False) -> dict[str, Any]:
+    """One authority in plain words, for the patient or for anybody else."""
+    named = name_to_a_patient if to_the_patient else name_of
     today = timezone.localdate()
     return {
         "row": row,
         "role": ROLES[row.role],
         "scope": SCOPES[row.scope],
-        "kinds": [KINDS[kind].name for kind in row.kinds if kind in KINDS]
+        "kinds": [named(kind) for kind in row.kinds if kind in KINDS]
         + [SENSITIVE[code].name for code in row.sensitive if code in SENSITIVE],
         "stands": row.stands(today),
         "waits": row.accepted_at is None and row.ended_at is None,

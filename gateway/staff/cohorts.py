@@ -14,10 +14,10 @@ from django.views.decorators.http import require_POST, require_safe
 from consent import cohorts, review
 from consent.cohorts import Criteria
 from consent.explanation import PURPOSES
+from consent.kinds import name_of
 from consent.models import Cohort, ConsentRequest
 from gateway.keyholder.client import Keyholder
 from gateway.staff import minimum
-from gateway.staff.kinds import name_of
 from gateway.staff.paging import newest_first
 from gateway.staff.visitor import for_staff, me, page, perform
 

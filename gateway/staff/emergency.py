@@ -14,12 +14,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from consent.explanation import SENSITIVE
+from consent.kinds import name_of
 from gateway.accounts import passkeys
 from gateway.emergency import services
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import ChunkHeader
 from gateway.staff.forms import WhoForm, WhyForm
-from gateway.staff.kinds import name_of
 from gateway.staff.patients import find_patient
 from gateway.staff.visitor import for_staff, me, page, perform, refused
 from gateway.wording import sentence

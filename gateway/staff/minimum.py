@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from consent.explanation import KINDS, SENSITIVE, reading_grade
+from consent.kinds import name_of
 from consent.models import ConsentRequest
 from gateway.analysis.models import AIModel
-from gateway.staff.kinds import name_of
 
 HARDEST = 6.0  # reading grade on layers 1 and 2
 

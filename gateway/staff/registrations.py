@@ -1,6 +1,5 @@
 """`/staff/models`: model versions that AI providers registered; two people approve each."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from gateway.analysis import registrations
 from gateway.analysis.models import ModelRegistration
+from gateway.staff import cards
 from gateway.staff.paging import newest_first
 from gateway.staff.visitor import for_staff, me, page, perform
 
@@ -72,9 +72,9 @@ def _show(
     code = registrations.code_of(found)
     context: dict[str, Any] = {
         "registration": found,
-        "card": _in_lines(found.card),
+        "card": cards.rows(found.card),
         "code": code,
-        "ours": _in_lines(code.describe()) if code else [],
+        "ours": cards.rows(code.describe()) if code else [],
         "open": found.state in ModelRegistration.OPEN,
         "mine": found.first_by_id == request.user.pk,
         "why": [registrations.REASONS[code] for code in found.reasons],
@@ -83,19 +83,6 @@ def _show(
         "back": reverse(SECTION),
     }
     return page(request, "staff/model.html", SECTION, status=status, **context)
-
-
-def _in_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A card's members by name, each as text: one line for each of a list or an object."""
-    return [(name, "\n".join(_lines(value))) for name, value in sorted(card.items())]
-
-
-def _lines(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [f"{name}: {', '.join(_lines(each))}" for name, each in value.items()]
-    if isinstance(value, list):
-        return [", ".join(_lines(each)) for each in value]
-    return [str(value)]
 
 
 def _at(found: ModelRegistration) -> str:

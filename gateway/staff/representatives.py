@@ -17,11 +17,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from consent import representatives, scans
 from consent.explanation import KINDS, SENSITIVE
+from consent.kinds import name_of
 from consent.models import Patient, Representative, Scan
 from gateway.accounts.models import User
 from gateway.portal.people import ROLES, SCOPES, told_of
 from gateway.staff.answers import scan_file
-from gateway.staff.kinds import name_of
 from gateway.staff.patients import find_patient, link_to, shown_once
 from gateway.staff.visitor import actor, for_staff, page, perform, refused
 from gateway.wording import sentence

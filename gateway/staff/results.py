@@ -19,6 +19,7 @@ from gateway.accounts.models import User
 from gateway.analysis import results
 from gateway.analysis.fhir import SYSTEM
 from gateway.analysis.models import AIModel, Attempt, Job, JobSubject, ResultReview
+from gateway.records.ucum import unit_of
 from gateway.staff.visitor import for_staff, page, perform
 from gateway.wording import sentence
 from ledger.errors import AccessDenied, GatewayError
@@ -203,7 +204,7 @@ def read(bundle: dict[str, Any]) -> dict[str, Any]:
         "outcome": prediction.get("outcome", measure.get("code", {})).get("text", ""),
         "percent": prediction.get("probabilityDecimal"),
         "value": quantity.get("value"),
-        "unit": quantity.get("unit", ""),
+        "unit": unit_of(quantity),
         "why_none": prediction.get("rationale", measure.get("dataAbsentReason", {}).get("text", "")),
         "alert": by_type.get("DetectedIssue", {}).get("detail", ""),
         "day": parse_date(assessment.get("occurrenceDateTime", assessment.get("effectiveDateTime", ""))),

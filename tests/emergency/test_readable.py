@@ -51,7 +51,7 @@ def test_parts_of_a_reading() -> None:
             {"code": {"text": "Diastolic"}, "valueQuantity": {"value": 80, "unit": "mm[Hg]"}},
         ],
     }
-    assert said(pressure)["Parts"] == "Systolic: 120 mm[Hg]; Diastolic: 80 mm[Hg]"
+    assert said(pressure)["Parts"] == "Systolic: 120 mmHg; Diastolic: 80 mmHg"
 
 
 def test_a_name_as_people_write_it() -> None:

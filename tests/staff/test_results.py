@@ -228,6 +228,6 @@ def test_a_measure_past_its_threshold_reads_as_one() -> None:
             ]
         }
     )
-    assert (said["outcome"], said["value"], said["unit"]) == ("NEWS2", 8, "{score}")
+    assert (said["outcome"], said["value"], said["unit"]) == ("NEWS2", 8, "points")
     assert (said["alert"], said["day"]) == ("7 points or more (RCP 2017)", date(2026, 6, 1))
     assert said["used"] == [("Observation", 1)]

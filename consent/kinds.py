@@ -1,4 +1,4 @@
-"""What staff call a kind of record: as patients do, but where the patient's word speaks to the patient.
+"""What a kind of record is called: to the patient, and to anybody else where that word speaks to the patient.
 
 What staff read out to a patient, as when they write down an answer, stays in the patient's words.
 """
@@ -17,6 +17,8 @@ OF_A_PATIENT: dict[str, Promise] = {
 
 def name_of(kind: str) -> Promise | str:
     """`kind` is a FHIR resource type; one that patients have no word for keeps its own."""
-    if kind in OF_A_PATIENT:
-        return OF_A_PATIENT[kind]
+    return OF_A_PATIENT[kind] if kind in OF_A_PATIENT else name_to_a_patient(kind)
+
+
+def name_to_a_patient(kind: str) -> Promise | str:
     return KINDS[kind].name if kind in KINDS else kind

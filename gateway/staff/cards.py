@@ -1,0 +1,72 @@
+"""A model card as rows of a page: each member by its name in words, each value as text, the telling first."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from gateway.records.ucum import printed
+
+# The members of a card of the catalogue (gateway/analysis/catalogue/model.py), in the order of a page.
+NAMES: dict[str, Promise] = {
+    "title": gettext_lazy("Title"),
+    "intended_use": gettext_lazy("What it is for"),
+    "outcome": gettext_lazy("Outcome"),
+    "limits": gettext_lazy("Limits"),
+    "tested_error": gettext_lazy("How it was tested"),
+    "paper": gettext_lazy("Paper"),
+    "provider": gettext_lazy("Provider"),
+    "inputs": gettext_lazy("Inputs"),
+    "reads": gettext_lazy("Reads"),
+    "records": gettext_lazy("Where it finds them"),
+    "unit": gettext_lazy("Unit"),
+    "bands": gettext_lazy("Bands"),
+    "bands_source": gettext_lazy("Where the bands are from"),
+    "alerts": gettext_lazy("When it alerts"),
+    "name": gettext_lazy("Name"),
+    "version": gettext_lazy("Version"),
+}
+
+
+def rows(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """`(name, text)` of each member: one line for each of a list or an object. What a provider calls by a
+    name that no card of ours has keeps that name, and stands last."""
+    known = [name for name in NAMES if name in card]
+    return [
+        (str(NAMES.get(name, name)), "\n".join(_lines(name, card[name])))
+        for name in [*known, *sorted(card.keys() - NAMES.keys())]
+    ]
+
+
+def _lines(name: str, value: Any) -> Iterator[str]:
+    if name == "unit" and isinstance(value, str):
+        yield printed(value)
+    elif isinstance(value, list):
+        yield from (_item(name, each) for each in value)
+    else:
+        yield from _plain(value)
+
+
+def _item(name: str, value: Any) -> str:
+    """One input by what it is and the range in which the model takes it; one alert by what it says."""
+    match name, value:
+        case "inputs", {"what": str(what), "unit": str(unit), "low": low, "high": high}:
+            between = _("%(low)s to %(high)s %(unit)s") % {"low": low, "high": high, "unit": printed(unit)}
+            return f"{what}: {between}"
+        case "inputs", {"what": str(what), "choices": list(choices)}:
+            return f"{what}: {', '.join(map(str, choices))}"
+        case "inputs", {"what": str(what)}:
+            return what
+        case "alerts", {"says": str(says), "source": str(source)}:
+            return f"{says} {source}"
+    return ", ".join(_plain(value))
+
+
+def _plain(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{name.replace('_', ' ')}: {', '.join(_plain(each))}" for name, each in value.items()]
+    if isinstance(value, list):
+        return [", ".join(_plain(each)) for each in value]
+    return [str(value)]

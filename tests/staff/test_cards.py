@@ -1,0 +1,25 @@
+"""A model card on a page: names in words, and nothing of it left out."""
+
+from gateway.analysis import catalogue
+from gateway.staff import cards
+
+
+def test_every_member_of_every_card_of_ours_has_a_name_in_words():
+    for model in catalogue.MODELS:
+        card = model.describe()
+        assert len(cards.rows(card)) == len(card)
+        assert not {name for name, _text in cards.rows(card)} & (card.keys() - {"unit"})
+
+
+def test_an_input_is_what_it_is_and_its_range():
+    told = dict(cards.rows(catalogue.find("news2").describe()))
+    assert "body temperature: 20 to 45 °C" in told["Inputs"].splitlines()
+    assert "age in completed years at the index date: 16 to 120 years" in told["Inputs"].splitlines()
+    assert "awake and not newly confused" in told["Inputs"].splitlines()
+    assert told["Unit"] == "points"
+    assert "5 points or more: urgent assessment. RCP 2017, NEWS2" in told["When it alerts"].splitlines()
+
+
+def test_what_a_provider_calls_otherwise_stands_last_under_its_name():
+    rows = cards.rows({"colour": {"of_it": ["blue", 3]}, "intended_use": "Kidneys.", "inputs": [{"x": 1}]})
+    assert rows == [("What it is for", "Kidneys."), ("Inputs", "x: 1"), ("colour", "of it: blue, 3")]
