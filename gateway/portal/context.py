@@ -6,22 +6,22 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.html import format_html
-from django.utils.translation import get_language_bidi
 
 from gateway.accounts.oidc import providers
 from gateway.accounts.preferences import is_large
 
 
-def in_order(phone: str) -> str:
-    """A phone number for a page; in a text from right to left its groups of digits would change places."""
-    return format_html('<bdi dir="ltr">{}</bdi>', phone) if get_language_bidi() else phone
+def whole(phone: str) -> str:
+    """A phone number for a page, on one line; in a text from right to left its groups of digits would change
+    places."""
+    return format_html('<bdi class="gw-whole" dir="ltr">{}</bdi>', phone)
 
 
 def hospital(request: HttpRequest) -> dict[str, Any]:
     return {
         "hospital": {
             "name": settings.CUSTODIAN,
-            "help_phone": in_order(settings.HELP_PHONE),
+            "help_phone": whole(settings.HELP_PHONE),
             "providers": providers.configured(),  # those that sign people in
             # On the embedded ledger one organisation holds the only key.
             "shares_ledger": settings.LEDGER_URL.startswith("fabric://"),
