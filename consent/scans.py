@@ -10,11 +10,9 @@ import secrets
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 from django.utils.translation import gettext as _
 
+from consent.installation_keys import key_for
 from consent.models import Patient, Scan, random_id
 from ledger.errors import EnvelopeError, InvalidInput
 
@@ -57,4 +55,4 @@ def read(scan: Scan) -> bytes:
 
 
 def _key() -> bytes:
-    return HKDF(SHA256(), 32, None, b"scans of consents").derive(settings.SECRET_KEY.encode())
+    return key_for(b"scans of consents")

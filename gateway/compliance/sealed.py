@@ -10,12 +10,10 @@ from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from consent.installation_keys import key_for
 from gateway.compliance.models import Export, ExportPart
 from ledger.errors import EnvelopeError
 
@@ -60,4 +58,4 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def _key(export: Export) -> bytes:
-    return HKDF(SHA256(), 32, export.pk.encode(), b"exports at rest").derive(settings.SECRET_KEY.encode())
+    return key_for(b"exports at rest", of=export.pk)

@@ -10,18 +10,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from consent.explanation import SENSITIVE
+from consent.installation_keys import key_for
 from consent.models import Patient, random_id
 from gateway.keyholder.client import ChunkVersion, Keyholder
-from gateway.keyholder.envelope import KEY_BYTES, seal, unseal
+from gateway.keyholder.envelope import seal, unseal
 from gateway.labels.rules import FOLLOWED
 from gateway.records.due import note_unsettled
 from gateway.records.held import batches, held
@@ -197,4 +195,4 @@ def _aad(change: LabelChange) -> bytes:
 
 
 def _key() -> bytes:
-    return HKDF(SHA256(), KEY_BYTES, None, b"labels of clinicians").derive(settings.SECRET_KEY.encode())
+    return key_for(b"labels of clinicians")
