@@ -253,7 +253,7 @@ def _time(at: datetime | None) -> str | None:
 # What a trace comes to
 
 
-class Summary:
+class Totals:
     """How much a trace met: distinct patients, jobs, records and results; models by how many uses.
 
     `of_record`: it began at a record, and `held` counts the uses that opened a packet which held it for

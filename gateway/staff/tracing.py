@@ -129,9 +129,9 @@ def _page(request: HttpRequest, kind: str, id: str, uses_of: Begin) -> HttpRespo
         uses = list(islice(uses_of(id, keyholder), MOST + 1))
     finally:
         keyholder.close()
-    summary = tracing.Summary(of_record=kind == "record")
+    totals = tracing.Totals(of_record=kind == "record")
     for use in uses[:MOST]:
-        summary.add(use)
+        totals.add(use)
     return page(
         request,
         "staff/traced.html",
@@ -140,7 +140,7 @@ def _page(request: HttpRequest, kind: str, id: str, uses_of: Begin) -> HttpRespo
         beginning=kind,
         id=id,
         rows=_rows(uses[:MOST]),
-        told=summary.as_json(),
+        told=totals.as_json(),
         more=len(uses) > MOST,
         most=MOST,
         lists_packets=kind != "packet" and len(uses) <= FEW,

@@ -224,14 +224,14 @@ def test_a_trace_leads_to_it_and_back(play: Play, summary_cohort: Callable[[int]
         assert (use.key, use.kind, use.state) == (one.pk, "summary", "delivered")
         assert (use.output, use.delivered_at, use.read) == (made.digest, made.delivered_at, 1)
         assert packet in {record.partition("/")[0] for record in use.records}
-    summary = trace.Summary()
+    totals = trace.Totals()
     for back in (trace.of_job(job.pk, play.keyholder), trace.of_output(made.digest, play.keyholder)):
         found = {use.key: use for use in back}
         assert found.keys() == subjects.keys()
         assert {use.output for use in found.values()} == {made.digest}
         for use in found.values():
-            summary.add(use)
-    told = summary.as_json()
+            totals.add(use)
+    told = totals.as_json()
     assert (told["uses"], told["patients"], told["jobs"], told["results"]) == (22, 11, 1, 1)
 
 

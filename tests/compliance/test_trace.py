@@ -81,9 +81,9 @@ def test_from_a_packet_to_the_result_and_back(play: Play, job: Job) -> None:
     ):
         (back,) = beginning
         assert opened(back) == mine
-    summary = trace.Summary()
-    summary.add(back)
-    assert summary.as_json() == {
+    totals = trace.Totals()
+    totals.add(back)
+    assert totals.as_json() == {
         "uses": 1, "results": 1, "patients": 1, "jobs": 1, "records": 3, "models": {PCE.digest(): 1},
     }  # fmt: skip
 

@@ -83,7 +83,7 @@ class Command(BaseCommand):
     def _trace(self, options: dict[str, Any], keyholder: Keyholder) -> None:
         id = options["id"]
         of_record = options["beginning"] == "record"
-        summary = trace.Summary(of_record=of_record)
+        totals = trace.Totals(of_record=of_record)
         if of_record:
             if id != "-":
                 raise InvalidInput(
@@ -91,9 +91,9 @@ class Command(BaseCommand):
                 )
             id = sys.stdin.read(MOST_JSON)
         for use in BEGINNINGS[options["beginning"]](id, keyholder):
-            summary.add(use)
+            totals.add(use)
             self.stdout.write(_line(use) if options["json"] else _row(use))
-        told = summary.as_json()
+        told = totals.as_json()
         if options["json"]:
             self.stdout.write(json.dumps({"summary": told}, sort_keys=True))
             return
