@@ -26,7 +26,7 @@ from gateway.compliance import services as compliance
 from gateway.compliance.reconcile import Reconciler, hold, settle_others
 from gateway.emergency import services as emergencies
 from gateway.keyholder.client import Keyholder
-from gateway.records import ingest, own_copies
+from gateway.records import keeping, own_copies
 from ledger import outbox
 from ledger.audit import sealing
 from ledger.audit.incidents import is_held
@@ -169,7 +169,7 @@ class Relay:
         sealing.seal()
 
     def _confirm(self, channel: Channel) -> None:
-        ingest.confirm_pending(self.keyholder)
+        keeping.confirm_pending(self.keyholder)
 
     def _recover(self, channel: Channel) -> None:
         jobs.recover()

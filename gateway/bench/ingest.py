@@ -12,9 +12,10 @@ from fhir.resources.R4B import get_fhir_model_class
 from gateway.bench import Row
 from gateway.keyholder.envelope import new_key, seal_chunk, seal_notes
 from gateway.keyholder.regrouping import notes_of, resource_name
+from gateway.records.fresh import digests
 from gateway.records.intake import Intake, Record
 from gateway.records.lines import pack
-from gateway.records.sealing import digests, note_of
+from gateway.records.sealing import note_of
 from gateway.records.sources import Source
 
 PATIENTS = 12

@@ -49,6 +49,12 @@ class Params:
             self._take(name, lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value))
         )
 
+    def texts_by_id(self, name: str) -> dict[str, str]:
+        values = self.json(name)
+        if not all(is_id(id) and isinstance(text, str) for id, text in values.items()):
+            raise InvalidInput(f"The field {name} is missing or malformed.")
+        return values
+
     def ids(self, name: str) -> list[str]:
         return list(self._take(name, lambda value: isinstance(value, list) and all(map(is_id, value))))
 

@@ -81,6 +81,8 @@ ROLES: Mapping[str, frozenset[str]] = {
         {
             "enrol",
             "new_chunks",
+            "enrol_many",
+            "new_chunks_many",
             "confirm_chunks",
             "index",
             "regroup",
@@ -155,19 +157,15 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {}
 
     def new_chunks(params: Params) -> Json:
-        headers = [
-            Header(
-                chunk=row.id("chunk"),
-                version=row.number("version", least=1),
-                resource_type=row.text("resource_type"),
-                labels=tuple(sorted(row.texts("labels"))),
-                count=row.number("count"),
-                dek=new_key(),
-            )
-            for row in params.each("chunks")
-        ]
-        keys, index_key = service.new_chunks(patient=params.id("patient"), chunks=headers)
-        return {"keys": {chunk: key.hex() for chunk, key in keys.items()}, "index_key": index_key.hex()}
+        keys, index_key = service.new_chunks(patient=params.id("patient"), chunks=_new_headers(params))
+        return {"keys": _in_hex(keys), "index_key": index_key.hex()}
+
+    def enrol_many(params: Params) -> Json:
+        return {"index_keys": _in_hex(service.enrol_many(channels=params.texts_by_id("channels")))}
+
+    def new_chunks_many(params: Params) -> Json:
+        chunks = {row.id("patient"): _new_headers(row) for row in params.each("patients")}
+        return {"keys": _in_hex(service.new_chunks_many(chunks=chunks))}
 
     def confirm_chunks(params: Params) -> Json:
         service.confirm_chunks(chunks=_versions(params, "chunks"))
@@ -244,6 +242,8 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
     return {
         "enrol": enrol,
         "new_chunks": new_chunks,
+        "enrol_many": enrol_many,
+        "new_chunks_many": new_chunks_many,
         "confirm_chunks": confirm_chunks,
         "regroup": regroup,
         "survey": survey,
@@ -501,6 +501,25 @@ def _sealed(params: Params) -> dict[str, bytes]:
 
 def _records(records: Mapping[str, bytes]) -> Json:
     return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
+
+
+def _new_headers(row: Params) -> list[Header]:
+    """Of chunks that are to be sealed, each with a data key of its own."""
+    return [
+        Header(
+            chunk=one.id("chunk"),
+            version=one.number("version", least=1),
+            resource_type=one.text("resource_type"),
+            labels=tuple(sorted(one.texts("labels"))),
+            count=one.number("count"),
+            dek=new_key(),
+        )
+        for one in row.each("chunks")
+    ]
+
+
+def _in_hex(keys: Mapping[str, bytes]) -> Json:
+    return {name: key.hex() for name, key in keys.items()}
 
 
 def _held(row: Params) -> Held:

@@ -147,6 +147,20 @@ class Service:
         self._store.add_chunks(patient, chunks)
         return {header.chunk: header.dek for header in chunks}, self._store.index_key(patient)
 
+    def enrol_many(self, *, channels: Mapping[str, str]) -> dict[str, bytes]:
+        """All of them or none; their index keys. Raises as `enrol` does."""
+        with self._store.transaction():
+            for patient, channel in channels.items():
+                self.enrol(patient=patient, channel=channel)
+        return {patient: self._store.index_key(patient) for patient in channels}
+
+    def new_chunks_many(self, *, chunks: Mapping[str, Sequence[Header]]) -> dict[str, bytes]:
+        """The headers of all these patients' chunks or none are kept; the data keys by chunk."""
+        with self._store.transaction():
+            for patient, headers in chunks.items():
+                self._store.add_chunks(patient, headers)
+        return {header.chunk: header.dek for headers in chunks.values() for header in headers}
+
     def confirm_chunks(self, *, chunks: Sequence[tuple[str, int]]) -> None:
         self._store.confirm_chunks(chunks)
 

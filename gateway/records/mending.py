@@ -9,7 +9,8 @@ from django.db import transaction
 
 from gateway.keyholder.client import Keyholder
 from gateway.records import quarantine
-from gateway.records.ingest import ACTOR, Run
+from gateway.records.arriving import Run
+from gateway.records.ingest import ACTOR, take_source
 from gateway.records.models import Quarantined
 from gateway.records.reports import FileReport
 from gateway.records.sources import OneResource
@@ -81,7 +82,7 @@ def _take(row: Quarantined, source: OneResource, code: str, keyholder: Keyholder
             chunks=chunks,
         )
 
-    Run(keyholder).take_source(source, report, row.file, noted)
+    take_source(Run(keyholder), source, report, row.file, noted)
     return report
 
 

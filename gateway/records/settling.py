@@ -47,6 +47,8 @@ MOST_BYTES = 32 * 1024 * 1024  # of blobs in one call, unless one chunk is large
 MOST_CHUNKS = 48  # new small ones of a patient; with more, those of a kind are sealed as one
 KEPT = timedelta(hours=2)  # for jobs that hold a retired chunk's key: longer than any release lives
 
+BARE = Chunk.objects.defer("blob", "notes")  # rows, as far as the keyholder is told of them
+
 # digest of a version → labels, basis, the resource's name, and the codes that are noted
 Labelled = Mapping[str, tuple[Sequence[str], Sequence[str], str, Sequence[str]]]
 
@@ -349,7 +351,7 @@ def keep(act: str, patient: str | None, due: Asked, found: RegroupedChunks) -> N
 
 
 def untold(patient: str | None) -> QuerySet[Chunk]:
-    return Chunk.objects.filter(patient_id=patient, confirmed_at=None).order_by("created_at")
+    return BARE.filter(patient_id=patient, confirmed_at=None).order_by("created_at")
 
 
 def _versions(chunks: Iterable[Chunk]) -> list[ChunkVersion]:

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
-from gateway.records.ingest import confirm_pending
+from gateway.records.keeping import confirm_pending
 from gateway.records.models import ImportRun, LabelChange
 from tests.browser.visit import IN_A_BROWSER
 from tests.browser.ways import Walk, each_way

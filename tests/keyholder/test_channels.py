@@ -137,6 +137,17 @@ def test_a_patient_stays_on_her_channel(house: House, north: North) -> None:
     assert code(unknown) == "channel_unknown"
 
 
+def test_many_are_enrolled_together_or_none_is(house: House, north: North) -> None:
+    alice, carol, bob = house.patient(), new_id(), north.patient()
+    with pytest.raises(RefusedTransition) as refused:
+        house.service.enrol_many(channels={carol: HOME, bob: HOME})
+    assert code(refused) == "channel_differs"
+    assert not house.store.is_enrolled(carol)
+    keys = house.service.enrol_many(channels={alice: HOME, carol: HOME, bob: NORTH})
+    assert keys == {one: house.store.index_key(one) for one in (alice, carol, bob)}
+    assert len(set(keys.values())) == 3
+
+
 def test_a_name_that_means_another_ledger_stops_the_start(house: House, north: North) -> None:
     for channels in (north.channels(swapped=True), Channels.single(north.ledger, north.trust)):
         with pytest.raises(RefusedTransition) as error:

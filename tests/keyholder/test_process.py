@@ -41,6 +41,9 @@ def test_a_job_over_the_socket_and_a_keyholder_that_dies(own_installation: Any) 
     place = {"patient": alice, "chunk": chunk, "version": 1}
     blob = seal_chunk(made["keys"][chunk], b"{}\n", **place)
     assert len(made["index_key"]) == 32
+    assert keyholder.enrol_many(channels={alice: "home"}) == {alice: made["index_key"]}
+    many = keyholder.new_chunks_many(chunks={alice: [{**header, "chunk": new_id()}]})  # type: ignore[typeddict-item]
+    assert [len(key) for key in many.values()] == [32]
     keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": 1}])
     assert keyholder.index(patient=alice) == [{"resource_type": "Observation", "labels": ["N"], "count": 1}]
     assert keyholder.grant(consent=consent, patient=alice, fhir=fhir_consent())["state"] == "committed"

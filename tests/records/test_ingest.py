@@ -20,8 +20,10 @@ from django.db import connection
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.keyholder.regrouping import CUSTODIAN
+from gateway.records import arriving
 from gateway.records import ingest as ingesting
-from gateway.records.ingest import IngestError, confirm_pending, ingest
+from gateway.records.ingest import IngestError, ingest
+from gateway.records.keeping import confirm_pending
 from gateway.records.lines import resources
 from gateway.records.models import Chunk, IngestedFile, Quarantined, ResourceVersion
 from gateway.records.reports import Report
@@ -117,7 +119,7 @@ def test_a_known_patient_is_not_made_again(keyholder: Keyholder, write: Write, a
 def test_a_file_larger_than_what_is_held_at_once(
     keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingesting, "MAX_HELD_BYTES", 2000)
+    monkeypatch.setattr(arriving, "MAX_HELD_BYTES", 2000)
     lines = [observation(f"o{index}", f"Patient/{alice_id}") for index in range(50)]
     report = ingest([write("o.ndjson", patient(alice_id), *lines, lines[0])])
     assert report.refused == []
@@ -134,13 +136,13 @@ def sections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Sections of a few lines; the list fills with what is kept, by its digest."""
     monkeypatch.setattr(ingesting, "SECTION_BYTES", 1500)
     kept: list[str] = []
-    real = ingesting._File.keep
+    real = ingesting.keep
 
-    def keep(self: Any, digest: str, *args: Any, **named: Any) -> None:
-        real(self, digest, *args, **named)
-        kept.append(digest)
+    def keep(section: Any, *args: Any, **named: Any) -> None:
+        real(section, *args, **named)
+        kept.append(section.source.sha256)
 
-    monkeypatch.setattr(ingesting._File, "keep", keep)
+    monkeypatch.setattr(ingesting, "keep", keep)
     return kept
 
 
@@ -181,7 +183,7 @@ def test_an_interrupted_run_goes_on_inside_a_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write("o.ndjson", *large(alice_id))
-    seal = ingesting.seal
+    seal = arriving.seal
 
     def failing(*args: Any) -> None:
         if len(sections) == 2:
@@ -189,7 +191,7 @@ def test_an_interrupted_run_goes_on_inside_a_file(
         seal(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingesting, "seal", failing)
+        patch.setattr(arriving, "seal", failing)
         with pytest.raises(KeyholderUnavailable):
             ingest([path])
     before = list(sections)
@@ -206,13 +208,13 @@ def test_what_is_kept_of_a_large_file_is_what_was_checked(
     sections: list[str], keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write("o.ndjson", *large(alice_id))
-    real = ingesting.Run.take_source
+    real = ingesting.take_source
 
-    def meddled(self: Any, *args: Any, **named: Any) -> None:
+    def meddled(*args: Any, **named: Any) -> None:
         path.write_bytes(path.read_bytes().replace(b'"final"', b'"wrong"'))
-        real(self, *args, **named)
+        real(*args, **named)
 
-    monkeypatch.setattr(ingesting.Run, "take_source", meddled)
+    monkeypatch.setattr(ingesting, "take_source", meddled)
     report = ingest([path])
     assert [one.code for one in report.refused] == ["file_changed"]
     assert nothing_is_kept()
@@ -318,7 +320,7 @@ def test_a_bad_last_line_keeps_the_whole_file_out(keyholder: Keyholder, write: W
 def test_a_bad_line_after_some_were_sealed_keeps_the_whole_file_out(
     keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingesting, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(arriving, "MAX_HELD_BYTES", 1000)
     lines = [observation(f"o{index}", f"Patient/{alice_id}") for index in range(20)]
     report = ingest([write("o.ndjson", patient(alice_id), *lines, b"{")])
     assert report.refusals == 1

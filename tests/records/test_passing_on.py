@@ -9,9 +9,10 @@ import pytest
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.labels.rules import ACT_CODE, LOINC, SNOMED, VERSION
-from gateway.records import clinical_labels, relabelling, settling
+from gateway.records import clinical_labels, keeping, relabelling, settling
 from gateway.records import ingest as ingesting
-from gateway.records.ingest import confirm_pending, ingest
+from gateway.records.ingest import ingest
+from gateway.records.keeping import confirm_pending
 from gateway.records.models import IngestedFile, LabelChange, Regrouping, ResourceVersion, ToPassOn, Unsettled
 from ledger.audit.models import AuditRow
 from ledger.errors import EnvelopeError, KeyholderUnavailable, RefusedTransition
@@ -360,7 +361,7 @@ def test_what_comes_in_the_middle_of_a_regrouping_waits_for_its_own(
 
     def meanwhile() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(ingesting._File, "_settle", dies)
+            patch.setattr(keeping, "_settle", dies)
             later = [
                 encounter(f"e9-{a}", a, f"Condition/c1-{a}"),
                 condition(f"c2-{a}", a, "38341003"),
@@ -410,9 +411,9 @@ def test_a_word_that_comes_while_a_file_is_kept_passes_to_its_records(
 
     later = encounter(f"e9-{alice_id}", alice_id, f"Condition/c1-{alice_id}")
     with monkeypatch.context() as patch:
-        patch.setattr(ingesting._File, "_note_passing_on", lambda *_: None)
+        patch.setattr(keeping, "_note_passing_on", lambda *_: None)
         if dies:
-            patch.setattr(ingesting._File, "_settle", lost)
+            patch.setattr(keeping, "_settle", lost)
         ingest([write("later.ndjson", later)])
     if dies:
         confirm_pending(keyholder)
@@ -433,14 +434,14 @@ def test_a_file_that_comes_again_releases_nothing_that_is_withheld(
     """Under newer rules, and the word came after the file was read: its reader knew nothing of it."""
     ResourceVersion.objects.update(rules="2020.1")
     IngestedFile.objects.update(rules="2020.1")
-    real = ingesting._File.keep
+    real = ingesting.keep
 
-    def kept(self: Any, *args: Any, **more: Any) -> None:
+    def kept(*args: Any, **more: Any) -> None:
         say("add", f"Condition/c1-{alice_id}")
-        real(self, *args, **more)
+        real(*args, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingesting._File, "keep", kept)
+        patch.setattr(ingesting, "keep", kept)
         (report,) = ingest([tmp_path / "first.ndjson"]).files
     assert (report.state, report.labelled) == ("taken", 6)
     assert by_type(keyholder, whose)["Condition"] == [["N"], ["R", "SDV"]]

@@ -12,8 +12,7 @@ from django.core.management import CommandError, call_command
 
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
-from gateway.records import ingest as ingesting
-from gateway.records import mending
+from gateway.records import arriving, mending
 from gateway.records.ingest import ingest
 from gateway.records.models import Chunk, IngestedFile, Quarantined
 from ledger.audit.models import AuditRow
@@ -148,7 +147,7 @@ def test_one_is_dropped_with_a_reason(keyholder: Keyholder, write: Write, alice_
 def test_a_file_that_is_mostly_faulty_is_refused(
     keyholder: Keyholder, write: Write, alice_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingesting, "MAX_ASIDE", 2)
+    monkeypatch.setattr(arriving, "MAX_ASIDE", 2)
     report = ingest([write("a.ndjson", patient(alice_id), b"{", b"{", b"{")], lenient=True)
     assert report.files[0].state == "refused"
     assert report.refused[-1].code == "too_many_faults"

@@ -15,9 +15,10 @@ from gateway.compliance.reconcile import _of_openings
 from gateway.keyholder.client import Keyholder
 from gateway.labels import labelling
 from gateway.labels.rules import ACT_CODE, LOINC, RXNORM, SNOMED, VERSION
-from gateway.records import clinical_labels, relabelling, sealing, settling
+from gateway.records import arriving, clinical_labels, relabelling, sealing, settling
 from gateway.records import ingest as ingesting
-from gateway.records.ingest import confirm_pending, ingest
+from gateway.records.ingest import ingest
+from gateway.records.keeping import confirm_pending
 from gateway.records.models import Chunk, Regrouping, ResourceVersion, Unsettled
 from gateway.records.relabelling import relabel
 from ledger.audit.models import AuditRow
@@ -38,6 +39,7 @@ def older_rules() -> Iterator[None]:
         for coded in ((LOINC, HIV), (SNOMED, DEPRESSION), (RXNORM, OPIOID)):
             patch.delitem(labelling._EXACT, coded)
         patch.setattr(ingesting, "VERSION", "2020.1")
+        patch.setattr(arriving, "VERSION", "2020.1")
         patch.setattr(sealing, "RULES_VERSION", "2020.1")
         patch.setattr(settling, "VERSION", "2020.1")
         yield

@@ -13,9 +13,10 @@ from gateway.compliance.reconcile import _of_openings
 from gateway.keyholder.client import Keyholder
 from gateway.labels import labelling
 from gateway.labels.rules import LOINC, Rule
+from gateway.records import arriving, keeping, sealing, settling
 from gateway.records import ingest as ingesting
-from gateway.records import sealing, settling
-from gateway.records.ingest import confirm_pending, ingest
+from gateway.records.ingest import ingest
+from gateway.records.keeping import confirm_pending
 from gateway.records.models import Chunk, Deletion, Gone, Regrouping, ResourceVersion, Unsettled
 from ledger.audit.models import AuditRow
 from ledger.errors import KeyholderUnavailable
@@ -345,6 +346,24 @@ def test_small_chunks_that_do_not_merge_are_not_sent_again_and_again(
     assert Chunk.objects.filter(patient=whose, retired_at=None).count() == 2
 
 
+def test_many_large_chunks_are_not_sent_to_be_sealed_as_one(
+    write: Write,
+    keyholder: Keyholder,
+    whose: str,
+    alice_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "MOST_CHUNKS", 1)
+    monkeypatch.setattr(keeping, "SMALL_BYTES", 0)
+    asked: list[str] = []
+    monkeypatch.setattr(keeping, "settle", lambda patient, **_: asked.append(patient))
+    ingest([write("e.ndjson", version(f"e-{alice_id}", alice_id, "1", "2024-03-01T00:00:00Z"))])
+    assert asked == []
+    monkeypatch.setattr(keeping, "SMALL_BYTES", settling.SMALL_BYTES)
+    ingest([write("f.ndjson", version(f"f-{alice_id}", alice_id, "1", "2024-03-01T00:00:00Z"))])
+    assert asked == [whose]
+
+
 # Rules that change
 
 
@@ -353,7 +372,7 @@ def new_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cholesterol is sensitive from now on."""
     rule = Rule("cholesterol-loinc", LOINC, ("GDIS",), "a test", "2093-3")
     monkeypatch.setitem(labelling._EXACT, (LOINC, "2093-3"), rule)
-    for module in (ingesting, sealing, settling, labelling):
+    for module in (ingesting, arriving, sealing, settling, labelling):
         name = "RULES_VERSION" if module is sealing else "VERSION"
         monkeypatch.setattr(module, name, "2999.1")
 

@@ -12,7 +12,8 @@ from django.urls import reverse
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.records.clinical_labels import told
-from gateway.records.ingest import confirm_pending, ingest
+from gateway.records.ingest import ingest
+from gateway.records.keeping import confirm_pending
 from gateway.records.models import Chunk, LabelChange
 from ledger.audit.models import AuditRow
 from tests.conftest import Installation
