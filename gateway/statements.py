@@ -76,7 +76,8 @@ def insert(model: type[Model], fields: Sequence[str], rows: Sequence[Row]) -> No
     values as they are (texts, numbers, bytes). Raises DatabaseError."""
     connection = connections[DEFAULT_DB_ALIAS]
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(model._meta.get_field(name).column) for name in fields)  # type: ignore[union-attr]
+    named = {field.name: str(field.column) for field in model._meta.concrete_fields}
+    columns = ", ".join(quote(named[name]) for name in fields)
     places = ", ".join(["%s"] * len(fields))
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})"  # noqa: S608 (of the model)
     with connection.cursor() as cursor:
