@@ -21,7 +21,7 @@ def pack(received: Iterable[bytes]) -> bytes:
 
 def unpack(ndjson: bytes) -> Iterator[bytes]:
     """The lines, each one JSON object."""
-    return (line for line in ndjson.split(b"\n") if line)
+    return filter(None, ndjson.split(b"\n"))
 
 
 def as_received(line: bytes) -> bytes:
@@ -31,10 +31,15 @@ def as_received(line: bytes) -> bytes:
     return line.replace(b"\r\t", b"\n").replace(b"\r ", b"\r")
 
 
+def received(ndjson: bytes, lines: list[bytes]) -> Iterable[bytes]:
+    """`as_received` of all lines of a chunk, which is looked through once."""
+    return map(as_received, lines) if b"\r" in ndjson else lines
+
+
 def resources(ndjson: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each resource of a chunk: its bytes as received, and parsed (validated at ingest, not again)."""
-    for line in unpack(ndjson):
-        yield as_received(line), orjson.loads(line)
+    lines = list(unpack(ndjson))
+    return zip(received(ndjson, lines), map(orjson.loads, lines), strict=True)
 
 
 def _line(raw: bytes) -> bytes:

@@ -1,5 +1,8 @@
 """Sealing and opening by themselves: what fits opens, everything else is one error."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import zstandard
 from hypothesis import given
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.keyholder import envelope
 from gateway.keyholder.envelope import (
+    MAX_CHUNK_BYTES,
     PartUnwrapper,
     PartWrapper,
     X25519PrivateKey,
@@ -76,6 +80,24 @@ def test_a_frame_that_lies_about_its_size_is_refused(lies: str) -> None:
     blob = envelope.seal(dek, packed, envelope.chunk_aad(**PLACE))
     with pytest.raises(EnvelopeError):
         open_chunk(dek, blob, **PLACE)
+
+
+def test_what_was_refused_changes_nothing_of_what_opens_next() -> None:
+    """What decompresses is made once for each thread: a broken frame, or a bomb, leaves nothing behind in it."""
+    dek, lines = new_key(), b'{"resourceType":"Observation"}\n' * 5000
+    good = seal_chunk(dek, lines, **PLACE)
+    frame = zstandard.ZstdCompressor().compress(os.urandom(50_000))
+    packed = (30_000).to_bytes(4, "big") + frame[:30_000]
+    broken = envelope.seal(dek, packed, envelope.chunk_aad(**PLACE))
+
+    def opens_both(n: int) -> bool:
+        for limit, blob in ((len(lines) - 1, good), (MAX_CHUNK_BYTES, broken)):
+            with pytest.raises(EnvelopeError):
+                open_chunk(dek, blob, **PLACE, limit=limit)
+        return open_chunk(dek, good, **PLACE, limit=len(lines)) == lines
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(opens_both, range(40)))
 
 
 def test_too_much_is_refused_when_it_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
