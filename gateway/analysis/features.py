@@ -6,9 +6,12 @@ No Django, no database: the job child and `manage.py features` use it. docs/feat
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +24,7 @@ from ledger.contract import times
 KINDS = {"Observation": "observation", "Condition": "condition", "MedicationRequest": "medication"}
 # A unit that is wanted for a result, by `system|code`.
 Units = Mapping[str, str]
+Span = tuple[int | None, int | None]
 
 
 class Row(NamedTuple):
@@ -81,9 +85,13 @@ class _Meta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     last_updated: str = ""
 
 
+_ABSENT = msgspec.Raw(b"")
+_NOTHING, _NO_QUANTITY, _NO_TIME = _Concept(), _Quantity(), (None, None)
+
+
 class _Part(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    code: _Concept = _Concept()
-    value_quantity: _Quantity | None = None
+    code: msgspec.Raw = _ABSENT  # as text, which is the same in a thousand resources: _Shapes reads it once
+    value_quantity: _Quantity = _NO_QUANTITY
     value_codeable_concept: _Concept | None = None
 
 
@@ -92,7 +100,7 @@ class _Resource(_Part, frozen=True, gc=False, rename="camel"):
     id: str = ""
     meta: _Meta = _Meta()
     status: str | None = None
-    clinical_status: _Concept = _Concept()
+    clinical_status: _Concept = _NOTHING
     effective_date_time: str | None = None
     effective_instant: str | None = None
     effective_period: _Period = _Period()
@@ -100,119 +108,252 @@ class _Resource(_Part, frozen=True, gc=False, rename="camel"):
     onset_period: _Period = _Period()
     recorded_date: str | None = None
     authored_on: str | None = None
-    medication_codeable_concept: _Concept | None = None
+    medication_codeable_concept: msgspec.Raw = _ABSENT
     component: tuple[_Part, ...] = ()
 
 
-# Results of one visit share their time.
-_moment = lru_cache(maxsize=4096)(times.span)
+_MANY = 16_384  # of what is remembered
+_AT_ONCE = 256  # resources that are held decoded, be a chunk as large as it may
 _decode = msgspec.json.Decoder(_Resource).decode
-_NO_CODE = (_Coding(),)
-# coding, value, unit, comparator, coded answer, problem
-_Statement = tuple[_Coding, float | None, str | None, str | None, _Coding, str | None]
-_NOTHING = (None, None, None, _NO_CODE[0])
+_decode_concept = msgspec.json.Decoder(_Concept).decode
+
+
+class _Shape(NamedTuple):
+    """What a row says beside its patient, time, value and source: a few of these serve all rows."""
+
+    kind: str
+    system: str | None
+    code: str | None
+    unit: str | None
+    comparator: str | None
+    value_system: str | None
+    value_code: str | None
+    status: str | None
+    problem: str | None
 
 
 class Table:
     """Rows of one or many patients. Of several versions of a resource the newest counts."""
 
     def __init__(self, units: Units | None = None) -> None:
-        self._units = units or {}
-        self._rows: dict[tuple[str, str], tuple[tuple[str, int], list[Row]]] = {}
+        self._shapes = _Shapes(units or {})
+        self._moments = _Moments()
+        # A column for each thing that is told of a resource, in the order that they came,
+        self._subjects: list[str] = []
+        self._sources: list[str] = []
+        self._versions: list[_Meta] = []
+        self._spans: list[Span] = []
+        self._digests: list[str] = []
+        # and of a row: its resource by number, its shape, its value.
+        self._parents: list[int] = []
+        self._said: list[int] = []
+        self._values: list[float | None] = []
 
     def add_chunk(self, ndjson: bytes, subject: str) -> None:
         """All resources of an opened chunk, or of NDJSON as a source sends it."""
-        for line in unpack(ndjson):
-            self.add(line, subject)
+        # Looking for a carriage return once in all is cheaper than once in each.
+        raw = as_received if b"\r" in ndjson else bytes
+        lines = unpack(ndjson)
+        while some := list(islice(lines, _AT_ONCE)):
+            found, digests = [], []
+            for line in some:
+                one = _decode(line)
+                if one.resource_type in KINDS:
+                    found.append(one)
+                    digests.append(hashlib.sha256(raw(line)).hexdigest())
+            self._add(found, digests, subject)
 
-    def add(self, line: bytes, subject: str) -> None:
-        """One resource that was validated when it came in. One of another type is passed over."""
-        self._add(_decode(line), hashlib.sha256(as_received(line)).hexdigest(), subject)
+    def add(self, received: bytes, subject: str) -> None:
+        """One resource as a source sends it, that was validated. One of another type is passed over."""
+        self._add([_decode(received)], [hashlib.sha256(received).hexdigest()], subject)
 
     def add_evidence(self, evidence: Evidence, subject: str) -> None:
         """What a model was given to read."""
-        for each in evidence.resources:
-            self._add(msgspec.convert(each.body, _Resource), each.digest, subject)
+        found = [_decode(msgspec.json.encode(each.body)) for each in evidence.resources]
+        self._add(found, [each.digest for each in evidence.resources], subject)
 
     def __iter__(self) -> Iterator[Row]:
         """Sorted by subject and source."""
-        for _, (_, rows) in sorted(self._rows.items()):
-            yield from rows
+        for row in self._rows():
+            n = self._parents[row]
+            shape = self._shapes.all[self._said[row]]
+            yield Row(
+                self._subjects[n], *shape[:3], *self._spans[n], self._values[row], *shape[3:],
+                self._sources[n], self._digests[n],
+            )  # fmt: skip
 
     def to_arrow(self) -> Any:
         """A `pyarrow.Table` with typed columns; `start` and `end` are timestamps. Raises ImportError."""
         import pyarrow as pa
 
-        text, moment = pa.dictionary(pa.int32(), pa.string()), pa.timestamp("s", tz="UTC")
-        types = {
-            "start": moment,
-            "end": moment,
-            "value": pa.float64(),
-            "source": pa.string(),
-            "digest": pa.string(),
+        number, text, moment = pa.int32(), pa.string(), pa.timestamp("s", tz="UTC")
+        rows = self._rows()
+        parents = pa.array([self._parents[row] for row in rows], number)
+        of_resource = {
+            "subject": pa.array(self._subjects, pa.dictionary(number, text)),
+            "start": pa.array([start for start, _ in self._spans], moment),
+            "end": pa.array([end for _, end in self._spans], moment),
+            "source": pa.array(self._sources, text),
+            "digest": pa.array(self._digests, text),
         }
-        schema = pa.schema([(name, types.get(name, text)) for name in Row._fields])
-        columns = list(zip(*self, strict=True)) or [()] * len(Row._fields)
-        arrays = [pa.array(list(column), each.type) for column, each in zip(columns, schema, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=schema)
+        columns = {name: each.take(parents) for name, each in of_resource.items()}
+        columns["value"] = pa.array([self._values[row] for row in rows], pa.float64())
+        columns |= self._shapes.to_arrow([self._said[row] for row in rows])
+        return pa.table({name: columns[name] for name in Row._fields})
 
-    def _add(self, found: _Resource, digest: str, subject: str) -> None:
-        kind = KINDS.get(found.resource_type)
-        if kind is None:
+    def _rows(self) -> Sequence[int]:
+        """The rows that count, sorted by subject and source."""
+        newest: Iterable[int] = range(len(self._sources))
+        if len(set(self._sources)) < len(self._sources):
+            newest = self._newest()
+        order = sorted(newest, key=self._sources.__getitem__)
+        order.sort(key=self._subjects.__getitem__)
+        if len(self._parents) == len(order):
+            return order  # one row each
+        place = {n: at for at, n in enumerate(order)}
+        rows = [row for row, n in enumerate(self._parents) if n in place]
+        return sorted(rows, key=lambda row: place[self._parents[row]])
+
+    def _newest(self) -> Iterable[int]:
+        newest: dict[tuple[str, str], int] = {}
+        for n, key in enumerate(zip(self._subjects, self._sources, strict=True)):
+            known = newest.get(key)
+            if known is None or _stamp(self._versions[n]) >= _stamp(self._versions[known]):
+                newest[key] = n
+        return newest.values()
+
+    def _add(self, found: Sequence[_Resource], digests: Sequence[str], subject: str) -> None:
+        """Resources with their digests. A chunk has one type; what has several is taken type by type."""
+        kinds = {one.resource_type for one in found}
+        if len(kinds) > 1:
+            for kind in kinds & KINDS.keys():
+                these = [n for n, one in enumerate(found) if one.resource_type == kind]
+                self._add([found[n] for n in these], [digests[n] for n in these], subject)
             return
-        source = f"{found.resource_type}/{found.id}"
-        version = found.meta.version_id
-        stamp = (found.meta.last_updated, int(version) if version.isascii() and version.isdigit() else 0)
-        known = self._rows.get((subject, source))
-        if known is not None and stamp < known[0]:
+        if not kinds & KINDS.keys():
             return
-        start, end = _span(found)
-        status = found.status
-        if kind == "observation":
-            said = self._results(found)
-        elif kind == "condition":
-            status = next((one.code for one in found.clinical_status.coding), None)
-            said = [(one, *_NOTHING, None) for one in found.code.coding or _NO_CODE]
-        else:
-            concept = found.medication_codeable_concept
-            problem = "by_reference" if concept is None else None
-            said = [(one, *_NOTHING, problem) for one in _codings(concept)]
-        rows = [
-            Row(
-                subject, kind, coding.system, coding.code, start, end, value, unit, comparator, answer.system,
-                answer.code, status, problem, source, digest,
+        count = len(self._sources)
+        parents: Sequence[int] = range(count, count + len(found))
+        parts: Sequence[_Part] = found
+        statuses = [one.status for one in found]
+        if kinds == {"Condition"}:
+            statuses = [next((each.code for each in one.clinical_status.coding), None) for one in found]
+        elif kinds == {"MedicationRequest"}:
+            parts = [_Part(one.medication_codeable_concept) for one in found]
+        elif any(one.component for one in found):
+            # A panel has values in its components alone; its own code still says that it was taken.
+            sizes = [1 + len(one.component) for one in found]
+            parents = [n for n, size in zip(parents, sizes, strict=True) for _ in range(size)]
+            statuses = [status for status, size in zip(statuses, sizes, strict=True) for _ in range(size)]
+            parts = [part for one in found for part in (one, *one.component)]
+        known = self._shapes.of(found[0].resource_type, statuses, parts)
+        moments = self._moments
+        spans = [moments[at] if (at := one.effective_date_time) else _span(one, moments) for one in found]
+        values = [
+            part.value_quantity.value if read is None else read(part.value_quantity.value)
+            for part, (_, reads) in zip(parts, known, strict=True)
+            for read in reads
+        ]
+        self._subjects += [subject] * len(found)
+        self._sources += [f"{one.resource_type}/{one.id}" for one in found]
+        self._versions += [one.meta for one in found]
+        self._spans += spans
+        self._digests += digests
+        if len(values) > len(parents):
+            parents = [n for n, (shapes, _) in zip(parents, known, strict=True) for _ in shapes]
+        self._parents += parents
+        self._said += [shape for shapes, _ in known for shape in shapes]
+        self._values += values
+
+
+# How a value that was received is read for one row; None where it stays as it is.
+_Read = Callable[[Any], float | None] | None
+# kind, status, code, answer, then of the quantity: comparator, system, code, and whether it has no value
+_Statement = tuple[str, str | None, bytes, _Concept | None, str | None, str | None, str | None, bool]
+# The shapes of the rows that a statement makes, one for each coding, and how the value of each is read.
+_Known = tuple[tuple[int, ...], tuple[_Read, ...]]
+
+
+class _Shapes:
+    """Every shape by its number. A statement that was met before costs one look-up."""
+
+    def __init__(self, units: Units) -> None:
+        self.all: list[_Shape] = []
+        self._units = units
+        self._numbers: dict[_Shape, int] = {}
+        self._met: dict[_Statement, _Known] = {}
+
+    def of(self, kind: str, statuses: Iterable[str | None], parts: Iterable[_Part]) -> list[_Known]:
+        met, learn = self._met.get, self._learn
+        statements = [
+            (
+                kind, status, bytes(part.code), part.value_codeable_concept, quantity.comparator,
+                quantity.system, quantity.code, quantity.value is None,
             )
-            for coding, value, unit, comparator, answer, problem in said
+            for status, part in zip(statuses, parts, strict=True)
+            for quantity in (part.value_quantity,)
         ]  # fmt: skip
-        self._rows[subject, source] = (stamp, rows)
+        return [met(statement) or learn(statement) for statement in statements]
 
-    def _results(self, found: _Resource) -> list[_Statement]:
-        """Of the observation and its components. A panel has values in its components alone; its own code
-        still says that it was taken."""
-        said: list[_Statement] = []
-        for part in (found, *found.component) if found.component else (found,):
-            answer = _codings(part.value_codeable_concept)[0]
-            comparator = part.value_quantity.comparator if part.value_quantity else None
-            for one in part.code.coding or _NO_CODE:
-                value, unit, problem = self._quantity(part.value_quantity, one)
-                said.append((one, value, unit, comparator, answer, problem))
-        return said
+    def to_arrow(self, rows: Sequence[int]) -> dict[str, Any]:
+        """A column for each field of the rows' shapes. What no row says is in none of them."""
+        import pyarrow as pa
 
-    def _quantity(
-        self, quantity: _Quantity | None, coding: _Coding
-    ) -> tuple[float | None, str | None, str | None]:
-        if quantity is None or quantity.value is None:
-            return None, None, None
+        encoded = pa.dictionary(pa.int32(), pa.string())
+        places = {shape: place for place, shape in enumerate(set(rows))}
+        said = pa.array(
+            [self.all[shape]._asdict() for shape in places],
+            pa.struct([(name, encoded) for name in _Shape._fields]),
+        )
+        columns = said.take(pa.array([places[shape] for shape in rows], pa.int32())).flatten()
+        return dict(zip(_Shape._fields, columns, strict=True))
+
+    def _learn(self, statement: _Statement) -> _Known:
+        kind, status, text, answer, comparator, system, code, empty = statement
+        codings = _decode_concept(text).coding if text else ()
+        answered = answer.coding[0] if answer and answer.coding else _Coding()
+        shapes, reads = [], []
+        for one in codings or (_Coding(),):
+            unit, problem, read = (None, None, None) if empty else self._unit(one, system, code)
+            if kind == "MedicationRequest" and not text:
+                problem = "by_reference"
+            shape = _Shape(
+                KINDS[kind], one.system, one.code, unit, comparator, answered.system, answered.code, status,
+                problem,
+            )  # fmt: skip
+            number = self._numbers.setdefault(shape, len(self.all))
+            if number == len(self.all):
+                self.all.append(shape)
+            shapes.append(number)
+            reads.append(read)
+        if len(self._met) == _MANY:
+            self._met.clear()
+        known = self._met[statement] = tuple(shapes), tuple(reads)
+        return known
+
+    def _unit(
+        self, coding: _Coding, system: str | None, code: str | None
+    ) -> tuple[str | None, str | None, _Read]:
+        """The unit of a value in its row, what is the matter with it, and how the value comes to it."""
         wanted = self._units.get(f"{coding.system}|{coding.code}")
-        if quantity.system != UCUM or quantity.code is None:
-            return (None, None, "not_ucum") if wanted else (quantity.value, None, "not_ucum")
-        if wanted is None or wanted == quantity.code:
-            return quantity.value, quantity.code, None
+        if system != UCUM or code is None:
+            return None, "not_ucum", _drop if wanted else None
+        if wanted is None or wanted == code:
+            return code, None, None
+        read = partial(_convert, unit=code, to=wanted)
         try:
-            value = convert(Decimal(repr(quantity.value)), unit=quantity.code, to=wanted)
+            read(1.0)
         except UnknownUnit:
-            return None, wanted, "unknown_unit"
-        return float(value), wanted, None
+            return wanted, "unknown_unit", _drop
+        return wanted, None, read
+
+
+def _drop(value: float) -> None:
+    return None
+
+
+def _convert(value: float, *, unit: str, to: str) -> float:
+    return float(convert(Decimal(repr(value)), unit=unit, to=to))
 
 
 def of_chunks(chunks: Iterable[bytes], subject: str, units: Units | None = None) -> Table:
@@ -222,19 +363,37 @@ def of_chunks(chunks: Iterable[bytes], subject: str, units: Units | None = None)
     return table
 
 
-def _codings(concept: _Concept | None) -> tuple[_Coding, ...]:
-    return concept.coding if concept is not None and concept.coding else _NO_CODE
+def _stamp(meta: _Meta) -> tuple[str, int]:
+    version = meta.version_id
+    return meta.last_updated, int(version) if version.isascii() and version.isdigit() else 0
 
 
-def _span(found: _Resource) -> tuple[int | None, int | None]:
-    at = found.effective_date_time or found.effective_instant or found.onset_date_time
-    at = at or found.authored_on
+def _span(found: _Resource, moments: Mapping[str, Span]) -> Span:
+    at = found.effective_date_time or found.effective_instant or found.onset_date_time or found.authored_on
+    if at:
+        return moments[at]
     period = found.effective_period if found.resource_type == "Observation" else found.onset_period
-    first, last = (at, at) if at else (period.start or period.end, period.end or period.start)
-    if not first:
-        first = last = found.recorded_date
+    first, last = period.start or period.end, period.end or period.start
     if not first or not last:
-        return None, None
-    begins = _moment(first)
-    ends = begins if last == first else _moment(last)
-    return (begins[0], ends[1]) if begins and ends else (None, None)
+        first = last = found.recorded_date or ""
+    (start, _), (_, end) = moments[first], moments[last]
+    return _NO_TIME if start is None or end is None else (start, end)
+
+
+# A time as it is mostly written, which Python reads in a third of the time.
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-](?:0\d|1[0-3]):[0-5]\d)", re.ASCII)
+
+
+class _Moments(dict[str, Span]):
+    """`times.span` of each text, with null for what is no time. Results of one visit share theirs."""
+
+    def __missing__(self, text: str) -> Span:
+        span = None
+        if _INSTANT.fullmatch(text):
+            try:
+                second = int(datetime.fromisoformat(text).timestamp())
+                span = (second, second + 1)
+            except ValueError:  # a leap second; no such day
+                pass
+        self[text] = known = span or times.span(text) or _NO_TIME
+        return known
