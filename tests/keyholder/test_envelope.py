@@ -83,7 +83,7 @@ def test_a_frame_that_lies_about_its_size_is_refused(lies: str) -> None:
 
 
 def test_what_was_refused_changes_nothing_of_what_opens_next() -> None:
-    """What decompresses is made once for each thread: a broken frame, or a bomb, leaves nothing behind in it."""
+    """What decompresses is made once for each thread: neither a broken frame nor a bomb stays in it."""
     dek, lines = new_key(), b'{"resourceType":"Observation"}\n' * 5000
     good = seal_chunk(dek, lines, **PLACE)
     frame = zstandard.ZstdCompressor().compress(os.urandom(50_000))
