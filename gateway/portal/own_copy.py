@@ -153,10 +153,9 @@ def _voucher(text: str) -> dict[str, Any] | None:
 
 
 def _ndjson(opened: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
-    """One resource a line. A resource that came over several lines is put on one; its JSON says the same."""
+    """One resource a line."""
     for _kind, ndjson in opened:
-        for line in lines.unpack(ndjson):
-            yield line.replace(b"\r\t", b" ").replace(b"\r ", b" ") + b"\n"
+        yield lines.portable(ndjson)
 
 
 def _bundle(opened: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:

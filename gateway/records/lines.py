@@ -11,7 +11,7 @@ import orjson
 
 from ledger.contract.items import item_of as item
 
-__all__ = ["as_received", "item", "pack", "resources", "unpack"]
+__all__ = ["as_received", "item", "pack", "portable", "resources", "unpack"]
 
 
 def pack(received: Iterable[bytes]) -> bytes:
@@ -29,6 +29,11 @@ def as_received(line: bytes) -> bytes:
     if b"\r" not in line:
         return line
     return line.replace(b"\r\t", b"\n").replace(b"\r ", b"\r")
+
+
+def portable(ndjson: bytes) -> bytes:
+    """A chunk as NDJSON for anyone: a line break in a resource became a space, and its JSON says the same."""
+    return ndjson.replace(b"\r\t", b" ").replace(b"\r ", b" ") if b"\r" in ndjson else ndjson
 
 
 def resources(ndjson: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:

@@ -4,7 +4,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.records.lines import as_received, pack, resources, unpack
+from gateway.records.lines import as_received, pack, portable, resources, unpack
 
 
 def test_a_resource_over_several_lines_comes_back_to_the_byte() -> None:
@@ -13,6 +13,12 @@ def test_a_resource_over_several_lines_comes_back_to_the_byte() -> None:
     assert packed.count(b"\n") == 2
     assert [orjson.loads(line) for line in unpack(packed)] == [{"value": 13.5, "a": 1}, {"b": 2}]
     assert [raw for raw, _ in resources(packed)] == received
+
+
+def test_a_chunk_is_ndjson_for_anyone() -> None:
+    received = [b'{\r\n  "value": 13.50,\n\t"a": 1\r}', b'{"b":2}']
+    passed_on = portable(pack(received)).split(b"\n")
+    assert passed_on == [b'{    "value": 13.50, \t"a": 1 }', b'{"b":2}', b""]
 
 
 @given(st.lists(st.text("\r\n\t x", min_size=1).map(str.encode), max_size=4))
