@@ -37,10 +37,10 @@ def find_answer(id: str) -> Consent:
 @require_safe
 @for_staff("see_answers")
 def index(request: HttpRequest) -> HttpResponse:
-    """Latest first. Who the patients are is not on this page."""
+    """Latest first. Who the patients are is shown to whoever may see patients."""
     found = (
         Consent.objects.filter(given_by__in=recorded.RECORDED)
-        .select_related("request__requester", "recorded_by")
+        .select_related("request__requester", "recorded_by", "patient")
         .order_by("-decided_at", "-id")
     )
     moment, _comma, id = request.GET.get("after", "").partition(",")

@@ -12,11 +12,13 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from consent.explanation import SENSITIVE
+from consent.kinds import name_of
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.records import clinical_labels
@@ -27,6 +29,12 @@ from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 MOST = 50
+# What a label says besides: v3-Confidentiality, the code.
+CONFIDENTIALITY = {
+    "N": gettext_lazy("Usual"),
+    "R": gettext_lazy("Restricted"),
+    "V": gettext_lazy("Very restricted"),
+}
 ACTS = {
     LabelChange.Act.ADD: gettext_lazy("Add the label"),
     LabelChange.Act.LIFT: gettext_lazy("Lift the label"),
@@ -122,8 +130,8 @@ def _counts(patient: Patient, keyholder: Keyholder) -> list[dict[str, Any]] | No
     try:
         return [
             {
-                "kind": one["resource_type"],
-                "labels": [SENSITIVE[code].name if code in SENSITIVE else code for code in one["labels"]],
+                "kind": name_of(one["resource_type"]),
+                "labels": [_label(code) for code in one["labels"]],
                 "withheld": "unlabelled" in one["labels"],
                 "count": one["count"],
             }
@@ -131,6 +139,17 @@ def _counts(patient: Patient, keyholder: Keyholder) -> list[dict[str, Any]] | No
         ]
     except GatewayError as error:
         return [] if error.code == "patient_unknown" else None
+
+
+def _state(change: LabelChange) -> Promise:
+    """A label that is added counts before it is carried out everywhere."""
+    if (change.act, change.state) == (LabelChange.Act.ADD, LabelChange.State.DUE):
+        return gettext_lazy("Counts already")
+    return STATES[LabelChange.State(change.state)]
+
+
+def _label(code: str) -> str:
+    return str(SENSITIVE[code].name if code in SENSITIVE else CONFIDENTIALITY.get(code, code))
 
 
 def _row(change: LabelChange, request: HttpRequest) -> dict[str, Any]:
@@ -141,7 +160,7 @@ def _row(change: LabelChange, request: HttpRequest) -> dict[str, Any]:
         "label": SENSITIVE[told.label].name,
         "reason": told.reason,
         "act": ACTS[LabelChange.Act(change.act)],
-        "state": STATES[LabelChange.State(change.state)],
+        "state": _state(change),
         "is_open": change.state == LabelChange.State.ASKED,
         "is_own": change.by_id == me(request).pk,
     }

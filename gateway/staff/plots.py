@@ -62,7 +62,7 @@ class Plot:
     @property
     def is_empty(self) -> bool:
         """Whether there is no bar to draw."""
-        return not any(map(_size, self.values))
+        return not any(map(_is_shown, self.values))
 
     @property
     def wide(self) -> SafeString:
@@ -106,6 +106,11 @@ def _draw(plot: Plot, width: int) -> SafeString:
 def _size(value: Value) -> float:
     """How long the bar is; what is hidden and what is nothing have none."""
     return value if isinstance(value, int | float) else 0
+
+
+def _is_shown(value: Value) -> bool:
+    """Whether it has a bar: a count of none has not, a measured 0.0 has."""
+    return isinstance(value, float) or bool(_size(value))
 
 
 def nice(most: float) -> float:
@@ -188,7 +193,8 @@ def _bars(plot: Plot, key: str, width: int, top: int, ceiling: float) -> Iterato
             at = LEFT + slot * place + margin + bar * number
             if value is None:
                 yield f'<circle cx="{at + bar / 2:.1f}" cy="{base - 7}" r="3"/>'
-            elif tall := HEIGHT * _size(value) / ceiling:
+            elif _is_shown(value):
+                tall = max(1, HEIGHT * _size(value) / ceiling)
                 bars.append(f"M{at:.1f} {base}v-{tall:.0f}h{bar:.1f}v{tall:.0f}z")
         # One path for all bars of a series: a page of plots stays light.
         if bars:

@@ -116,6 +116,7 @@ def new(request: HttpRequest, id: str) -> HttpResponse:
         request,
         "staff/form.html",
         SECTION,
+        patient=found,
         form=form,
         title=_("Somebody who acts for this patient"),
         button=_("Register and invite"),

@@ -16,6 +16,7 @@ from consent import requesters
 from consent.channels import known_channels
 from consent.deletion import deletions_asked_of
 from consent.explanation import PURPOSES
+from consent.kinds import name_of
 from consent.models import Requester
 from gateway.analysis import catalogue, registrations, results, services
 from gateway.analysis.models import AIModel, ModelRegistration
@@ -84,7 +85,11 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
     found = find_requester(id)
     waiting = {each.digest: each for each in found.registrations.filter(state__in=ModelRegistration.OPEN)}
     models: list[dict[str, Any]] = [
-        {"model": model, "test": TestForm(prefix=model.digest[:8])}
+        {
+            "model": model,
+            "reads": [name_of(kind) for kind in model.card.get("reads", ())],
+            "test": TestForm(prefix=model.digest[:8]),
+        }
         for model in found.models.order_by("name", "version")[:PAGE]
     ]
     # Where there are several channels, one that came later is asked when two people approve a model again.

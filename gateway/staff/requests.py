@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from consent import review
 from consent.explanation import PURPOSES
 from consent.models import ConsentRequest
+from consent.state import state_of_request
 from gateway.accounts.models import User
 from gateway.staff import minimum
 from gateway.staff.visitor import for_staff, me, page, perform, refused
@@ -103,6 +104,7 @@ def _show(request: HttpRequest, asked: ConsentRequest, problem: str = "", status
     how_hard = minimum.grade(asked)
     context: dict[str, Any] = {
         "question": asked,
+        "now": state_of_request(asked),
         "purpose": PURPOSES.get(asked.purpose, asked.purpose),
         "agreed": asked.purpose in asked.requester.purposes,
         "minimum": found,

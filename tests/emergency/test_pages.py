@@ -157,6 +157,10 @@ def test_a_second_person_reviews_it(
     for _ in range(2):
         assert danas.post(at("staff_emergency_judge", found), judged).status_code == 302
     assert "Emergency access (0)" in text(danas.get(reverse("staff_queue")))
+    bobs.post(at("staff_emergency_end", found))
+    page = text(bobs.get(at("staff_emergency_open", found)))
+    assert "A second person reviewed it: justified." in page
+    assert "reviews it" not in page
 
 
 def test_the_reviewer_sees_whether_the_other_organisations_saw_it(

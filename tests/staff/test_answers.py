@@ -72,6 +72,8 @@ def test_a_yes_on_paper(member: Member, question: ConsentRequest) -> None:
     row = AuditRow.objects.get(kind="consent.granted")
     assert consent.scan.digest.encode() in bytes(row.line)
     assert b'"kind":"staff"' in bytes(row.line)
+    for page in (answer["Location"], reverse("staff_answers")):
+        assert "Alice Example" in bob.get(page).content.decode()
     # The same POST twice shows the same answer.
     assert step(bob, "check", {})["Location"] == answer["Location"]
     assert Consent.objects.count() == 1

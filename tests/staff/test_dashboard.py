@@ -217,6 +217,11 @@ def test_a_plot_of_nothing() -> None:
     assert not drawn(0, 1).is_empty
 
 
+def test_a_measured_zero_is_something() -> None:
+    assert not drawn(0.0, NOTHING).is_empty
+    assert len(bars_of(ET.fromstring(drawn(0.0, NOTHING).wide))) == 2
+
+
 @pytest.mark.parametrize("width", ["wide", "narrow"])
 def test_labels_do_not_run_into_each_other_and_the_last_is_there(width: str) -> None:
     months = [f"Month {number:02}" for number in range(12)]

@@ -80,6 +80,8 @@ def test_an_added_label_counts_for_the_next_opening(
     assert "The label is on the record from now on" in answer.content.decode()
     # at once for all of its chunk, and for the record alone when the relay has been there
     assert counts(keyholder, carla) == {("HIV", "R"): 2}
+    assert "HIV, Restricted" in answer.content.decode()
+    assert "Counts already" in answer.content.decode()
     confirm_pending(keyholder)
     assert counts(keyholder, carla) == {("HIV", "R"): 1, ("N",): 1}
     change = LabelChange.objects.get()

@@ -50,6 +50,7 @@ def at(patient: Any) -> str:
 def test_a_clinician_registers_and_gives_the_link_once(member: Callable[..., Client], alice: Any) -> None:
     bob = member("clinician")
     assert "Register somebody" in text(bob.get(reverse("staff_representatives", args=[alice.pk])))
+    assert "Alice Example" in text(bob.get(at(alice)))
     page = bob.post(at(alice), form())
     assert "no-store" in page["Cache-Control"]
     row = Representative.objects.get()

@@ -72,6 +72,18 @@ def test_what_was_sent_back_never_reaches_the_patient_and_says_why(
     assert [reason["code"] for reason in review["reasons"]] == ["hard_to_read", "risk_unclear"]
 
 
+def test_the_page_says_what_became_of_the_question(member: Member, unread: ConsentRequest) -> None:
+    rita = member("reviewer")
+    for state, says in (("pending", "The patient was asked"), ("answered", "The patient answered")):
+        ConsentRequest.objects.filter(pk=unread.pk).update(state=state, asked_at=timezone.now())
+        assert says in rita.get(at("staff_request", unread)).content.decode()
+    for state, says in (("withdrawn", "Taken back"), ("expired", "Time ran out")):
+        ConsentRequest.objects.filter(pk=unread.pk).update(state=state)
+        page = rita.get(at("staff_request", unread)).content.decode()
+        assert says in page
+        assert "The patient was asked" not in page
+
+
 def test_a_reason_that_is_not_in_the_list_is_refused(member: Member, unread: ConsentRequest) -> None:
     assert member("reviewer").post(at("staff_send_back", unread), {"reasons": ["x"]}).status_code == 400
     unread.refresh_from_db()
@@ -86,6 +98,7 @@ def test_more_than_the_model_reads_is_flagged_and_takes_a_tick(
     page = rita.get(at("staff_request", asked)).content.decode()
     assert '<strong class="govuk-tag govuk-tag--red">Bills</strong>' in page
     assert "Mental health" in page
+    assert "It asks for more than the model reads" in page
     assert rita.post(at("staff_approve", asked)).status_code == 400
     asked.refresh_from_db()
     assert asked.state == "review"
@@ -93,6 +106,15 @@ def test_more_than_the_model_reads_is_flagged_and_takes_a_tick(
     asked.refresh_from_db()
     assert asked.state == "pending"
     assert b'"code":"beyond_minimum"' in bytes(AuditRow.objects.get(kind="request.approved").line)
+
+
+def test_private_records_alone_are_not_called_more_than_the_model_reads(
+    member: Member, helix: Any, alice: Any, model: Any
+) -> None:
+    asked = ask_unread(helix, alice, model=model.digest, kinds=["Observation"], sensitive=["PSY"])
+    page = member("reviewer").get(at("staff_request", asked)).content.decode()
+    assert "It asks for more private records" in page
+    assert "more than the model reads" not in page
 
 
 def test_staff_read_of_the_patient_and_not_of_themselves(member: Member, unread: ConsentRequest) -> None:
