@@ -233,7 +233,6 @@ STAFF = [
     Page("staff_answer", "clinician", of="written_down_by_mistake"),
     Page("staff_new_answer_step", "clinician"),
     *pages("staff_patients", "clinician"),
-    Page("staff_patients", "clinician", query="q=Example"),
     Page("staff_new_patient", "clinician"),
     *pages("staff_patient", "clinician", of="sharing"),
     *pages("staff_patient", "clinician", of="invited"),
