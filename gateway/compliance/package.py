@@ -134,8 +134,8 @@ def retention() -> list[str]:
     return [
         _("A sealed result for %(days)d days.") % {"days": settings.RESULT_DAYS},
         _("A sealed copy for a company for %(hours)d hours.") % {"hours": settings.EXPORT_HOURS},
-        _("Your choices, and the log of each use, for at least six years."),
-        _("Your health records as long as the law asks of a hospital."),
+        _("Choices, and the log of each use, for at least six years."),
+        _("Health records as long as the law asks of a hospital."),
         _("What is erased opens to nobody, in backups too, for its key is destroyed."),
     ]
 

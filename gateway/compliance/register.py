@@ -16,8 +16,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from consent.explanation import KINDS, PURPOSES, SENSITIVE
-from consent.kinds import name_of
+from consent.explanation import KINDS, SENSITIVE
+from consent.kinds import name_of, purpose_of
 from consent.models import Consent, ConsentRequest, Requester
 from gateway.analysis.models import AIModel
 from gateway.compliance.package import retention
@@ -28,6 +28,7 @@ from gateway.documents.tables import as_csv
 GROUP = ("requester", "purpose", "action", "model")
 Group = tuple[Any, ...]
 COMPARED = ("contact", "kinds", "sensitive", "suspended")
+NUMBERS = (4, 5)  # of `columns()`
 FEW = 5  # people; a smaller number is not told
 
 
@@ -175,13 +176,13 @@ def _count(number: int | None) -> str:
 
 def cells(activity: Activity) -> list[str]:
     """An activity as a row of a table, under `columns()`."""
-    purpose = PURPOSES.get(activity.purpose)
     return [
         f"{activity.requester}\n{activity.contact}".strip(),
-        f"{purpose} ({activity.purpose})" if purpose else activity.purpose,
+        str(purpose_of(activity.purpose)),
         _action(activity),
         _named(activity),
-        f"{_count(activity.asked)} / {_count(activity.in_force)}",
+        _count(activity.asked),
+        _count(activity.in_force),
         _("Suspended") if activity.suspended else _("Open"),
     ]
 
@@ -192,7 +193,8 @@ def columns() -> list[str]:
         _("Purpose (30(1)(b))"),
         _("Kind of use"),
         _("Categories of data (30(1)(c))"),
-        _("Patients asked / sharing"),
+        _("Patients asked"),
+        _("Patients sharing"),
         _("State"),
     ]
 
@@ -259,7 +261,7 @@ def report(
         Section(
             _("Activities"),
             text=[] if rows else [_("There are none.")],
-            table=Table(columns(), rows, (1.4, 1.3, 1.4, 2, 0.9, 0.8)) if rows else None,
+            table=Table(columns(), rows, (1.4, 1.2, 1.4, 1.9, 0.7, 0.7, 0.8)) if rows else None,
         ),
     ]
     if since is not None:

@@ -7,6 +7,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from consent.kinds import name_of
 from gateway.records.ucum import printed
 
 # The members of a card of the catalogue (gateway/analysis/catalogue/model.py), in the order of a page.
@@ -61,6 +62,8 @@ def _item(name: str, value: Any) -> str:
             return what
         case "alerts", {"says": str(says), "source": str(source)}:
             return f"{says} {source}"
+        case "reads", str(kind):
+            return str(name_of(kind))
     return ", ".join(_plain(value))
 
 

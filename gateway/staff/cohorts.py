@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from consent import cohorts, review
 from consent.cohorts import Criteria
 from consent.explanation import PURPOSES
-from consent.kinds import name_of
+from consent.kinds import name_of, purpose_of
 from consent.models import Cohort, ConsentRequest
 from gateway.keyholder.client import Keyholder
 from gateway.staff import minimum
@@ -139,7 +139,8 @@ def _show(
     context: dict[str, Any] = {
         "cohort": found,
         "question": question,
-        "purpose": PURPOSES.get(question.purpose, question.purpose),
+        "purpose": PURPOSES.get(question.purpose, question.purpose),  # as the patients will read it
+        "for_what": purpose_of(question.purpose),
         "agreed": question.purpose in found.requester.purposes,
         "minimum": minimum.check(question),
         "grade": how_hard,

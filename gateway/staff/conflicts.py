@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from consent import conflicts
-from consent.explanation import PURPOSES
+from consent.kinds import purpose_of
 from consent.models import Conflict, Consent, Representative
 from gateway.accounts.models import User
 from gateway.portal.people import ROLES
@@ -94,7 +94,7 @@ def conflict(request: HttpRequest, id: str) -> HttpResponse:
         SECTION,
         **_told(found),
         question=found.yes.request,
-        purpose=PURPOSES.get(found.yes.request.purpose, found.yes.request.purpose),
+        purpose=purpose_of(found.yes.request.purpose),
         outcome=OUTCOMES.get(Conflict.Outcome(found.outcome)) if found.outcome else "",
         form=form,
         may_settle=may_settle,

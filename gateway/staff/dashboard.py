@@ -1,8 +1,11 @@
 """`/staff/dashboard`: plots drawn here, each with its table and its CSV."""
 
 import csv
+from datetime import timedelta
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.timesince import timesince
 from django.views.decorators.http import require_safe
 
 from gateway.staff import figures
@@ -16,7 +19,7 @@ INCIDENTS = 20  # the latest
 @require_safe
 @for_staff("see_dashboard")
 def dashboard(request: HttpRequest) -> HttpResponse:
-    waiting, oldest = figures.unsettled()
+    now, (waiting, oldest) = timezone.now(), figures.unsettled()
     # Those that hold releases first, so that the first one says whether any does.
     incidents = list(
         Incident.objects.filter(settled_at=None).order_by("-holds", "-opened_at", "-pk")[:INCIDENTS]
@@ -29,7 +32,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         held=any(each.holds for each in incidents),
         figures=[make() for make in figures.FIGURES.values()],
         waiting=waiting,
-        oldest=oldest,
+        oldest=timesince(now - timedelta(seconds=oldest), now) if waiting else "–",
     )
 
 

@@ -201,10 +201,15 @@ def register_page(request: HttpRequest) -> HttpResponse:
         since=since,
         frame=register.frame(),
         columns=register.columns(),
+        numbers=register.NUMBERS,
         activities=[list(zip(register.columns(), register.cells(each), strict=True)) for each in activities],
-        changes=[(register.said(each), register.cells(each.activity)) for each in changed],
+        changes=[(register.said(each), _line(register.cells(each.activity)[:3])) for each in changed],
         back=reverse("staff_exports"),
     )
+
+
+def _line(cells: list[str]) -> str:
+    return ", ".join(cells).replace("\n", ", ")
 
 
 def _read_day(text: str) -> date | None:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from consent.explanation import PURPOSES
+from consent.kinds import purpose_of
 from consent.models import Consent
 from gateway.analysis.models import Job, JobSubject
 from gateway.compliance.models import Alarm
@@ -69,7 +69,7 @@ def _since(day: date) -> datetime:
 
 
 def _month_names(months: Sequence[date]) -> list[str]:
-    return [date_format(month, "M y") for month in months]
+    return [date_format(month, "M Y") for month in months]
 
 
 def _by_month(
@@ -122,7 +122,7 @@ def purposes() -> Figure:
         .order_by()
     )
     shown = fold(dict(found), "")
-    names = [str(PURPOSES.get(code, code)) if code else _("Others") for code in shown]
+    names = [str(purpose_of(code)) if code else _("Others") for code in shown]
     return Figure(
         Plot(
             "purposes",
@@ -163,7 +163,11 @@ def blocked() -> Figure:
 def _by_percentile(groups: Sequence[Sequence[float]], of: Sequence[int] = PERCENTILES) -> list[Series]:
     none: list[Value] = [NOTHING for _each in of]
     shown = [_rounded(percentiles(group, of=of)) if group else none for group in groups]
-    return [Series(f"p{each}", [row[place] for row in shown]) for place, each in enumerate(of)]
+    return [Series(_share(each), [row[place] for row in shown]) for place, each in enumerate(of)]
+
+
+def _share(percentile: int) -> str:
+    return _("Half") if percentile == 50 else _("%(n)d of 100") % {"n": percentile}
 
 
 def _rounded(values: Sequence[float | None]) -> list[Value]:

@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
+from consent.kinds import name_of
 from gateway.records import imports
 from gateway.records.models import ImportRun, Quarantined
 from gateway.staff.visitor import for_staff, page
@@ -42,7 +43,7 @@ def run(request: HttpRequest, id: str) -> HttpResponse:
         SECTION,
         refused=refused[:MOST_REFUSALS],
         more=found.report.get("refusals", 0) > min(len(refused), MOST_REFUSALS),
-        types=sorted(found.report.get("types", {}).items()),
+        types=[(name_of(kind), count) for kind, count in sorted(found.report.get("types", {}).items())],
         back=reverse(SECTION),
         **_shown(found),
     )

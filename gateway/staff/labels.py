@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from consent.explanation import SENSITIVE
-from consent.kinds import name_of
+from consent.kinds import label_of, name_of
 from consent.models import Patient
 from gateway.keyholder.client import Keyholder
 from gateway.records import clinical_labels
@@ -29,12 +29,6 @@ from gateway.wording import sentence
 from ledger.errors import GatewayError
 
 MOST = 50
-# What a label says besides: v3-Confidentiality, the code.
-CONFIDENTIALITY = {
-    "N": gettext_lazy("Usual"),
-    "R": gettext_lazy("Restricted"),
-    "V": gettext_lazy("Very restricted"),
-}
 ACTS = {
     LabelChange.Act.ADD: gettext_lazy("Add the label"),
     LabelChange.Act.LIFT: gettext_lazy("Lift the label"),
@@ -131,7 +125,7 @@ def _counts(patient: Patient, keyholder: Keyholder) -> list[dict[str, Any]] | No
         return [
             {
                 "kind": name_of(one["resource_type"]),
-                "labels": [_label(code) for code in one["labels"]],
+                "labels": [str(label_of(code)) for code in one["labels"]],
                 "withheld": "unlabelled" in one["labels"],
                 "count": one["count"],
             }
@@ -146,10 +140,6 @@ def _state(change: LabelChange) -> Promise:
     if (change.act, change.state) == (LabelChange.Act.ADD, LabelChange.State.DUE):
         return gettext_lazy("Counts already")
     return STATES[LabelChange.State(change.state)]
-
-
-def _label(code: str) -> str:
-    return str(SENSITIVE[code].name if code in SENSITIVE else CONFIDENTIALITY.get(code, code))
 
 
 def _row(change: LabelChange, request: HttpRequest) -> dict[str, Any]:

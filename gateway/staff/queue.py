@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from consent.explanation import PURPOSES
+from consent.kinds import purpose_of
 from consent.models import ConsentRequest
 from gateway.emergency.models import Emergency
 from gateway.staff import emergency_review
@@ -83,7 +83,7 @@ def _row(asked: ConsentRequest) -> dict[str, Any]:
     today = timezone.localdate()
     return {
         "question": asked,
-        "purpose": PURPOSES.get(asked.purpose, asked.purpose),
+        "purpose": purpose_of(asked.purpose),
         "age": (today - timezone.localtime(asked.created_at).date()).days,
         "soon": asked.review_by is not None and asked.review_by <= today + SOON,
         "late": asked.review_by is not None and asked.review_by < today,

@@ -16,7 +16,7 @@ from consent import requesters
 from consent.channels import known_channels
 from consent.deletion import deletions_asked_of
 from consent.explanation import PURPOSES
-from consent.kinds import name_of
+from consent.kinds import name_of, purpose_of
 from consent.models import Requester
 from gateway.analysis import catalogue, registrations, results, services
 from gateway.analysis.models import AIModel, ModelRegistration
@@ -35,7 +35,7 @@ class RequesterForm(forms.Form):
         max_length=200, label=gettext_lazy("Contact"), help_text=gettext_lazy("An e-mail or a phone number.")
     )
     purposes = forms.MultipleChoiceField(
-        choices=lambda: list(PURPOSES.items()),
+        choices=lambda: [(code, purpose_of(code)) for code in PURPOSES],
         widget=forms.CheckboxSelectMultiple,
         label=gettext_lazy("Purposes that were agreed"),
     )
@@ -99,7 +99,7 @@ def requester(request: HttpRequest, id: Any) -> HttpResponse:
         "staff/requester.html",
         SECTION,
         requester=found,
-        purposes=[PURPOSES[code] for code in found.purposes if code in PURPOSES],
+        purposes=[purpose_of(code) for code in found.purposes],
         clients=found.clients.select_related("application").order_by("pk")[:PAGE],
         models=models,
         results=results.counts(requester=found),

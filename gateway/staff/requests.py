@@ -11,6 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from consent import review
 from consent.explanation import PURPOSES
+from consent.kinds import purpose_of
 from consent.models import ConsentRequest
 from consent.state import state_of_request
 from gateway.accounts.models import User
@@ -105,7 +106,8 @@ def _show(request: HttpRequest, asked: ConsentRequest, problem: str = "", status
     context: dict[str, Any] = {
         "question": asked,
         "now": state_of_request(asked),
-        "purpose": PURPOSES.get(asked.purpose, asked.purpose),
+        "purpose": PURPOSES.get(asked.purpose, asked.purpose),  # as the patient will read it
+        "for_what": purpose_of(asked.purpose),
         "agreed": asked.purpose in asked.requester.purposes,
         "minimum": found,
         "grade": how_hard,

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
+from consent.kinds import label_of, name_of
 from gateway.accounts.models import User
 from gateway.analysis import results
 from gateway.analysis.fhir import SYSTEM
@@ -33,6 +34,13 @@ SHOWN: dict[str, Promise] = {
     State.ACCEPTED: gettext_lazy("Accepted"),
     State.REJECTED: gettext_lazy("Rejected"),
     State.WITHDRAWN: gettext_lazy("Withdrawn"),
+}
+# RiskAssessment.status, which the provider reads.
+STATUS: dict[str, Promise] = {
+    "preliminary": gettext_lazy("Preliminary"),
+    "final": gettext_lazy("Final"),
+    "cancelled": gettext_lazy("Cancelled"),
+    "entered-in-error": gettext_lazy("Entered in error"),
 }
 DONE: dict[str, Promise] = {
     State.ACCEPTED: gettext_lazy("Accepted. The patient can read so."),
@@ -176,7 +184,7 @@ def _show(request: HttpRequest, found: JobSubject, problem: str = "", status: in
         model=AIModel.objects.filter(pk=found.job.model).first(),
         attempt=_delivery(found),
         review=review,
-        status_code=results.STATUS[review.state if review else ""],
+        status_told=STATUS[results.STATUS[review.state if review else ""]],
         reason=results.REASONS.get(review.reason, "") if review else "",
         reasons=list(results.REASONS.items()),
         may=results.may_become(review),
@@ -208,8 +216,8 @@ def read(bundle: dict[str, Any]) -> dict[str, Any]:
         "why_none": prediction.get("rationale", measure.get("dataAbsentReason", {}).get("text", "")),
         "alert": by_type.get("DetectedIssue", {}).get("detail", ""),
         "day": parse_date(assessment.get("occurrenceDateTime", assessment.get("effectiveDateTime", ""))),
-        "labels": [label.get("code", "") for label in assessment.get("meta", {}).get("security", [])],
+        "labels": [label_of(one.get("code", "")) for one in assessment.get("meta", {}).get("security", [])],
         "recorded": provenance.get("recorded", ""),
         "policy": [one.removeprefix(f"{SYSTEM}:") for one in provenance.get("policy", [])],
-        "used": sorted(used.items()),
+        "used": [(name_of(kind), count) for kind, count in sorted(used.items())],
     }

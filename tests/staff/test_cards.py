@@ -17,6 +17,7 @@ def test_an_input_is_what_it_is_and_its_range():
     assert "age in completed years at the index date: 16 to 120 years" in told["Inputs"].splitlines()
     assert "awake and not newly confused" in told["Inputs"].splitlines()
     assert told["Unit"] == "points"
+    assert "Test results" in told["Reads"].splitlines()
     assert "5 points or more: urgent assessment. RCP 2017, NEWS2" in told["When it alerts"].splitlines()
 
 

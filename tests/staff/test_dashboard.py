@@ -85,7 +85,7 @@ def test_rare_purposes_are_put_together(model: Any) -> None:
     for purpose, used in (("TREAT", 30), ("HRESCH", 3), ("PUBHLTH", 9)):
         use(model, purpose, used)
     shown = {label: cells[0][1] for label, cells in figures.purposes().rows}
-    assert shown == {"To care for you": 30, "Others": 12}
+    assert shown == {"To care for the patient": 30, "Others": 12}
 
 
 def test_the_blocked_rate_needs_both_its_counts(model: Any) -> None:
@@ -98,7 +98,7 @@ def test_the_blocked_rate_needs_both_its_counts(model: Any) -> None:
 
 def test_from_a_stop_to_the_ledger(helix: Any, alice: Any) -> None:
     say(ask(helix, alice), yes=100, no=0, stopped=100)
-    assert last(figures.stops()) == {"p50": 49.0, "p95": 94.0, "p99": 98.0}
+    assert last(figures.stops()) == {"Half": 49.0, "95 of 100": 94.0, "99 of 100": 98.0}
 
 
 def test_ledger_lag_and_what_waits(member: Member) -> None:
@@ -110,12 +110,14 @@ def test_ledger_lag_and_what_waits(member: Member) -> None:
         LedgerTransaction.objects.filter(pk=row.pk).update(
             created_at=now, settled_at=now + timedelta(seconds=seconds)
         )
-    assert last(figures.lag()) == {"p50": 5.0, "p95": 10.0, "p99": 10.0}
+    assert last(figures.lag()) == {"Half": 5.0, "95 of 100": 10.0, "99 of 100": 10.0}
     assert figures.unsettled() == (0, 0)
     LedgerTransaction.objects.create(name="Checkpoint", reference="y")
     LedgerTransaction.objects.filter(reference="y").update(created_at=now - timedelta(seconds=90))
     waiting, age = figures.unsettled()
     assert (waiting, age // 10) == (1, 9)
+    page = member("compliance").get(reverse("staff_dashboard")).content.decode()
+    assert "<dd>1\xa0minute</dd>" in page
 
 
 def test_emergencies_in_time_and_late(alice: Any, bob: Any) -> None:
@@ -133,7 +135,7 @@ def test_emergencies_in_time_and_late(alice: Any, bob: Any) -> None:
         for n in range(18)
     )
     assert last(figures.emergencies()) == {"Reviewed in time": 6, "Late or waiting": 12}
-    assert last(figures.reviews()) == {"p50": 70.0, "p95": 73.0}
+    assert last(figures.reviews()) == {"Half": 70.0, "95 of 100": 73.0}
 
 
 def test_alarms_by_what_was_found(alice: Any, bob: Any) -> None:

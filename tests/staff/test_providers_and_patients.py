@@ -35,7 +35,7 @@ def test_a_provider_is_registered_once(member: Member) -> None:
     assert answer["Location"] == reverse("staff_requester", args=[made.pk])
     assert "already" in amal.post(reverse("staff_new_requester"), fields).content.decode()
     assert Requester.objects.count() == 1
-    assert "To care for you" in amal.get(answer["Location"]).content.decode()
+    assert "To care for the patient" in amal.get(answer["Location"]).content.decode()
 
 
 def test_suspending_a_provider_suspends_its_models_on_the_ledger(

@@ -80,7 +80,15 @@ def test_the_provenance_is_in_sight(member: Member, subject: JobSubject, opens: 
     bob = member("clinician")
     assert "Alice Example" in text(bob.get(reverse("staff_results")))
     answer = bob.get(at(subject))
-    for shown in ("7.5", "AIAST", "Observation: 2", subject.job.model, "ab" * 32, "cd" * 32, "preliminary"):
+    for shown in (
+        "7.5",
+        "Said by an AI",
+        "Test results: 2",
+        subject.job.model,
+        "ab" * 32,
+        "cd" * 32,
+        "Preliminary",
+    ):
         assert shown in text(answer)
     assert "no-store" in answer["Cache-Control"]
 
@@ -93,7 +101,7 @@ def test_accepting_and_withdrawing(member: Member, subject: JobSubject, opens: N
     assert "Alice Example" in text(bob.get(reverse("staff_results") + "?show=accepted"))
     assert "Choose a reason" in text(bob.post(url, {"state": "withdrawn"}))
     assert bob.post(url, {"state": "withdrawn", "reason": "implausible"}).status_code == 302
-    assert "entered-in-error" in text(bob.get(at(subject)))
+    assert "Entered in error" in text(bob.get(at(subject)))
     assert bob.post(url, {"state": "accepted"}).status_code == 409
     assert bob.post(url, {"state": "x"}).status_code == 400
 
@@ -230,4 +238,4 @@ def test_a_measure_past_its_threshold_reads_as_one() -> None:
     )
     assert (said["outcome"], said["value"], said["unit"]) == ("NEWS2", 8, "points")
     assert (said["alert"], said["day"]) == ("7 points or more (RCP 2017)", date(2026, 6, 1))
-    assert said["used"] == [("Observation", 1)]
+    assert said["used"] == [("Test results", 1)]

@@ -123,6 +123,14 @@ def test_staff_read_of_the_patient_and_not_of_themselves(member: Member, unread:
     assert "About you" not in page
 
 
+def test_staff_read_the_purpose_in_their_words_and_as_the_patient_will(
+    member: Member, unread: ConsentRequest
+) -> None:
+    ConsentRequest.objects.filter(pk=unread.pk).update(purpose="TREAT")
+    page = member("reviewer").get(at("staff_request", unread)).content.decode()
+    assert page.index("To care for the patient") < page.index("To care for you")
+
+
 def test_a_reviewer_can_require_a_signature_and_takes_none_away(
     member: Member, unread: ConsentRequest, helix: Any, alice: Any, model: Any
 ) -> None:
