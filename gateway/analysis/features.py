@@ -155,13 +155,11 @@ class Table:
         raw = as_received if b"\r" in ndjson else bytes
         lines = unpack(ndjson)
         while some := list(islice(lines, _AT_ONCE)):
-            found, digests = [], []
-            for line in some:
-                one = _decode(line)
-                if one.resource_type in KINDS:
-                    found.append(one)
-                    digests.append(hashlib.sha256(raw(line)).hexdigest())
-            self._add(found, digests, subject)
+            found = list(map(_decode, some))
+            if any(one.resource_type not in KINDS for one in found):
+                these = [n for n, one in enumerate(found) if one.resource_type in KINDS]
+                found, some = [found[n] for n in these], [some[n] for n in these]
+            self._add(found, [hashlib.sha256(raw(line)).hexdigest() for line in some], subject)
 
     def add(self, received: bytes, subject: str) -> None:
         """One resource as a source sends it, that was validated. One of another type is passed over."""

@@ -30,15 +30,29 @@ class _Concept(msgspec.Struct, gc=False):
 
 class _Quantity(msgspec.Struct, gc=False):
     value: float
+    system: str
     code: str
+    comparator: str | None = None
+
+
+class _Meta(msgspec.Struct, gc=False, rename="camel"):
+    version_id: str = ""
+    last_updated: str = ""
 
 
 class _Observation(msgspec.Struct, gc=False, rename="camel"):
+    """What a table has to look at, be it there or not."""
+
     id: str
     status: str
     code: _Concept
     effective_date_time: str
     value_quantity: _Quantity
+    meta: _Meta
+    effective_instant: str = ""
+    effective_period: msgspec.Raw = msgspec.Raw()
+    value_codeable_concept: msgspec.Raw = msgspec.Raw()
+    component: msgspec.Raw = msgspec.Raw()
 
 
 class FeatureTable(SealedSelection):
@@ -48,8 +62,8 @@ class FeatureTable(SealedSelection):
     product_is = f"unwrap, open, and an Arrow table with time, unit and source of {RESOURCES:,} Observations"
     peer_is = "Fernet for each record, json, dict access: the same rows"
     limit_is = (
-        "one decryption, a typed msgspec scan of the members in the table, SHA-256 of each, Arrow columns; "
-        "one coding each, nothing checked"
+        "one decryption, a typed msgspec scan of what may be in the table, SHA-256 of each, Arrow columns, "
+        "as if each had one coding, one value in UCUM and one version, unsorted"
     )
 
     def before(self, path: str) -> None:
@@ -76,16 +90,24 @@ class FeatureTable(SealedSelection):
         digests = [hashlib.sha256(line).hexdigest() for line in opened.split(b"\n")]
         found = msgspec.json.Decoder(_Observation).decode_lines(opened)
         second = lru_cache(maxsize=None)(_second)
-        seconds = [second(one.effective_date_time) for one in found]
+        starts = [second(one.effective_date_time) for one in found]
         text, moment = pa.string(), pa.timestamp("s", tz="UTC")
+        nothing = pa.nulls(len(found), text)
         columns = {
+            "subject": pa.repeat(SUBJECT, len(found)),
+            "kind": pa.repeat("observation", len(found)),
             "system": pa.array([one.code.coding[0].system for one in found], text),
             "code": pa.array([one.code.coding[0].code for one in found], text),
-            "start": pa.array(seconds, moment),
+            "start": pa.array(starts, moment),
+            "end": pa.array([start + 1 for start in starts], moment),
             "value": pa.array([one.value_quantity.value for one in found], pa.float64()),
             "unit": pa.array([one.value_quantity.code for one in found], text),
+            "comparator": pa.array([one.value_quantity.comparator for one in found], text),
+            "value_system": nothing,
+            "value_code": nothing,
             "status": pa.array([one.status for one in found], text),
-            "source": pa.array([one.id for one in found], text),
+            "problem": nothing,
+            "source": pa.array([f"Observation/{one.id}" for one in found], text),
             "digest": pa.array(digests, text),
         }
         return int(pa.table(columns).num_rows)
