@@ -230,6 +230,10 @@ ACCOUNT_FORMS = {
     "login": "gateway.accounts.forms.LoginForm",
     "signup": "gateway.accounts.forms.SignupForm",
     "reset_password": "gateway.accounts.forms.ResetPasswordForm",
+    "reset_password_from_key": "gateway.accounts.forms.ResetPasswordKeyForm",
+    "change_password": "gateway.accounts.forms.ChangePasswordForm",
+    "set_password": "gateway.accounts.forms.SetPasswordForm",
+    "reauthenticate": "gateway.accounts.forms.ReauthenticateForm",
 }
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 # Whoever was invited signs in at once; a new password goes to an address that was confirmed (addresses.py).
@@ -255,6 +259,12 @@ ACCOUNT_RATE_LIMITS = {
     "request_login_code": "0/m/ip",
     "change_phone": "0/m/ip",
     "verify_phone": "0/m/ip",
+}
+MFA_ADAPTER = "gateway.accounts.adapter.MFAAdapter"
+MFA_FORMS = {
+    "activate_totp": "gateway.accounts.forms.ActivateTOTPForm",
+    "authenticate": "gateway.accounts.forms.AuthenticateForm",
+    "reauthenticate": "gateway.accounts.forms.ReauthenticateByCodeForm",
 }
 MFA_SUPPORTED_TYPES = ["webauthn", "totp", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

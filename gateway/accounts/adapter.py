@@ -9,9 +9,12 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import get_authentication_records
 from allauth.core import context
 from allauth.core.exceptions import ReauthenticationRequired
+from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from consent import invitations
 from gateway.accounts import step_up
@@ -71,7 +74,8 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         found: list[dict[str, Any]] = super().get_reauthentication_methods(user)
         if not found and user.is_authenticated and (page := step_up.provider_page(user)):
             return [{"id": step_up.METHOD, "url": page}]
-        return found
+        words = {"mfa_reauthenticate": _("Use a code"), "mfa_reauthenticate:webauthn": _("Use a passkey")}
+        return [{**each, "description": words.get(each["id"], each["description"])} for each in found]
 
     def get_logout_redirect_url(self, request: HttpRequest) -> str:
         """Who came by a provider is told that the provider may still know them."""
@@ -79,3 +83,11 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             if seen["method"] == step_up.METHOD:
                 return f"{reverse('provider_signed_out')}?{urlencode({SIGNED_OUT_OF: seen['provider']})}"
         return str(super().get_logout_redirect_url(request))
+
+
+class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+    """A passkey has a name that its owner could have given it."""
+
+    def generate_authenticator_name(self, user: User, type: Authenticator.Type) -> str:
+        number = Authenticator.objects.filter(user=user, type=type).count() + 1
+        return _("My passkey") if number == 1 else _("My passkey %(number)d") % {"number": number}

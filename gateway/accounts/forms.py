@@ -1,8 +1,12 @@
 """allauth's forms, with problems named so that a person knows what to do."""
 
+from textwrap import wrap
 from typing import Any
 
 from allauth.account import forms as allauth
+from allauth.mfa.base.forms import AuthenticateForm as MFAAuthenticateForm
+from allauth.mfa.base.forms import ReauthenticateForm as MFAReauthenticateForm
+from allauth.mfa.totp.forms import ActivateTOTPForm as MFAActivateTOTPForm
 from django.utils.translation import gettext_lazy as _
 
 from gateway.accounts.addresses import confirmed_accounts
@@ -11,19 +15,26 @@ REQUIRED = {
     "login": _("Enter your e-mail"),
     "email": _("Enter your e-mail"),
     "password": _("Enter your password"),
+    "oldpassword": _("Enter your password"),
+    "code": _("Enter the code"),
     "password1": _("Choose a password"),
     "password2": _("Enter the password again"),
 }
+NEW_PASSWORD = {"password1": _("New password"), "password2": _("New password again")}
+CODE = _("Code from the app, or a spare code")
 
 
 class _PlainProblems:
     fields: dict[str, Any]
+    labels: dict[str, Any] = {}  # by field, where allauth's own would not do
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, message in REQUIRED.items():
             if name in self.fields:
                 self.fields[name].error_messages["required"] = message
+        for name, label in self.labels.items():
+            self.fields[name].label = label
 
 
 class LoginForm(_PlainProblems, allauth.LoginForm):  # type: ignore[misc]
@@ -41,3 +52,36 @@ class ResetPasswordForm(_PlainProblems, allauth.ResetPasswordForm):  # type: ign
         email: str = super().clean_email()
         self.users = confirmed_accounts(email)
         return email
+
+
+class ReauthenticateForm(_PlainProblems, allauth.ReauthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class ChangePasswordForm(_PlainProblems, allauth.ChangePasswordForm):  # type: ignore[misc]
+    labels = {"oldpassword": _("Your password now"), **NEW_PASSWORD}
+
+
+class SetPasswordForm(_PlainProblems, allauth.SetPasswordForm):  # type: ignore[misc]
+    labels = NEW_PASSWORD
+
+
+class ResetPasswordKeyForm(_PlainProblems, allauth.ResetPasswordKeyForm):  # type: ignore[misc]
+    labels = NEW_PASSWORD
+
+
+class ActivateTOTPForm(_PlainProblems, MFAActivateTOTPForm):  # type: ignore[misc]
+    labels = {"code": _("Code from the app")}
+
+    @property
+    def key_in_fours(self) -> str:
+        """The key as a person types it: an app takes no notice of the spaces."""
+        return " ".join(wrap(self.secret, 4))
+
+
+class AuthenticateForm(_PlainProblems, MFAAuthenticateForm):  # type: ignore[misc]
+    labels = {"code": CODE}
+
+
+class ReauthenticateByCodeForm(_PlainProblems, MFAReauthenticateForm):  # type: ignore[misc]
+    labels = {"code": CODE}

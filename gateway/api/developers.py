@@ -93,18 +93,28 @@ def _operation(path: str, method: str, told: dict[str, Any], schemas: dict[str, 
         for media_type, content in answer.get("content", {}).items()
     ]
     takes = _members(body, schemas)
+    description = _plain(told.get("description", ""))
     headers = [each for each in told.get("parameters", ()) if each["in"] == "header"]
     return {
         "id": told["operationId"],
         "method": method.upper(),
         "path": path,
-        "description": told.get("description", "").replace("`", ""),
-        "parameters": told.get("parameters", []),
+        "description": description,
+        "summary": description.partition(". ")[0].rstrip(".") + ".",
+        "parameters": [
+            {"name": each["name"], "what": _plain(each.get("description", each["in"]))}
+            for each in told.get("parameters", ())
+        ],
         "takes": takes,
         "answers": answers,
         "errors": sorted(status for status in told["responses"] if int(status) >= 400),
         "curl": _curl(method.upper(), path, takes=bool(takes), keyed=bool(headers)),
     }
+
+
+def _plain(markdown: str) -> str:
+    """A description without the marks of code that it has in the document."""
+    return markdown.replace("`", "")
 
 
 def _members(schema: Any, schemas: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,7 +128,7 @@ def _members(schema: Any, schemas: dict[str, Any]) -> list[dict[str, Any]]:
             "name": name,
             "kind": _kind(each, schemas),
             "needed": name in needed,
-            "what": each.get("description", ""),
+            "what": _plain(each.get("description", "")),
         }
         for name, each in schema.get("properties", {}).items()
     ]

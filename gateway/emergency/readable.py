@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -22,7 +23,7 @@ MOST_DETAILS = 12
 TIMES = (
     "effectiveDateTime", "effectivePeriod", "effectiveInstant", "onsetDateTime", "onsetPeriod",
     "performedDateTime", "performedPeriod", "occurrenceDateTime", "authoredOn", "started", "period",
-    "billablePeriod", "recordedDate", "dateAsserted", "date", "created", "issued", "startDate", "birthDate",
+    "billablePeriod", "recordedDate", "dateAsserted", "date", "created", "issued", "startDate",
 )  # fmt: skip
 # What a resource is about.
 SUBJECTS = (
@@ -54,6 +55,7 @@ DETAILS: dict[str, Promise] = {
     "condition": _("Problems"),
     "status": _("Status"),
     "gender": _("Sex"),
+    "birthDate": _("Born"),
     "deceasedDateTime": _("Died"),
     "telecom": _("Contact"),
     "contact": _("People to call"),
@@ -62,6 +64,61 @@ DETAILS: dict[str, Promise] = {
     "participant": _("Who"),
     "note": _("Note"),
     "text": _("Text"),
+}
+
+# A code of FHIR where the element has its own list of them; one that is not here is shown as it came.
+CODED = ("status", "clinicalStatus", "verificationStatus", "criticality", "severity", "gender")
+WORDS: dict[str, Promise] = {
+    "active": _("active"),
+    "inactive": _("not active"),
+    "recurrence": _("came back"),
+    "relapse": _("came back"),
+    "remission": _("better for now"),
+    "resolved": _("over"),
+    "confirmed": _("sure"),
+    "provisional": _("not sure yet"),
+    "differential": _("one of several that it may be"),
+    "unconfirmed": _("not sure"),
+    "refuted": _("found not to be so"),
+    "entered-in-error": _("entered by mistake"),
+    "registered": _("no result yet"),
+    "partial": _("not complete yet"),
+    "preliminary": _("not final yet"),
+    "amended": _("changed later"),
+    "corrected": _("corrected"),
+    "appended": _("added to later"),
+    "cancelled": _("cancelled"),
+    "stopped": _("stopped"),
+    "on-hold": _("on hold"),
+    "draft": _("draft"),
+    "planned": _("planned"),
+    "intended": _("planned"),
+    "in-progress": _("going on"),
+    "preparation": _("being prepared"),
+    "not-done": _("not done"),
+    "not-taken": _("not taken"),
+    "completed": _("completed"),
+    "superseded": _("replaced by a newer one"),
+    "unknown": _("not known"),
+    "low": _("low"),
+    "high": _("high"),
+    "unable-to-assess": _("not known"),
+    "mild": _("mild"),
+    "moderate": _("moderate"),
+    "severe": _("severe"),
+    "male": _("male"),
+    "female": _("female"),
+    "other": _("other"),
+}
+# A status that every record of its kind ends with, and that tells a reader nothing. A medicine that is
+# completed is another matter: it is taken no more.
+USUAL = {
+    "Observation": "final",
+    "DiagnosticReport": "final",
+    "Encounter": "finished",
+    "Procedure": "completed",
+    "Immunization": "completed",
+    "DocumentReference": "current",
 }
 
 
@@ -115,12 +172,20 @@ def _version(resource: Json) -> tuple[int, str]:
 def _line(resource: Json) -> Line:
     said = next((text for name in TIMES if (text := _time(resource.get(name)))), "")
     what = next((text for name in SUBJECTS if (text := _text(resource.get(name)))), "")
-    details = tuple(
-        (label, text) for name, label in DETAILS.items() if (text := _text(_element(resource, name)))
-    )
+    details = tuple((label, text) for name, label in DETAILS.items() if (text := _detail(resource, name)))
     kind, id = str(resource.get("resourceType", "")), resource.get("id")
     name = f"{kind}/{id}" if isinstance(id, str) else ""
     return Line(_when(said), said, what or kind, details[:MOST_DETAILS], name)
+
+
+def _detail(resource: Json, name: str) -> str:
+    """What one element says, in words where it is a code or a day."""
+    text = _text(_element(resource, name))
+    if name == "status" and text == USUAL.get(str(resource.get("resourceType"))):
+        return ""
+    if name == "birthDate" and (day := _when(text)):
+        return date_format(day, "DATE_FORMAT")
+    return str(WORDS.get(text, text)) if name in CODED else text
 
 
 def _element(resource: Json, name: str) -> Any:

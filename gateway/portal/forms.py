@@ -63,10 +63,12 @@ class ChoiceForm(forms.Form):
 
     def _chosen_day(self, day: str, month: str, year: str) -> date | None:
         last = self.question.share_until
+        is_number = all(part.isdecimal() for part in (day, month, year))
         try:
             found = date(int(year), int(month), int(day))
         except ValueError:
-            self.add_error("day", translated("Enter a day, such as 27 3 2027"))
+            text = translated("There is no such day. Look at the month and the year")
+            self.add_error("day", text if is_number else translated("Enter a day, such as 27 3 2027"))
             return None
         if not timezone.localdate() <= found <= last:
             text = translated("The day must be from today to %(date)s")

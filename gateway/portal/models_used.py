@@ -63,9 +63,12 @@ def model(request: HttpRequest, patient: Patient, digest: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @for_patient(may="see")
 def record(request: HttpRequest, patient: Patient) -> HttpResponse:
-    """What used one record of hers, by its name: that is sent by a POST, and stands in no address."""
-    typed = request.POST.get("record", "").strip()
-    context: dict[str, Any] = {"section": "access", "typed": typed}
+    """What used one record of hers, by its name: that is sent by a POST, and stands in no address.
+
+    The words of the record may follow the name, as her own copy sends them; they are its heading.
+    """
+    typed, _, words = request.POST.get("record", "").strip().partition(" ")
+    context: dict[str, Any] = {"section": "access", "typed": typed, "words": words}
     if request.method == "POST":
         keyholder = Keyholder(settings.KEYHOLDER_SOCKET)
         try:

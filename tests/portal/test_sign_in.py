@@ -92,7 +92,7 @@ def test_signing_in_and_out(client: Client, alice: Any) -> None:
 
 def test_every_page_of_signing_in_knows_the_phone_number(client: Client, settings: Any) -> None:
     for name in ("account_login", "account_reset_password", "account_signup"):
-        assert f"Call {settings.HELP_PHONE}." in client.get(reverse(name)).content.decode()
+        assert f">{settings.HELP_PHONE}</bdi>." in client.get(reverse(name)).content.decode()
 
 
 def test_problems_are_named(client: Client) -> None:
