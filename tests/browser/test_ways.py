@@ -217,6 +217,7 @@ def test_a_proof_is_kept_and_checked(walk: Begin, played: Any, helix: Any, tmp_p
     visit.go("access")
     visit.use(".gw-steps summary")
     visit.look("way-access")
+    visit.use("summary:has-text('Show only')")
     visit.choose("#show", "blocked")
     visit.choose("#who", str(helix.pk))
     visit.send("access")

@@ -431,7 +431,11 @@ def test_her_page_of_a_record(ward: Ward, user: Any, client: Client, settings: A
     assert client.get("/models/record").status_code == 200
     page = client.post("/models/record", {"record": ward.reference()}).content.decode()
     assert "A person, in an emergency" in page
-    assert 'data-label="Was it in the packet?">Yes<' in page
+    assert 'data-label="In the packet">Yes<' in page
+    # Her own copy sends the words of a record along.
+    page = client.post("/models/record", {"record": f"{ward.reference()} Hay fever"}).content.decode()
+    assert "<bdi>Hay fever</bdi></h2>" in page
+    assert "A person, in an emergency" in page
     # Another's record and none look the same.
     another = Ward(ward.play, ward.bob, ward.folder)
     another.version(1)

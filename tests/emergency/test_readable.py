@@ -94,6 +94,29 @@ def test_what_an_emergency_needs() -> None:
     assert [text for _label, text in medicine.details] == ["One at night", "active"]
 
 
+@pytest.mark.parametrize(
+    ("resource", "details"),
+    [
+        ({"resourceType": "Observation", "status": "final"}, {}),
+        ({"resourceType": "Observation", "status": "preliminary"}, {"Status": "not final yet"}),
+        ({"resourceType": "Encounter", "status": "finished"}, {}),
+        ({"resourceType": "MedicationRequest", "status": "completed"}, {"Status": "completed"}),
+        ({"resourceType": "Thing", "status": "of-our-own"}, {"Status": "of-our-own"}),
+        (
+            {"resourceType": "Patient", "gender": "unknown", "birthDate": "1970-01-31"},
+            {"Sex": "not known", "Born": "31 January 1970"},
+        ),
+        ({"resourceType": "Patient", "birthDate": "1970"}, {"Born": "1970"}),
+    ],
+)
+def test_codes_are_words_and_what_says_nothing_is_left_out(
+    resource: dict[str, Any], details: dict[str, str]
+) -> None:
+    (line,) = read(resource)
+    assert {str(label): text for label, text in line.details} == details
+    assert line.said == ""
+
+
 def test_newest_first_and_what_has_no_time_before_all() -> None:
     lines = read(
         {"resourceType": "Condition", "id": "1", "code": {"text": "old"}, "recordedDate": "1999"},

@@ -96,6 +96,11 @@ def test_nothing_is_ticked(browser: Client, question: ConsentRequest) -> None:
         ({"kinds": ["Observation"]}, "Choose how long they can use them"),
         ({"kinds": ["Observation"], "duration": "until", "sensitive": ["HIV"]}, "Select a valid choice"),
         ({"kinds": ["Immunization"], "duration": "until"}, "Select a valid choice"),
+        (
+            {"kinds": ["Observation"], "duration": "sooner", "day": "31", "month": "2", "year": "2027"},
+            "There is no such day",
+        ),
+        ({"kinds": ["Observation"], "duration": "sooner", "day": "soon"}, "Enter a day"),
     ],
 )
 def test_problems_are_named_and_what_was_ticked_stays(
@@ -118,9 +123,9 @@ def test_counts_are_the_keyholders(
     ]
     monkeypatch.setattr(Keyholder, "index", lambda self, *, patient: counted if patient == alice.id else [])
     page = browser.get(at("choose", question)).content.decode()
-    assert "48 items" in page
-    assert "4 items" in page
-    assert "0 items" in page
+    assert "48&nbsp;items" in page
+    assert "4&nbsp;items" in page
+    assert "0&nbsp;items" in page
     assert "990123" not in page
 
 
@@ -129,7 +134,7 @@ def test_without_the_keyholder_there_are_no_counts_and_the_page_says_so(
 ) -> None:
     page = browser.get(at("choose", question)).content.decode()
     assert "We cannot count your records just now" in page
-    assert " items" not in page
+    assert "&nbsp;items" not in page
 
 
 def test_the_same_post_twice_is_harmless(browser: Client, question: ConsentRequest) -> None:

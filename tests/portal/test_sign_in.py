@@ -1,8 +1,10 @@
 """Sign-up by invitation, sign-in, sign-out, and pages under a person's feet."""
 
+import re
 from typing import Any
 
 import pytest
+from allauth.mfa.totp.internal import auth
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
@@ -99,6 +101,50 @@ def test_problems_are_named(client: Client) -> None:
     page = client.post(reverse("account_login"), {}).content.decode()
     assert "Enter your e-mail" in page
     assert "Enter your password" in page
+
+
+def test_an_app_is_set_up_and_asked_for_in_our_words(browser: Client, alice: Any) -> None:
+    page = browser.get(reverse("account_reauthenticate")).content.decode()
+    assert "Show that it is you" in page
+    browser.post(reverse("account_reauthenticate"), {"password": "correct horse battery"})
+    page = browser.get(reverse("mfa_activate_totp")).content.decode()
+    (secret,) = re.findall(r'<code class="gw-hash">([A-Z2-7 ]+)</code>', page)
+    assert {len(part) for part in secret.split()} == {4}
+    assert secret.replace(" ", "") == browser.session["mfa.totp.secret"]
+    assert "Code from the app" in page
+    auth.TOTP.activate(alice.user, secret.replace(" ", ""))
+    client = Client()
+    there = client.post(
+        reverse("account_login"), {"login": alice.user.email, "password": "correct horse battery"}
+    )["Location"]
+    page = client.get(there).content.decode()
+    assert "One more step to sign in" in page
+    assert "Code from the app, or a spare code" in page
+    assert "Use a passkey" in page
+    assert "Enter the code" in client.post(there, {"code": ""}).content.decode()
+
+
+def test_a_password_is_changed_in_our_words(browser: Client) -> None:
+    browser.post(reverse("account_reauthenticate"), {"password": "correct horse battery"})
+    there = reverse("account_change_password")
+    page = browser.get(there).content.decode()
+    for words in ("Change my password", "Your password now", "New password", "New password again"):
+        assert words in page
+    wrong = browser.post(there, {}).content.decode()
+    assert wrong.index("Enter your password") < wrong.index("Choose a password")
+    new = "another horse battery"
+    changed = {"oldpassword": "correct horse battery", "password1": new, "password2": new}
+    assert "Your new password is saved." in browser.post(there, changed, follow=True).content.decode()
+
+
+def test_a_passkey_needs_a_script_and_the_page_says_so_beside_its_button(browser: Client) -> None:
+    page = Client().get(reverse("account_login")).content.decode()
+    assert page.index('id="passkey_login"') < page.index("<noscript>") < page.index("</main>")
+    assert page.count("<noscript>") == 1
+    browser.post(reverse("account_reauthenticate"), {"password": "correct horse battery"})
+    page = browser.get(reverse("mfa_add_webauthn")).content.decode()
+    assert page.count("<noscript>") == 1
+    assert 'value="My passkey"' in page
 
 
 def test_signed_out_in_the_middle_goes_on_after_signing_in(client: Client, question: ConsentRequest) -> None:
