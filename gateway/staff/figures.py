@@ -177,7 +177,9 @@ def _rounded(values: Sequence[float | None]) -> list[Value]:
 def stops() -> Figure:
     months = _months()
     found = (
-        Consent.objects.filter(stopped_at__gte=_since(months[0]), revoked_at__gte=F("stopped_at"))
+        Consent.objects.filter(
+            stopped_at__gte=_since(months[0]), revoked_at__gt=F("stopped_at") - timedelta(seconds=1)
+        )
         .order_by("-stopped_at")
         .values_list("stopped_at", "revoked_at")[:MOST]
     )
@@ -185,7 +187,9 @@ def stops() -> Figure:
     for stopped, revoked in found:
         assert stopped is not None
         assert revoked is not None
-        groups[timezone.localtime(stopped).date().replace(day=1)].append((revoked - stopped).total_seconds())
+        # The ledger's times are whole seconds: a quick one seems to end before it began.
+        took = max(0.0, (revoked - stopped).total_seconds())
+        groups[timezone.localtime(stopped).date().replace(day=1)].append(took)
     return Figure(
         Plot(
             "stops",

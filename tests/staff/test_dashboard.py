@@ -101,6 +101,16 @@ def test_from_a_stop_to_the_ledger(helix: Any, alice: Any) -> None:
     assert last(figures.stops()) == {"Half": 49.0, "95 of 100": 94.0, "99 of 100": 98.0}
 
 
+def test_a_stop_that_was_on_the_ledger_at_once_counts(helix: Any, alice: Any) -> None:
+    say(ask(helix, alice), yes=6, no=0, stopped=6)
+    for stopped in Consent.objects.all():  # the ledger's times are whole seconds
+        stopped.stopped_at = timezone.now().replace(microsecond=700_000)
+        stopped.revoked_at = stopped.stopped_at.replace(microsecond=0)
+        stopped.save()
+    assert last(figures.stops()) == {"Half": 0.0, "95 of 100": 0.0, "99 of 100": 0.0}
+    assert not figures.stops().plot.is_empty
+
+
 def test_ledger_lag_and_what_waits(member: Member) -> None:
     now = timezone.now()
     rows = LedgerTransaction.objects.bulk_create(
