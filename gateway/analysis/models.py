@@ -37,6 +37,12 @@ class AIModel(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def title(self) -> str:
+        """What it works out, in its card's words; else its name."""
+        title = self.card.get("title")
+        return title if isinstance(title, str) and title else self.name
+
 
 class ModelRegistration(models.Model):
     """A model version that a provider registered, or somebody here proposed; two people approve it, and then

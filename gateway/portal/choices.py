@@ -1,6 +1,7 @@
 """What the patient chose: the list, one choice with its history, Change, Stop and what comes after it."""
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -58,6 +59,7 @@ def index(request: HttpRequest, patient: Patient) -> HttpResponse:
     rows = [{"consent": each, "state": state_of(each)} for each in found]
     for row in rows:
         row["open"] = row["state"] in OPEN and enter(request).may_stop
+        row["ended"] = ended_at(row["consent"], row["state"])
     return render(request, "portal/choices.html", {"section": "choices", "rows": rows, "older": older})
 
 
@@ -67,7 +69,7 @@ def index(request: HttpRequest, patient: Patient) -> HttpResponse:
 def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     consent = find_choice(patient, id)
     state, visit = state_of(consent), enter(request)
-    history = history_of(consent, visit)
+    history = history_of(consent, visit, expired=state == State.EXPIRED)
     return render(
         request,
         "portal/choice.html",
@@ -78,6 +80,7 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "notice": consent.shown_notice,
             "state": state,
             "open": state in OPEN and visit.may_stop,
+            "own": consent.representative_id == (visit.acting.pk if visit.acting else None),
             "disagreements": [disagreement(each, visit) for each in conflicts.about(consent)],
             "newer": getattr(consent, "replaced_by", None),
             "can_change": may_change(request, consent),
@@ -92,6 +95,12 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             **what_remains(consent, state, visit),
         },
     )
+
+
+def ended_at(consent: Consent, state: State) -> datetime | None:
+    if state in (State.STOPPING, State.STOPPED):
+        return consent.stopped_at
+    return consent.expires_at if state == State.EXPIRED else None
 
 
 def what_remains(consent: Consent, state: State, visit: Visit) -> dict[str, Any]:

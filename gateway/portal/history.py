@@ -54,6 +54,7 @@ BY_ANOTHER: dict[str, Promise] = {
     "consent.replaced": _("%(by)s changed this choice"),
     "consent.stopped": _("%(by)s stopped sharing"),
 }
+EXPIRED = _("It ended, as you chose")
 AFTER_ONE_RESULT = _("It ended after the first result, as you chose")
 
 
@@ -64,8 +65,9 @@ class Entry:
     sealed: bool
 
 
-def history_of(consent: Consent, visit: Visit) -> list[Entry]:
-    """Oldest first, as this visitor reads it. Needs `consent.request` with requester and patient."""
+def history_of(consent: Consent, visit: Visit, *, expired: bool = False) -> list[Entry]:
+    """Oldest first, as this visitor reads it. Needs `consent.request` with requester and patient. That it
+    expired no row says: its end stands in the consent."""
     asked = consent.request
     people = {each.pseudonym: named(visit, each) for each in asked.patient.representatives.all()}
     if visit.acting is not None:
@@ -78,6 +80,8 @@ def history_of(consent: Consent, visit: Visit) -> list[Entry]:
         if words := _words(line, consent, by):
             said = str(words) % {"who": asked.requester.name, "by": by}
             found.append(Entry(row.recorded_at, said, sealed=row.leaf is not None))
+    if expired and consent.expires_at is not None:
+        found.append(Entry(consent.expires_at, str(EXPIRED), sealed=True))
     return found
 
 

@@ -233,7 +233,7 @@ def test_only_kinds_within_the_scope_are_offered_and_shown(
         assert f'value="{beyond}"' not in form
     page = text(hers.get(reverse("choice", args=[consent.id])))
     assert "Test results" in page
-    assert "Mental health" not in page.split("What you chose")[1].split("What for")[0]
+    assert "Mental health" not in page.split("What was chosen")[1].split("What for")[0]
 
 
 def test_a_use_tells_of_no_kind_beyond_the_scope(hers: Client, alice: Any, ana: Any, helix: Any) -> None:
