@@ -107,10 +107,10 @@ def test_only_this_question_and_only_this_patient(question: ConsentRequest, alic
 
 def test_it_says_whether_all_of_it_is_in_the_record_book(browser: Client, question: ConsentRequest) -> None:
     consent = in_force(question)
-    assert "not in the record book yet" in page(browser, "choice", consent)
+    assert "still to be sealed" in page(browser, "choice", consent)
     for leaf, row in enumerate(AuditRow.objects.order_by("pk")):
         AuditRow.objects.filter(pk=row.pk).update(leaf=leaf)
-    assert "not in the record book yet" not in page(browser, "choice", consent)
+    assert "still to be sealed" not in page(browser, "choice", consent)
 
 
 # After a stop

@@ -11,6 +11,7 @@ from django.urls import NoReverseMatch, reverse
 from consent import services
 from consent.models import ConsentRequest, Patient
 from gateway.accounts.models import User
+from gateway.portal.context import whole
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
 
@@ -94,7 +95,7 @@ def test_signing_in_and_out(client: Client, alice: Any) -> None:
 
 def test_every_page_of_signing_in_knows_the_phone_number(client: Client, settings: Any) -> None:
     for name in ("account_login", "account_reset_password", "account_signup"):
-        assert f">{settings.HELP_PHONE}</bdi>." in client.get(reverse(name)).content.decode()
+        assert f"Call {whole(settings.HELP_PHONE)}." in client.get(reverse(name)).content.decode()
 
 
 def test_problems_are_named(client: Client) -> None:

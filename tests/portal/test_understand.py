@@ -10,6 +10,7 @@ from consent.explanation import longest_sentence, reading_grade
 from consent.models import Consent, ConsentRequest, Progress
 from consent.teach_back import ITEMS
 from gateway.demo.pages import agree, say_yes, to_check
+from gateway.portal.context import whole
 from ledger.audit.models import AuditRow
 
 pytestmark = pytest.mark.django_db
@@ -69,7 +70,7 @@ def test_two_misses_offer_a_call(browser: Client, chosen: ConsentRequest, settin
         browser.post(at(chosen, 1), wrong("use"))
     page = browser.get(at(chosen, 1)).content.decode()
     assert "talk it through" in page
-    assert f"Call {settings.HELP_PHONE}" in page
+    assert f"Call {whole(settings.HELP_PHONE)}" in page
     # And it goes on: nobody is locked out of Yes.
     assert browser.post(at(chosen, 1), right("use"))["Location"] == at(chosen, 2)
 
