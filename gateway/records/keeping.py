@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Count
 from django.db.models.functions import Length
 from django.utils import timezone
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # Of sealed chunks that are kept with one statement: their bytes, and the versions in them.
 _BYTES, _VERSIONS = 4 * 1024 * 1024, 5_000
+# Keyed digests fall anywhere in their index: with SQLite's 2 MB each row would write and read its pages anew.
+_CACHE_KIB = 64 * 1024
 
 
 def keep(arriving: Arriving, noted: Callable[[int], object], *, file: str) -> None:
@@ -46,6 +48,9 @@ def keep(arriving: Arriving, noted: Callable[[int], object], *, file: str) -> No
     """
     run, report, new = arriving.run, arriving.report, arriving.new
     aside = quarantine.sealed(run.keyholder, file, arriving.aside)
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     with transaction.atomic():
         Patient.objects.bulk_create(new.values(), batch_size=AT_ONCE)
         chunks = [one for some in _in_parts(arriving.spool) for one in _keep_chunks(some)]
