@@ -268,7 +268,6 @@ MFA_FORMS = {
 }
 MFA_SUPPORTED_TYPES = ["webauthn", "totp", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
-MFA_TOTP_TOLERANCE = 1  # one step of 30 s before and after (RFC 6238, 5.2), for who types slowly
 # Nobody signs up without an invitation, so an e-mail that was not verified locks no stranger out.
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION

@@ -2,7 +2,7 @@
 
 Django writes a query's SQL anew each time, which for a row or two takes twenty times as long as the database
 takes to answer. A Statement keeps the SQL that Django wrote the first time: what is read is still said in
-the terms of the models, and only the values change. `insert` does the same for rows by the million.
+the terms of the models, and only the values change. `insert` writes one statement for many rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -2,6 +2,7 @@
 done only after showing again who one is."""
 
 import logging
+from itertools import chain, count
 from typing import Any
 from urllib.parse import urlencode
 
@@ -89,5 +90,6 @@ class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """A passkey has a name that its owner could have given it."""
 
     def generate_authenticator_name(self, user: User, type: Authenticator.Type) -> str:
-        number = Authenticator.objects.filter(user=user, type=type).count() + 1
-        return _("My passkey") if number == 1 else _("My passkey %(number)d") % {"number": number}
+        taken = {each.wrap().name for each in Authenticator.objects.filter(user=user, type=type)}
+        names = (_("My passkey %(number)d") % {"number": number} for number in count(2))
+        return next(name for name in chain([_("My passkey")], names) if name not in taken)

@@ -39,9 +39,9 @@ class AIModel(models.Model):
 
     @property
     def title(self) -> str:
-        """What it works out, in its card's words; else its name."""
+        """What it works out, in its card's words; else its name and version."""
         title = self.card.get("title")
-        return title if isinstance(title, str) and title else self.name
+        return title if isinstance(title, str) and title else str(self)
 
 
 class ModelRegistration(models.Model):

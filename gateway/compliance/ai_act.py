@@ -96,9 +96,8 @@ def summary(model: AIModel, events: Sequence[Event]) -> Json:
 
 
 def report(model: AIModel, found: Json, events: Sequence[Event]) -> Report:
-    told = model.card.get("title") or str(model)
     life = [
-        [_("Program"), f"{told} ({model})"],
+        [_("Program"), f"{model.title} ({model})"],
         [_("Fingerprint of what runs"), model.digest],
         [_("Provider"), model.provider.name],
         [_("Deployer"), settings.CUSTODIAN],

@@ -160,6 +160,9 @@ class _Zstd(threading.local):
     thread at a time."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
         self.compress = zstandard.ZstdCompressor(level=3).compress
         self.decompress = zstandard.ZstdDecompressor().decompress
 
@@ -187,6 +190,7 @@ def _unpack(packed: bytes, *, limit: int) -> bytes:
             raise EnvelopeError("A sealed piece is larger than it may be.", code="envelope_too_large")
         return _zstd.decompress(frame, max_output_size=limit)
     except zstandard.ZstdError:
+        _zstd.renew()  # what a broken frame made it take stays with it
         raise _tampered() from None
 
 

@@ -22,6 +22,7 @@ from ledger.webauthn import Assertion
 PR_SET_DUMPABLE = 4
 
 # What an account of each role may call. `status` is everybody's.
+MOST_AT_ONCE = 20_000  # patients or chunks of one call: ingest sends 2,000 records
 ROLES: Mapping[str, frozenset[str]] = {
     "worker": frozenset({"output_key", "height", "release", "open_chunks", "deliver", "evidence"}),
     "web": frozenset(
@@ -161,10 +162,16 @@ def _record_calls(service: Service) -> dict[str, Callable[[Params], Json]]:
         return {"keys": _in_hex(keys), "index_key": index_key.hex()}
 
     def enrol_many(params: Params) -> Json:
-        return {"index_keys": _in_hex(service.enrol_many(channels=params.texts_by_id("channels")))}
+        channels = params.texts_by_id("channels")
+        _bound(len(channels))
+        return {"index_keys": _in_hex(service.enrol_many(channels=channels))}
 
     def new_chunks_many(params: Params) -> Json:
-        chunks = {row.id("patient"): _new_headers(row) for row in params.each("patients")}
+        rows = params.each("patients")
+        chunks = {row.id("patient"): _new_headers(row) for row in rows}
+        _bound(sum(map(len, chunks.values())))
+        if len(chunks) < len(rows):
+            raise InvalidInput("A patient is named twice.")
         return {"keys": _in_hex(service.new_chunks_many(chunks=chunks))}
 
     def confirm_chunks(params: Params) -> Json:
@@ -501,6 +508,12 @@ def _sealed(params: Params) -> dict[str, bytes]:
 
 def _records(records: Mapping[str, bytes]) -> Json:
     return {"records": [{"chunk": chunk, "ndjson_b64": to_b64(one)} for chunk, one in records.items()]}
+
+
+def _bound(many: int) -> None:
+    """One call holds the store, for which a stop waits too."""
+    if many > MOST_AT_ONCE:
+        raise InvalidInput(f"One call takes {MOST_AT_ONCE:,} at most.", code="too_many")
 
 
 def _new_headers(row: Params) -> list[Header]:

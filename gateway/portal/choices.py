@@ -80,7 +80,7 @@ def choice(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
             "notice": consent.shown_notice,
             "state": state,
             "open": state in OPEN and visit.may_stop,
-            "own": consent.representative_id == (visit.acting.pk if visit.acting else None),
+            "own": is_own(consent, visit),
             "disagreements": [disagreement(each, visit) for each in conflicts.about(consent)],
             "newer": getattr(consent, "replaced_by", None),
             "can_change": may_change(request, consent),
@@ -126,10 +126,15 @@ def what_remains(consent: Consent, state: State, visit: Visit) -> dict[str, Any]
     }
 
 
+def is_own(consent: Consent, visit: Visit) -> bool:
+    """This visitor made the choice, and nobody else."""
+    return bool(consent.author == visit.how().author)
+
+
 def may_change(request: HttpRequest, consent: Consent) -> bool:
     """In force, no newer choice is on its way, and this visitor made it."""
     visit = enter(request)
-    own = consent.author == visit.how().author and visit.may_answer
+    own = is_own(consent, visit) and visit.may_answer
     held = state_of(consent) in (State.SHARING, State.PARTLY)
     return own and held and not hasattr(consent, "replaced_by")
 

@@ -81,7 +81,8 @@ def history_of(consent: Consent, visit: Visit, *, expired: bool = False) -> list
             said = str(words) % {"who": asked.requester.name, "by": by}
             found.append(Entry(row.recorded_at, said, sealed=row.leaf is not None))
     if expired and consent.expires_at is not None:
-        found.append(Entry(consent.expires_at, str(EXPIRED), sealed=True))
+        found.append(Entry(consent.expires_at, str(EXPIRED), sealed=all(one.sealed for one in found)))
+        found.sort(key=lambda one: one.when)
     return found
 
 

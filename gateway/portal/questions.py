@@ -119,6 +119,7 @@ def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         purpose=PURPOSES.get(asked.purpose, asked.purpose),
         notice=shown_notice(asked),
         said_no=said_no(request, asked, answer),
+        over=not is_open(request, asked),
     )
 
 

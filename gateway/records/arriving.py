@@ -33,7 +33,7 @@ from ledger.client import HOME
 
 # Plaintext held at once while one file is read; past it, what is there is sealed and set aside.
 MAX_HELD_BYTES = 16 * 1024 * 1024
-# Records of whole patients that are looked up and sealed together: one call of the keyholder for all of them.
+# Records of whole patients that are looked up and sealed together, by two calls of the keyholder.
 SEALED_AT_ONCE = 2_000
 # Faulty resources of one file that a lenient run sets aside; past it, the file is refused: it is not R4.
 MAX_ASIDE, MAX_ASIDE_BYTES = 10_000, 64 * 1024 * 1024

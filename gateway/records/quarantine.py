@@ -19,6 +19,7 @@ from gateway.records.intake import Refusal
 from gateway.records.models import Quarantined
 from gateway.records.sources import OneResource, Place
 from gateway.records.validation import kind_taken
+from ledger.client import HOME
 
 _INFO = b"consent gateway: quarantine of records"
 _VERSION = 1
@@ -64,6 +65,5 @@ def _row(key: bytes, file: str, one: Aside) -> Quarantined:
 
 
 def _key(keyholder: Keyholder) -> bytes:
-    keyholder.enrol(patient=CUSTODIAN)
-    index_key = keyholder.new_chunks(patient=CUSTODIAN, chunks=[])["index_key"]
+    index_key = keyholder.enrol_many(channels={CUSTODIAN: HOME})[CUSTODIAN]
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=_INFO).derive(index_key)

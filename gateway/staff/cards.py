@@ -55,16 +55,23 @@ def _item(name: str, value: Any) -> str:
     match name, value:
         case "inputs", {"what": str(what), "unit": str(unit), "low": low, "high": high}:
             between = _("%(low)s to %(high)s %(unit)s") % {"low": low, "high": high, "unit": printed(unit)}
-            return f"{what}: {between}"
+            return _whole(f"{what}: {between}", value, {"what", "unit", "low", "high"})
         case "inputs", {"what": str(what), "choices": list(choices)}:
-            return f"{what}: {', '.join(map(str, choices))}"
+            return _whole(f"{what}: {', '.join(map(str, choices))}", value, {"what", "choices"})
         case "inputs", {"what": str(what)}:
-            return what
+            return _whole(what, value, {"what"})
         case "alerts", {"says": str(says), "source": str(source)}:
-            return f"{says} {source}"
+            return _whole(f"{says} {source}", value, {"says", "source"})
         case "reads", str(kind):
             return str(name_of(kind))
     return ", ".join(_plain(value))
+
+
+def _whole(told: str, value: Mapping[str, Any], worded: set[str]) -> str:
+    """Who approves a card reads all of it: what has no words here follows in brackets. An input's name and
+    kind are in its words."""
+    rest = {name: each for name, each in value.items() if name not in {*worded, "name", "kind"}}
+    return f"{told} ({', '.join(_plain(rest))})" if rest else told
 
 
 def _plain(value: Any) -> list[str]:

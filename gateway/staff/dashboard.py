@@ -6,6 +6,7 @@ from datetime import timedelta
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from gateway.staff import figures
@@ -19,7 +20,7 @@ INCIDENTS = 20  # the latest
 @require_safe
 @for_staff("see_dashboard")
 def dashboard(request: HttpRequest) -> HttpResponse:
-    now, (waiting, oldest) = timezone.now(), figures.unsettled()
+    waiting, oldest = figures.unsettled()
     # Those that hold releases first, so that the first one says whether any does.
     incidents = list(
         Incident.objects.filter(settled_at=None).order_by("-holds", "-opened_at", "-pk")[:INCIDENTS]
@@ -32,8 +33,13 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         held=any(each.holds for each in incidents),
         figures=[make() for make in figures.FIGURES.values()],
         waiting=waiting,
-        oldest=timesince(now - timedelta(seconds=oldest), now) if waiting else "–",
+        oldest=_waited(oldest) if waiting else "–",
     )
+
+
+def _waited(seconds: int) -> str:
+    now = timezone.now()
+    return _("less than a minute") if seconds < 60 else timesince(now - timedelta(seconds=seconds), now)
 
 
 @require_safe

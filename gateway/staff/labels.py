@@ -12,7 +12,6 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
@@ -135,13 +134,6 @@ def _counts(patient: Patient, keyholder: Keyholder) -> list[dict[str, Any]] | No
         return [] if error.code == "patient_unknown" else None
 
 
-def _state(change: LabelChange) -> Promise:
-    """A label that is added counts before it is carried out everywhere."""
-    if (change.act, change.state) == (LabelChange.Act.ADD, LabelChange.State.DUE):
-        return gettext_lazy("Counts already")
-    return STATES[LabelChange.State(change.state)]
-
-
 def _row(change: LabelChange, request: HttpRequest) -> dict[str, Any]:
     told = clinical_labels.told(change)
     return {
@@ -150,7 +142,7 @@ def _row(change: LabelChange, request: HttpRequest) -> dict[str, Any]:
         "label": SENSITIVE[told.label].name,
         "reason": told.reason,
         "act": ACTS[LabelChange.Act(change.act)],
-        "state": _state(change),
+        "state": STATES[LabelChange.State(change.state)],
         "is_open": change.state == LabelChange.State.ASKED,
         "is_own": change.by_id == me(request).pk,
     }

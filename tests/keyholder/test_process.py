@@ -15,9 +15,9 @@ from gateway.keyholder.client import Keyholder
 from gateway.keyholder.envelope import PartUnwrapper, open_chunk, seal_chunk
 from gateway.keyholder.kek import FileKEK
 from gateway.keyholder.params import Params
-from gateway.keyholder.server import ONE_ACCOUNT, ROLES, _calls, roles_of, start
+from gateway.keyholder.server import MOST_AT_ONCE, ONE_ACCOUNT, ROLES, _calls, roles_of, start
 from ledger.client import connect
-from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable
+from ledger.errors import AccessDenied, InvalidInput, KeyholderUnavailable, RefusedTransition
 from ledger.rpc import from_b64, to_b64
 from tests.keyholder.house import HELIX, MODEL, REQUEST, Child, House, fhir_consent, new_id
 
@@ -44,6 +44,11 @@ def test_a_job_over_the_socket_and_a_keyholder_that_dies(own_installation: Any) 
     assert keyholder.enrol_many(channels={alice: "home"}) == {alice: made["index_key"]}
     many = keyholder.new_chunks_many(chunks={alice: [{**header, "chunk": new_id()}]})  # type: ignore[typeddict-item]
     assert [len(key) for key in many.values()] == [32]
+    too_many = dict.fromkeys((new_id() for _ in range(MOST_AT_ONCE + 1)), "home")
+    with pytest.raises(InvalidInput, match="20,000 at most"):
+        keyholder.enrol_many(channels=too_many)
+    with pytest.raises(RefusedTransition):
+        keyholder.index(patient=next(iter(too_many)))
     keyholder.confirm_chunks(chunks=[{"chunk": chunk, "version": 1}])
     assert keyholder.index(patient=alice) == [{"resource_type": "Observation", "labels": ["N"], "count": 1}]
     assert keyholder.grant(consent=consent, patient=alice, fhir=fhir_consent())["state"] == "committed"

@@ -318,6 +318,8 @@ def test_a_yes_after_her_no_is_held_and_both_read_why(
     act_for(hers, row)
     page = text(hers.get(reverse("question", args=[question.id])))
     assert f"{row.patient.name} said no. If you say yes, you do not agree." in page
+    assert "When this ends" in page  # who may still decide reads all of it
+    assert "When this ends" not in text(browser.get(reverse("question", args=[question.id])))
     say_yes(hers, row, question)
     consent = Consent.objects.get(representative=row)
     assert consent.ledger_state == "held"

@@ -40,6 +40,7 @@ def signed_in(user: User) -> Client:
 
 
 def link_in(letter: Any) -> str:
+    assert "<" not in letter.body  # plain text
     found = re.search(r"https?://[^/]+(/accounts/\S+)", letter.body)
     assert found is not None
     return found[1]

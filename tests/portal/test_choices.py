@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from consent import services
 from consent.models import Consent, ConsentRequest
@@ -42,6 +43,25 @@ def test_stop_is_one_post_and_tells_the_keyholder_at_once(
     commit(consent, "ConsentRevoked")
     assert "It was sealed" in page(browser, consent)
     assert "Stop sharing" not in browser.get("/choices").content.decode()
+
+
+def test_what_waits_to_be_sealed_is_taken_back_and_not_stopped(
+    browser: Client, question: ConsentRequest
+) -> None:
+    consent = grant(question)
+    listed = browser.get("/choices").content.decode()
+    for text in (listed, page(browser, consent)):
+        assert "Take back my yes" in text
+        assert "Stop sharing" not in text
+
+
+def test_what_ended_says_when(browser: Client, question: ConsentRequest) -> None:
+    consent = in_force(question)
+    ended = timezone.now() - timedelta(days=3)
+    Consent.objects.filter(pk=consent.pk).update(expires_at=ended)
+    day = date_format(timezone.localtime(ended), "DATE_FORMAT")
+    assert day in browser.get("/choices").content.decode()
+    assert "It ended, as you chose" in page(browser, consent)
 
 
 def test_stop_works_without_the_keyholder(

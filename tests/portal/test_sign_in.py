@@ -4,12 +4,14 @@ import re
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
 from consent import services
 from consent.models import ConsentRequest, Patient
+from gateway.accounts.adapter import MFAAdapter
 from gateway.accounts.models import User
 from gateway.portal.context import whole
 from ledger.audit.log import Actor
@@ -146,6 +148,15 @@ def test_a_passkey_needs_a_script_and_the_page_says_so_beside_its_button(browser
     page = browser.get(reverse("mfa_add_webauthn")).content.decode()
     assert page.count("<noscript>") == 1
     assert 'value="My passkey"' in page
+
+
+def test_a_new_passkey_gets_a_name_that_is_free(alice: Any) -> None:
+    adapter, kind = MFAAdapter(), Authenticator.Type.WEBAUTHN
+    for name in ("My passkey 2", "Phone"):
+        assert adapter.generate_authenticator_name(alice.user, kind) == "My passkey"
+        Authenticator.objects.create(user=alice.user, type=kind, data={"name": name, "credential": {}})
+    Authenticator.objects.create(user=alice.user, type=kind, data={"name": "My passkey", "credential": {}})
+    assert adapter.generate_authenticator_name(alice.user, kind) == "My passkey 3"
 
 
 def test_signed_out_in_the_middle_goes_on_after_signing_in(client: Client, question: ConsentRequest) -> None:

@@ -81,7 +81,7 @@ def test_an_added_label_counts_for_the_next_opening(
     # at once for all of its chunk, and for the record alone when the relay has been there
     assert counts(keyholder, carla) == {("HIV", "R"): 2}
     assert "HIV, Restricted" in answer.content.decode()
-    assert "Counts already" in answer.content.decode()
+    assert "Is being carried out" in answer.content.decode()
     confirm_pending(keyholder)
     assert counts(keyholder, carla) == {("HIV", "R"): 1, ("N",): 1}
     change = LabelChange.objects.get()
