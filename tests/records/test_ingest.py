@@ -444,7 +444,9 @@ def test_the_command_tells_what_was_refused_and_exits_1(write: Write, tmp_path: 
     assert done.returncode == 1
     assert f"refused: {path}:2: this is not JSON [malformed_json]" in done.stdout
     assert f"refused: {path}:3: Observation.colour is no element" in done.stdout
-    answer = json.loads(command("--dry-run", "--json", str(tmp_path)).stdout)
+    done = command("--dry-run", "--json", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
     assert answer["types"] == {"Patient": 1}
     assert answer["refusals"] == 2
     assert {name: answer["refused"][1][name] for name in ("line", "element", "code")} == {
