@@ -110,6 +110,7 @@ def index(request: HttpRequest, patient: Patient) -> HttpResponse:
 def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
     answer = answer_to(asked)
+    no = said_no(request, asked, answer)
     return question_page(
         request,
         "portal/question.html",
@@ -118,8 +119,8 @@ def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
         state=state_of(answer) if answer else state_of_request(asked),
         purpose=PURPOSES.get(asked.purpose, asked.purpose),
         notice=shown_notice(asked),
-        said_no=said_no(request, asked, answer),
-        over=not is_open(request, asked),
+        said_no=no,
+        over=not (no or state_of_request(asked) == State.WAITING),
     )
 
 
