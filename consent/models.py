@@ -631,7 +631,7 @@ class Conflict(models.Model):
 
 
 class News(models.Model):
-    """One thing that a patient is told (consent/news.py): on her page, and by e-mail as she wants it."""
+    """One thing that a patient is told (consent/news.py): on her page, and by email as she wants it."""
 
     class Kind(models.TextChoices):
         QUESTION = "question"
@@ -659,7 +659,7 @@ class News(models.Model):
     kind = models.CharField(max_length=12, choices=Kind)
     about = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
-    # The e-mail: rows that went out together have one letter, and keep it until it has arrived.
+    # The email: rows that went out together have one letter, and keep it until it has arrived.
     mail = models.CharField(max_length=8, choices=Mail, default=Mail.DUE)
     letter = models.UUIDField(null=True)
     tries = models.PositiveSmallIntegerField(default=0)

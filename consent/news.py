@@ -1,7 +1,7 @@
 """What a patient is told: one row for each act that concerns her, in the transaction of the act.
 
-Pages show it; `gateway/accounts/letters.py` sends it by e-mail as each person wants it. A row says what
-kind of thing happened and never about which records, by whom, or what for: an e-mail is read over shoulders.
+Pages show it; `gateway/accounts/letters.py` sends it by email as each person wants it. A row says what
+kind of thing happened and never about which records, by whom, or what for: an email is read over shoulders.
 """
 
 from collections.abc import Mapping

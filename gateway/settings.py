@@ -240,7 +240,7 @@ ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-# A session that was left open or stolen changes no e-mail and no second factor.
+# A session that was left open or stolen changes no email and no second factor.
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 # So many tries within so long, for each address (ip), account that is signed in (user), or name tried (key);
 # counted by each web process. Wrong passwords are counted by axes as well, in the database, below.
@@ -268,7 +268,7 @@ MFA_FORMS = {
 }
 MFA_SUPPORTED_TYPES = ["webauthn", "totp", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
-# Nobody signs up without an invitation, so an e-mail that was not verified locks no stranger out.
+# Nobody signs up without an invitation, so an email that was not verified locks no stranger out.
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION
 AXES_FAILURE_LIMIT = 10

@@ -17,7 +17,7 @@ admin.site.site_title = "Consent Gateway"
 admin.site.index_title = "Administration"
 tighten(admin.site)
 
-# allauth has the page for a code that came by e-mail even where none is ever sent; three pages are ours.
+# allauth has the page for a code that came by email even where none is ever sent; three pages are ours.
 OURS = {"account_confirm_login_code", "account_email", "account_confirm_email", "account_set_password"}
 ACCOUNT = [route for route in allauths if route.name not in OURS]
 set_password = login_required(reauthentication_required(app="allauth.account")(password_set))

@@ -1,4 +1,4 @@
-"""The e-mail of an account: shown to be its owner's before a new password is to be had by it.
+"""The email of an account: shown to be its owner's before a new password is to be had by it.
 
 A link in a letter proves that whoever opens it reads that mailbox, and not who they are: a mistyped address
 has an owner too. So it counts only for who is signed in to the account that it was made for. The rows are
@@ -118,10 +118,10 @@ def confirm(*, user: User, key: str) -> EmailAddress:
 
 def _tell_of_change(before: str) -> None:
     body = _(
-        "The e-mail of your account at %(hospital)s was changed. We do not write to this one any more.\n\n"
+        "The email of your account at %(hospital)s was changed. We do not write to this one any more.\n\n"
         "If it was not you, call us at once: %(phone)s."
     ) % {"hospital": settings.CUSTODIAN, "phone": settings.HELP_PHONE}
-    EmailMessage(_("Your e-mail was changed"), body, to=[before]).send()
+    EmailMessage(_("Your email was changed"), body, to=[before]).send()
 
 
 # Pages
@@ -130,8 +130,8 @@ def _tell_of_change(before: str) -> None:
 class AddressForm(forms.Form):
     email = forms.EmailField(
         max_length=254,
-        label=gettext_lazy("New e-mail"),
-        error_messages={"required": gettext_lazy("Enter your e-mail")},
+        label=gettext_lazy("New email"),
+        error_messages={"required": gettext_lazy("Enter your email")},
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
 
@@ -142,7 +142,7 @@ class AddressForm(forms.Form):
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"].lower()
         if email == self._user.email.lower():
-            raise forms.ValidationError(_("You use this e-mail already"))
+            raise forms.ValidationError(_("You use this email already"))
         return email
 
 
@@ -160,7 +160,7 @@ def index(request: HttpRequest) -> HttpResponse:
             return too_many
         if "action_drop" in request.POST:
             forget_waiting(user=user)
-            messages.success(request, _("Your e-mail stays as it is."))
+            messages.success(request, _("Your email stays as it is."))
             return redirect("account_email")
         if not adds:
             send_link(request, waiting_for(user) or address_of(user))
@@ -186,7 +186,7 @@ def send_link(request: HttpRequest, address: EmailAddress) -> None:
         sent = send_verification_email_to_address(request, address)
     except Exception as error:  # a mail server fails in many ways; its words may name the address
         log.warning("a letter was not sent: %s", type(error).__name__)
-        messages.error(request, _("We cannot send e-mail just now. Try again in a few minutes."))
+        messages.error(request, _("We cannot send email just now. Try again in a few minutes."))
         return
     if not sent:
         messages.info(request, _("We sent you a link a moment ago. Look among the spam too."))
@@ -201,7 +201,7 @@ def confirm_page(request: HttpRequest, key: str) -> HttpResponse:
     try:
         if request.method == "POST":
             confirm(user=user, key=key)
-            messages.success(request, _("Thank you. This e-mail is confirmed."))
+            messages.success(request, _("Thank you. This email is confirmed."))
             return redirect("account_email")
         address = of_link(user=user, key=key)
     except RefusedTransition as error:

@@ -18,7 +18,7 @@ PEOPLE = UserAdmin  # Django's own: passwords, groups, permissions
 
 @admin.register(User)
 class PersonAdmin(PEOPLE):  # type: ignore[type-arg]
-    """People sign in by e-mail; the user name is there because Django wants one."""
+    """People sign in by email; the user name is there because Django wants one."""
 
     ordering = ("email",)
     list_display = ("email", "is_active", "is_staff", "last_login")

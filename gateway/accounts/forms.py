@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from gateway.accounts.addresses import confirmed_accounts
 
 REQUIRED = {
-    "login": _("Enter your e-mail"),
-    "email": _("Enter your e-mail"),
+    "login": _("Enter your email"),
+    "email": _("Enter your email"),
     "password": _("Enter your password"),
     "oldpassword": _("Enter your password"),
     "code": _("Enter the code"),

@@ -1,4 +1,4 @@
-"""News by e-mail: at once, once a day, or never, as each person wants it; an emergency always, at once.
+"""News by email: at once, once a day, or never, as each person wants it; an emergency always, at once.
 
 A letter says how many things of which kind happened, and where to read them: no name, no record, no asker.
 A row is claimed before its letter is sent and marked after it. Whoever dies in between sends the same letter
@@ -52,7 +52,7 @@ def send_letters(*, now: datetime | None = None) -> int:
 
 
 def due(now: datetime) -> QuerySet[News]:
-    """News whose e-mail is to go out by `now`."""
+    """News whose email is to go out by `now`."""
     local = timezone.localtime(now)
     today = local.replace(hour=DAILY_HOUR, minute=0, second=0, microsecond=0)
     day = today if local >= today else today - timedelta(days=1)
@@ -66,7 +66,7 @@ def due(now: datetime) -> QuerySet[News]:
 
 
 def _set_aside() -> None:
-    """Nobody wants these as e-mail; a change of mind is about what comes after."""
+    """Nobody wants these as email; a change of mind is about what comes after."""
     unwanted = Q(patient__user__notices=User.Notices.NEVER) & ~Q(kind__in=ALWAYS)
     aside = News.objects.filter(unwanted, mail=Mail.DUE).values("pk")
     News.objects.filter(pk__in=aside).update(mail=Mail.UNWANTED)
@@ -133,8 +133,8 @@ WORDS: dict[News.Kind, Any] = {
         "Staff wrote down an answer for you.", "Staff wrote down %(n)d answers for you.", "n"
     ),
     Kind.USE: ngettext_lazy(
-        "A computer program may use your records now, as you chose.",
-        "%(n)d times a computer program was let in, as you chose.",
+        "A computer program may use your records now, as chosen.",
+        "%(n)d times a computer program was let in, as chosen.",
         "n",
     ),
     Kind.BLOCKED: ngettext_lazy(

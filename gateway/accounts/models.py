@@ -11,7 +11,7 @@ from consent.models import Requester
 
 
 class User(AbstractUser):
-    """A person who signs in by e-mail."""
+    """A person who signs in by email."""
 
     class Notices(models.TextChoices):
         AT_ONCE = "at_once"
@@ -39,7 +39,7 @@ class User(AbstractUser):
 class ProviderIdentity(models.Model):
     """Who somebody is at an identity provider (`iss` and `sub` of its ID tokens), and whose account that is.
 
-    Never found by e-mail: gateway/accounts/oidc/identities.py says how a row comes to be.
+    Never found by email: gateway/accounts/oidc/identities.py says how a row comes to be.
     """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="identities")

@@ -34,7 +34,7 @@ def rights_of(user: User) -> list[str]:
 
 
 def staff() -> Iterable[User]:
-    """Every member of staff who may do something, by e-mail."""
+    """Every member of staff who may do something, by email."""
     found = User.objects.filter(is_staff=True, is_active=True).prefetch_related("groups").order_by("email")
     return [user for user in found if rights_of(user)]
 

@@ -411,7 +411,7 @@ def _said(told: AccessTold, name: str, is_right: Callable[[str], bool]) -> str:
 
 
 def _tell(emergency: Emergency, by: Actor) -> None:
-    """The patient is told: by the row that the home page shows a banner of, and as news, always by e-mail."""
+    """The patient is told: by the row that the home page shows a banner of, and as news, always by email."""
     news.tell(patient=emergency.patient, kind=News.Kind.EMERGENCY, about=emergency.pk)
     record(
         kind="access.emergency",

@@ -54,8 +54,8 @@ BY_ANOTHER: dict[str, Promise] = {
     "consent.replaced": _("%(by)s changed this choice"),
     "consent.stopped": _("%(by)s stopped sharing"),
 }
-EXPIRED = _("It ended, as you chose")
-AFTER_ONE_RESULT = _("It ended after the first result, as you chose")
+EXPIRED = _("It ended, as chosen")
+AFTER_ONE_RESULT = _("It ended after the first result, as chosen")
 
 
 @dataclass(frozen=True)

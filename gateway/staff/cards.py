@@ -29,14 +29,17 @@ NAMES: dict[str, Promise] = {
     "name": gettext_lazy("Name"),
     "version": gettext_lazy("Version"),
 }
+# Members whose text is of the page: the kinds of record by their names.
+OURS = {"reads"}
 
 
-def rows(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """`(name, text)` of each member: one line for each of a list or an object. What a provider calls by a
-    name that no card of ours has keeps that name, and stands last."""
+def rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """`(name, text, language)` of each member: one line for each of a list or an object. A card is written in
+    English (`en`) but for what is in the language of the page (an empty `language`). What a provider calls by
+    a name that no card of ours has keeps that name, and stands last."""
     known = [name for name in NAMES if name in card]
     return [
-        (str(NAMES.get(name, name)), "\n".join(_lines(name, card[name])))
+        (str(NAMES.get(name, name)), "\n".join(_lines(name, card[name])), "" if name in OURS else "en")
         for name in [*known, *sorted(card.keys() - NAMES.keys())]
     ]
 

@@ -32,7 +32,7 @@ SECTION = "staff_requesters"
 class RequesterForm(forms.Form):
     name = forms.CharField(max_length=200, label=gettext_lazy("Name, as patients read it"))
     contact = forms.CharField(
-        max_length=200, label=gettext_lazy("Contact"), help_text=gettext_lazy("An e-mail or a phone number.")
+        max_length=200, label=gettext_lazy("Contact"), help_text=gettext_lazy("An email or a phone number.")
     )
     purposes = forms.MultipleChoiceField(
         choices=lambda: [(code, purpose_of(code)) for code in PURPOSES],

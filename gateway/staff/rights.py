@@ -45,7 +45,7 @@ class DecideForm(forms.Form):
 @require_safe
 @for_staff("see_rights")
 def index(request: HttpRequest) -> HttpResponse:
-    """Open reviews first, the oldest on top; then everybody, by e-mail."""
+    """Open reviews first, the oldest on top; then everybody, by email."""
     waiting = RightsReview.objects.filter(settled_at=None).select_related("of", "owner").order_by("opened_at")
     people = list(rights.staff())
     last = rights.last_reviews(people[:MOST])

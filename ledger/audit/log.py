@@ -178,7 +178,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "identity.linked": _IDENTITY,  # from then on this person signs in at a provider
     "identity.unlinked": _IDENTITY,
     "identity.signed_in": _IDENTITY,
-    "address.confirmed": {"code": CODE},  # an e-mail is its account's; `code`: the first, or another one
+    "address.confirmed": {"code": CODE},  # an email is its account's; `code`: the first, or another one
     "password.link_given": _PATIENT,  # staff proofed her again and gave her a link to choose a password
     "incident.opened": {"code": CODE, "incident": COUNT, "leaf": COUNT},  # `leaf`: before there were places
     "incident.settled": {"code": CODE, "incident": COUNT},

@@ -25,7 +25,7 @@ SAFE_HARBOR = {
     "C dates": ["1950-05-04", "2024-03-11T09:15:22Z", "2024-03-11", "May 4th 1950"],
     "D telephone": ["555-0100-17", "+15550100"],
     "E fax": ["555-0199-17"],
-    "F e-mail": ["alice@wonder.example"],
+    "F email": ["alice@wonder.example"],
     "G social security": ["999-12-3456"],
     "H medical record": ["MRN-778899"],
     "I health plan": ["HPB-445566"],

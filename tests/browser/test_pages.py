@@ -1,6 +1,7 @@
-"""Every page in every state (tests/browser/pages.py), at both widths, from left to right and right to left.
+"""Every page in every state (tests/browser/pages.py), at both widths, from left to right and right to left,
+and in Spanish at the narrow one.
 
-`make test` sees each route once, in one of the four ways; `make test-all` sees the whole product.
+`make test` sees each route once, in one of the five ways; `make test-all` sees the whole product.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.browser.ways import SEEN
 
 pytestmark = [*IN_A_BROWSER, pytest.mark.django_db]
 
-WAYS = list(product(WIDTHS, ("en", pseudo.CODE)))
+WAYS = [*product(WIDTHS, ("en", pseudo.CODE)), (min(WIDTHS), "es")]
 
 
 def cases() -> list[Any]:
@@ -123,6 +124,7 @@ def test_page_with_large_text_and_without_scripts(gallery: Gallery, chromium: An
             visit.fits(page.name)
         else:
             assert visit.page.locator("h1").first.is_visible()
+            assert visit.page.locator(".gw-scripted:visible").count() == 0
         visit.close()
 
 

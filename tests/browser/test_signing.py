@@ -252,10 +252,10 @@ def test_every_page_of_getting_in(chromium: Any, live_server: Any, alice: Any, w
     visit.open(link_in(mail.outbox[-1]))
     visit.look("account_confirm_email")
     visit.press("Yes, it is mine")
-    page.get_by_text("This e-mail is confirmed").wait_for()
-    page.get_by_label("New e-mail").fill("a-much-longer-address-of-alice@hospital.example.org")
+    page.get_by_text("This email is confirmed").wait_for()
+    page.get_by_label("New email").fill("a-much-longer-address-of-alice@hospital.example.org")
     visit.press("Send a link there")
-    page.get_by_text("A new e-mail waits").wait_for()
+    page.get_by_text("A new email waits").wait_for()
     visit.look("account_email-waits")
 
 

@@ -1,5 +1,5 @@
 """Each journey of a patient, and of who acts for her, in the six ways of tests/browser/ways.py: from an
-invitation to an account; from signing in to a yes, a change and a stop; a no; an e-mail; settings; a copy; a
+invitation to an account; from signing in to a yes, a change and a stop; a no; an email; settings; a copy; a
 proof; acting for somebody.
 
 Then what happens on the way in life: a double click, a ledger that nobody reaches.

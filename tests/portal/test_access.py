@@ -228,7 +228,7 @@ def test_one_use_in_plain_words(browser: Client, alice: Any, question: ConsentRe
     log("job.denied", alice, question, subject_id="bb" * 32)
     page = browser.get(f"/access/{'aa' * 32}").content.decode()
     assert "its result was sent" in page
-    assert page.count("It opened, as you chose.") == 2
+    assert page.count("It opened, as chosen.") == 2
     assert "Test results" in page
     assert "Medicines" not in page
     page = browser.get(f"/access/{'bb' * 32}").content.decode()

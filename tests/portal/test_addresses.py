@@ -1,4 +1,4 @@
-"""An account's e-mail: confirmed by its owner alone, and no way in before that."""
+"""An account's email: confirmed by its owner alone, and no way in before that."""
 
 import re
 from typing import Any
@@ -162,7 +162,7 @@ def test_a_mail_server_that_is_down_keeps_nobody_from_an_account(
     assert Patient.objects.filter(user=ada).exists()
     cache.clear()
     page = client.post(reverse("account_email"), {"action_send": ""}, follow=True)
-    assert "cannot send e-mail just now" in page.content.decode()
+    assert "cannot send email just now" in page.content.decode()
     assert "example.org" not in caplog.text
 
 
@@ -208,9 +208,9 @@ def test_an_address_that_the_admin_site_changed_is_not_confirmed(alice: Any) -> 
 
 def test_the_home_page_asks_until_it_is_confirmed(client: Client) -> None:
     ada = sign_up(client, RIGHT)
-    assert "Is your e-mail right?" in client.get("/home").content.decode()
+    assert "Is your email right?" in client.get("/home").content.decode()
     addresses.confirm_without_asking(ada)
-    assert "Is your e-mail right?" not in client.get("/home").content.decode()
+    assert "Is your email right?" not in client.get("/home").content.decode()
 
 
 def test_the_letters_are_in_the_readers_language(client: Client) -> None:

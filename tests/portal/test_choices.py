@@ -61,7 +61,7 @@ def test_what_ended_says_when(browser: Client, question: ConsentRequest) -> None
     Consent.objects.filter(pk=consent.pk).update(expires_at=ended)
     day = date_format(timezone.localtime(ended), "DATE_FORMAT")
     assert day in browser.get("/choices").content.decode()
-    assert "It ended, as you chose" in page(browser, consent)
+    assert "It ended, as chosen" in page(browser, consent)
 
 
 def test_stop_works_without_the_keyholder(

@@ -95,7 +95,7 @@ def test_what_staff_and_the_system_did_is_told_apart(
     assert words(answer)[-2:] == ["Staff stopped it for you", "Staff wrote down that you said stop"]
     once = in_force(ask(helix, alice), duration="once")
     services.use_up(consents=[once.id], stop_now=lambda _: None)
-    assert words(once)[-1] == "It ended after the first result, as you chose"
+    assert words(once)[-1] == "It ended after the first result, as chosen"
 
 
 def test_only_this_question_and_only_this_patient(question: ConsentRequest, alice: Any, helix: Any) -> None:

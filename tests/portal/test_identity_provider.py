@@ -252,7 +252,7 @@ def test_staff_need_a_second_factor_here_or_shown_there(
 
 
 def test_signing_in_at_the_provider_is_no_step_up(linked: Any, hospital: Running) -> None:
-    """Neither for a yes nor for a new e-mail, however fresh it is."""
+    """Neither for a yes nor for a new email, however fresh it is."""
     browser = Browser()
     hospital.twist(claims={"amr": ["mfa"]})
     browser.sign_in(hospital, "alice-at-home")
@@ -283,7 +283,7 @@ def without_password(linked: Any) -> Any:
 def test_who_has_no_password_shows_it_at_the_provider(
     without_password: Any, hospital: Running, page: str, form: dict[str, str]
 ) -> None:
-    """A session that was left open changes no e-mail, adds no second factor, and sets no first password."""
+    """A session that was left open changes no email, adds no second factor, and sets no first password."""
     browser = Browser()
     browser.sign_in(hospital, "alice-at-home")
     answer = browser.post(reverse(page), form)

@@ -1,4 +1,4 @@
-"""News: what is queued with each act, how it goes out by e-mail, and the page."""
+"""News: what is queued with each act, how it goes out by email, and the page."""
 
 import smtplib
 from datetime import UTC, datetime, timedelta
@@ -127,7 +127,7 @@ def test_steps_of_a_job_are_news(alice: Any, kind: str, told: list[str]) -> None
     assert kinds(alice) == told
 
 
-# By e-mail
+# By email
 
 
 def test_a_letter_says_what_happened_and_nothing_else(alice: Any, question: ConsentRequest) -> None:

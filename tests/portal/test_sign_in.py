@@ -16,6 +16,7 @@ from gateway.accounts.models import User
 from gateway.portal.context import whole
 from ledger.audit.log import Actor
 from ledger.audit.models import AuditRow
+from tests.passkeys import Passkey, register
 
 pytestmark = pytest.mark.django_db
 
@@ -102,7 +103,7 @@ def test_every_page_of_signing_in_knows_the_phone_number(client: Client, setting
 
 def test_problems_are_named(client: Client) -> None:
     page = client.post(reverse("account_login"), {}).content.decode()
-    assert "Enter your e-mail" in page
+    assert "Enter your email" in page
     assert "Enter your password" in page
 
 
@@ -123,8 +124,10 @@ def test_an_app_is_set_up_and_asked_for_in_our_words(browser: Client, alice: Any
     page = client.get(there).content.decode()
     assert "One more step to sign in" in page
     assert "Code from the app, or a spare code" in page
-    assert "Use a passkey" in page
+    assert "Use a passkey" not in page
     assert "Enter the code" in client.post(there, {"code": ""}).content.decode()
+    register(alice.user, Passkey())
+    assert "Use a passkey" in client.get(there).content.decode()
 
 
 def test_a_password_is_changed_in_our_words(browser: Client) -> None:
@@ -187,7 +190,7 @@ def test_a_forged_post_changes_nothing(alice: Any, question: ConsentRequest) -> 
 
 
 def test_a_stolen_session_does_not_take_the_account_over(client: Client, alice: Any) -> None:
-    """An e-mail of the thief's would let them choose a new password: it is taken after the old one only."""
+    """An email of the thief's would let them choose a new password: it is taken after the old one only."""
     client.force_login(alice.user, backend="django.contrib.auth.backends.ModelBackend")
     thief = "thief@example.org"
     answer = client.post(reverse("account_email"), {"action_add": "", "email": thief})

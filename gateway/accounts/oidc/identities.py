@@ -1,6 +1,6 @@
 """Whose account a provider's `sub` is: linked by an invitation, or by the person, and by nothing else.
 
-An e-mail, a name, or any other claim never leads to an account, and no sub makes one by itself.
+An email, a name, or any other claim never leads to an account, and no sub makes one by itself.
 """
 
 from allauth.account.utils import setup_user_email
@@ -61,7 +61,7 @@ def sign_up(request: HttpRequest, *, code: str, email: str, provider: Provider, 
     Raises RefusedTransition, InvalidInput (`email_taken`): nothing is made.
     """
     if User.objects.filter(email__iexact=email).exists():
-        raise InvalidInput("This e-mail has an account here already.", code="email_taken")
+        raise InvalidInput("This email has an account here already.", code="email_taken")
     invitations.find(code)
     from allauth.account.adapter import get_adapter
 

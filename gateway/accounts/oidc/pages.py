@@ -179,7 +179,7 @@ class SignUpForm(forms.Form):
         max_length=254,
         label=gettext_lazy("Email"),
         help_text=gettext_lazy("We write to you here. You do not sign in with it."),
-        error_messages={"required": gettext_lazy("Enter your e-mail")},
+        error_messages={"required": gettext_lazy("Enter your email")},
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
 
@@ -205,7 +205,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
                 subject=begun["subject"],
             )
         except InvalidInput:
-            form.add_error("email", _("This e-mail has an account here already. Use another one."))
+            form.add_error("email", _("This email has an account here already. Use another one."))
         except RefusedTransition as error:
             del request.session[SIGNING_UP]
             return render(request, "portal/invitation_invalid.html", {"error": error}, status=error.status)
