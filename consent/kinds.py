@@ -11,6 +11,7 @@ from consent.explanation import KINDS, PURPOSES, SENSITIVE
 
 OF_A_PATIENT: dict[str, Promise] = {
     "Patient": _("About the patient"),
+    "Medication": _("What a medicine is"),
     "MedicationStatement": _("Medicines the patient told us about"),
     "MedicationAdministration": _("Medicines given to the patient"),
 }

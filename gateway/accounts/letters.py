@@ -138,7 +138,9 @@ WORDS: dict[News.Kind, Any] = {
         "n",
     ),
     Kind.BLOCKED: ngettext_lazy(
-        "We blocked a try to use your records.", "We blocked %(n)d tries to use your records.", "n"
+        "We stopped a computer program that wanted to use your records.",
+        "%(n)d times we stopped a computer program that wanted to use your records.",
+        "n",
     ),
     Kind.RESULT: ngettext_lazy("A result was sent.", "%(n)d results were sent.", "n"),
     Kind.EMERGENCY: ngettext_lazy(

@@ -180,12 +180,22 @@ def _line(resource: Json) -> Line:
 
 def _detail(resource: Json, name: str) -> str:
     """What one element says, in words where it is a code or a day."""
-    text = _text(_element(resource, name))
+    element = _element(resource, name)
+    text = _text(element)
     if name == "status" and text == USUAL.get(str(resource.get("resourceType"))):
         return ""
     if name == "birthDate" and (day := _when(text)):
         return date_format(day, "DATE_FORMAT")
-    return str(WORDS.get(text, text)) if name in CODED else text
+    if name in CODED:
+        return str(next((WORDS[code] for code in (*_codes(element), text) if code in WORDS), text))
+    return text
+
+
+def _codes(concept: Any) -> list[str]:
+    """The codes of a CodeableConcept: what is said by a code has a word here, whatever its display says."""
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    held = codings if isinstance(codings, list) else []
+    return [code for one in held if isinstance(one, dict) and isinstance(code := one.get("code"), str)]
 
 
 def _element(resource: Json, name: str) -> Any:

@@ -17,13 +17,14 @@ from django.views.decorators.http import require_safe
 
 from consent.explanation import KINDS, SENSITIVE
 from consent.models import Consent, ConsentRequest, Patient
+from consent.state import OPEN, state_of
 from gateway import documents
 from gateway.analysis.models import AIModel
 from gateway.compliance import accounting
 from gateway.documents import tables
 from gateway.emergency.models import Emergency
 from gateway.portal import uses
-from gateway.portal.uses import BLOCKED, EMERGENCY, SHOWN, Filter
+from gateway.portal.uses import BLOCKED, EMERGENCY, SHOWN, USES, Filter
 from gateway.portal.visitor import enter, for_patient, named
 
 PAGE = 25
@@ -44,7 +45,7 @@ def access(request: HttpRequest, patient: Patient) -> HttpResponse:
         **{
             name: Count("use", distinct=True, filter=Q(kind__in=kinds))
             for name, kinds in (
-                ("uses", ("job.released",)),
+                ("uses", USES),
                 ("blocked", BLOCKED),
                 ("emergencies", (EMERGENCY,)),
             )
@@ -87,6 +88,7 @@ def use(request: HttpRequest, patient: Patient, key: str) -> HttpResponse:
             "use": told,
             "steps": told["steps"] or [told],
             "consent": consent,
+            "may_stop": consent is not None and visit.may_stop and state_of(consent) in OPEN,
             "yes_by": named(visit, consent.representative) if consent else "",
             "emergency": emergency,
             "records": [

@@ -22,7 +22,7 @@ WORDS: dict[tuple[str, str], Promise] = {
     ("request.expired", ""): _("The time to answer ended"),
     ("consent.granted", "asked"): _("You said yes"),
     ("consent.granted", "held"): _("You said yes. Someone else said no, so nothing is shared"),
-    ("consent.granted", "committed"): _("Your choice was sealed"),
+    ("consent.granted", "committed"): _("The choice was sealed"),
     ("consent.granted", ""): _("Your choice could not be sealed. Nothing is shared"),
     ("consent.refused", ""): _("You said no"),
     ("consent.replaced", "asked"): _("You changed your choice to this one"),
@@ -54,6 +54,7 @@ BY_ANOTHER: dict[str, Promise] = {
     "consent.replaced": _("%(by)s changed this choice"),
     "consent.stopped": _("%(by)s stopped sharing"),
 }
+TAKEN_BACK = _("This was stopped")  # what staff wrote down was no answer of anybody's
 EXPIRED = _("It ended, as chosen")
 AFTER_ONE_RESULT = _("It ended after the first result, as chosen")
 
@@ -97,6 +98,6 @@ def _words(line: Json, consent: Consent, person: str) -> Promise | None:
         return BY_ANOTHER[kind]
     if by == "staff" and kind in BY_STAFF and code in ("", "asked"):
         return BY_STAFF[kind]
-    if kind == "consent.stopped" and by == "system":
-        return AFTER_ONE_RESULT
+    if kind == "consent.stopped" and (by == "system" or consent.invalid_at is not None):
+        return AFTER_ONE_RESULT if by == "system" else TAKEN_BACK
     return WORDS.get((kind, code)) or WORDS.get((kind, ""))

@@ -33,8 +33,8 @@ ROLES: dict[str, Promise] = {
 }
 SCOPES: dict[str, Promise] = {
     Scope.SEE: gettext_lazy("See what is asked and shared"),
-    Scope.STOP: gettext_lazy("See it, and stop sharing"),
-    Scope.ANSWER: gettext_lazy("See it, stop sharing, and say yes or no"),
+    Scope.STOP: gettext_lazy("See what is asked and shared, and stop sharing"),
+    Scope.ANSWER: gettext_lazy("See what is asked and shared, stop sharing, and say yes or no"),
 }
 
 

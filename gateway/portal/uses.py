@@ -28,7 +28,7 @@ OWN_COPY = "access.subject"
 RESULTS: dict[str, tuple[Promise, str]] = {
     "job.released": (_("Allowed"), "green"),
     "job.delivered": (_("Result sent"), "green"),
-    "result.read": (_("Result read"), "green"),
+    "result.read": (_("Result sent and read"), "green"),
     "result.accepted": (_("Result accepted"), "green"),
     "result.rejected": (_("Result not accepted"), "grey"),
     "result.withdrawn": (_("Result taken back"), "red"),

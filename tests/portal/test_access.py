@@ -78,11 +78,11 @@ def test_the_steps_of_one_use_are_one_row_with_its_latest_result(
     assert page.count('scope="row"') == 2
     assert re.search(r"<dt>Uses</dt><dd>2</dd>", page)
     tags = re.findall(r'govuk-tag--\w+">([^<]+)<', page)
-    assert tags == ["Result read", "Allowed"]
+    assert tags == ["Result sent and read", "Allowed"]
     assert "3 steps" in page
     steps = page.partition("gw-steps")[2].partition("</details>")[0]
-    assert [steps.index(word) for word in ("Allowed", "Result sent", "Result read")] == sorted(
-        steps.index(word) for word in ("Allowed", "Result sent", "Result read")
+    assert [steps.index(word) for word in ("Allowed", "Result sent", "Result sent and read")] == sorted(
+        steps.index(word) for word in ("Allowed", "Result sent", "Result sent and read")
     )
     home = browser.get("/home").content.decode()
     assert re.search(r"New uses since your last visit</dt><dd>2</dd>", home)
@@ -119,7 +119,7 @@ def test_a_use_that_went_on_later_stands_on_one_page_only(
     log("job.released", alice, question, subject_id="aa" * 32)
     rows = [log("job.denied", alice, question) for _ in range(PAGE)]
     log("result.read", alice, question, subject_id="aa" * 32)
-    assert "Result read" in body(browser)
+    assert "Result sent and read" in body(browser)
     older = body(browser, f"?before={rows[1].pk}")
     assert older.count('scope="row"') == 1
     assert "Allowed" not in older

@@ -64,7 +64,7 @@ def test_a_choice_tells_its_whole_story(question: ConsentRequest, alice: Any) ->
     assert words(consent) == [
         *before,
         "You said yes",
-        "Your choice was sealed",
+        "The choice was sealed",
         "You made a newer choice",
         "Your newer choice was sealed. This one ended",
     ]

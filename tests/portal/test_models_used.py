@@ -39,8 +39,8 @@ def test_each_version_and_what_became_of_its_results(
     use(pce.digest, helix, charlie, "delivered")
     use("00" * 32, helix, alice, "delivered")
     page = browser.get("/models").content.decode()
-    card = page[page.index(f"{pce.name}, version {pce.version}") :]
-    assert "Helix AI" in card
+    card = page[page.index("Computer program of Helix AI") :]
+    assert f"{pce.name}, version {pce.version}" in card
     assert "4 times" in card
     assert "2 sent" in card
     assert "1 not released" in card
