@@ -292,7 +292,7 @@ def test_a_yes_for_somebody_and_what_she_reads_of_it(
     done = reverse("done", args=[question.id])
     assert "Ana (for you) said yes" in text(browser.get(done))
     assert "You said yes" in text(hers.get(done))
-    assert "You can take back your yes at any time in My choices" in text(browser.get(done))
+    assert "You can take back your yes at any time in" in text(browser.get(done))
     # She stops it at once.
     browser.post(reverse("stop", args=[consent.id]))
     assert "You can stop at any time" not in text(browser.get(done))
