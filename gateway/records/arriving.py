@@ -90,8 +90,17 @@ class Arriving:
     passing_on patients to whose records clinicians gave labels that pass along
     """
 
-    def __init__(self, run: Run, source: Source, report: FileReport, *, made: Spill | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        source: Source,
+        report: FileReport,
+        *,
+        made: Spill | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         self.run, self.source, self.report, self.made = run, source, report, made
+        self.progress = progress or run.progress
         with ExitStack() as opened:
             self.spool = opened.enter_context(Spool())
             self.seen = opened.enter_context(closing(Spill()))
@@ -127,8 +136,7 @@ class Arriving:
                 self.deleted.append(found.resource)
                 self.report.deleted += 1
                 continue
-            if self.made is None:
-                self.run.progress(max(found.place.offset + found.place.length - done, 0))
+            self.progress(max(found.place.offset + found.place.length - done, 0))
             done = max(done, found.place.offset + found.place.length)
             self._count(found)
             if self._is_only_checked or self.report.state == "refused":
@@ -140,8 +148,7 @@ class Arriving:
                 if self.report.state != "refused":
                     self.seal()
         self._check_owners()
-        if self.made is None:
-            self.run.progress(max(self.source.start + self.source.size - done, 0))
+        self.progress(max(self.source.start + self.source.size - done, 0))
 
     @property
     def _is_only_checked(self) -> bool:

@@ -124,19 +124,32 @@ def _take(run: Run, path: Path, report: FileReport) -> None:
         take_source(run, source, report, digest, partial(_note_file, digest, digest, report))
 
 
+class Halved:
+    """Tells on half of the bytes that it is told, and loses none: what is read twice counts once."""
+
+    def __init__(self, progress: Callable[[int], object]) -> None:
+        self._progress, self._odd = progress, 0
+
+    def __call__(self, done: int) -> None:
+        half, self._odd = divmod(self._odd + done, 2)
+        self._progress(half)
+
+
 def _take_in_sections(run: Run, source: Source, report: FileReport, digest: str) -> None:
     """Check all of it, then keep one section after the other. A section that was kept before, by its own
-    digest, is passed over: so an interrupted run goes on in the middle of a file."""
-    checked = FileReport(report.path)
+    digest, is passed over: so an interrupted run goes on in the middle of a file. Each reading is half of the
+    progress."""
+    checked, progress = FileReport(report.path), Halved(run.progress)
     with closing(Spill()) as made:  # persons whom earlier sections make known
-        sections = list(_checked(run, source, checked, made))
+        sections = list(_checked(run, source, checked, made, progress))
     if checked.state == "refused":
         vars(report).update(vars(checked))
+        progress(sum(section.size for section in sections))  # they are not read again
         return
     for section in sections:
         part = FileReport(report.path)
         noted = partial(_note_file, section.sha256, digest, part)
-        take_source(run, section, part, section.sha256, noted, file=digest)
+        take_source(run, section, part, section.sha256, noted, file=digest, progress=progress)
         report.add(part)
         if part.state == "refused":
             report.state = "refused"
@@ -151,13 +164,15 @@ def _take_in_sections(run: Run, source: Source, report: FileReport, digest: str)
     )
 
 
-def _checked(run: Run, source: Source, report: FileReport, made: Spill) -> Iterator[Section]:
+def _checked(
+    run: Run, source: Source, report: FileReport, made: Spill, progress: Callable[[int], object]
+) -> Iterator[Section]:
     """The sections that are still to be kept; what is wrong in them is told by `report`."""
     for section in source.sections(SECTION_BYTES):
         if _is_taken(section.sha256):
             run.progress(section.size)
             continue
-        with Arriving(run, section, report, made=made) as arriving:
+        with Arriving(run, section, report, made=made, progress=progress) as arriving:
             arriving.read()
         _check_unchanged(section, report, section.sha256)
         for person in arriving.new:
@@ -175,12 +190,13 @@ def take_source(
     noted: Callable[[int], object],
     *,
     file: str = "",
+    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Read, seal and keep. `noted` is called in the transaction that keeps, with the number of chunks.
 
     `digest` is of what is read, `file` of the file that it is a section of. Raises IngestError.
     """
-    with Arriving(run, source, report) as arriving:
+    with Arriving(run, source, report, progress=progress) as arriving:
         try:
             arriving.read()
             if digest:  # else nothing is kept

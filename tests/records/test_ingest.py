@@ -169,10 +169,23 @@ def test_a_large_file_is_kept_in_sections(
 def test_a_fault_at_the_end_of_a_large_file_keeps_all_of_it_out(
     sections: list[str], keyholder: Keyholder, write: Write, alice_id: str
 ) -> None:
-    report = ingest([write("o.ndjson", *large(alice_id, b"{"))])
+    path, told = write("o.ndjson", *large(alice_id, b"{")), list[int]()
+    report = ingest([path], progress=told.append)
     assert [(one.line, one.code) for one in report.refused] == [(32, "malformed_json")]
+    assert sum(told) == path.stat().st_size
     assert report.files[0].state == "refused"
     assert nothing_is_kept()
+
+
+def test_a_large_file_makes_progress_while_it_is_only_checked(
+    sections: list[str], keyholder: Keyholder, write: Write, alice_id: str
+) -> None:
+    path, told = write("o.ndjson", *large(alice_id)), list[tuple[int, bool]]()
+    ingest([path], progress=lambda done: told.append((done, bool(sections))))
+    size = path.stat().st_size
+    assert sum(done for done, _kept in told) == size
+    assert sum(done for done, kept in told if not kept) >= size // 2
+    assert max(done for done, _kept in told) < size // 10
 
 
 def test_an_interrupted_run_goes_on_inside_a_file(
