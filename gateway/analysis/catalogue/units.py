@@ -21,14 +21,12 @@ def _registry() -> Any:
 def convert(value: Decimal, *, unit: str, to: str, molar_mass: Decimal | None = None) -> Decimal:
     """`value` in UCUM `unit`, expressed in UCUM `to`; between amount and mass by `molar_mass` (g/mol).
 
-    Exact when the units are equal, else to six decimals, or to 28 digits where those are fewer. Raises
-    UnknownUnit.
+    Exact when the units are equal, else to six decimals. Raises UnknownUnit.
     """
     if unit == to:
         return value
     slope, offset = _scale(unit, to, molar_mass)
-    found = value * slope + offset
-    return found if found.adjusted() > 20 else found.quantize(Decimal("0.000001"))
+    return (value * slope + offset).quantize(Decimal("0.000001"))
 
 
 @lru_cache(maxsize=256)
