@@ -74,7 +74,7 @@ def _whole(told: str, value: Mapping[str, Any], worded: set[str]) -> str:
     """Who approves a card reads all of it: what has no words here follows in brackets. An input's name and
     kind are in its words."""
     rest = {name: each for name, each in value.items() if name not in {*worded, "name", "kind"}}
-    return f"{told} ({', '.join(_plain(rest)).replace('_', ' ')})" if rest else told
+    return f"{told} ({', '.join(_plain(rest))})" if rest else told
 
 
 def _plain(value: Any) -> list[str]:

@@ -296,6 +296,7 @@ def test_a_yes_for_somebody_and_what_she_reads_of_it(
     # She stops it at once.
     browser.post(reverse("stop", args=[consent.id]))
     assert "You can stop at any time" not in text(browser.get(done))
+    assert "You can take back your yes" not in text(browser.get(done))
     after = text(hers.get(reverse("choice", args=[consent.id])))
     assert f"{row.patient.name} stopped" in after
     assert "Nothing is shared. The clinic will look at it." in after
