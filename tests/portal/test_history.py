@@ -98,6 +98,29 @@ def test_what_staff_and_the_system_did_is_told_apart(
     assert words(once)[-1] == "It ended after the first result, as chosen"
 
 
+def test_what_staff_wrote_down_by_mistake_is_not_the_patients_stop(
+    question: ConsentRequest, alice: Any, bob: Any
+) -> None:
+    answer = recorded.record_answer(
+        request=question,
+        by=bob,
+        given_by="phone",
+        authority="patient",
+        kinds=["Observation"],
+        duration="until",
+        read_back=True,
+    )
+    commit(answer)
+    services.stop(answer, Actor.patient(alice.pseudonym), lambda _: None)
+    assert words(answer)[-1] == "You stopped sharing"
+    recorded.mark_invalid(consent=answer, actor=Actor.patient(alice.pseudonym), stop_now=lambda _: None)
+    answer.refresh_from_db()
+    assert words(answer)[-2:] == [
+        "This was stopped",
+        "This was taken back as a mistake. It never was your answer",
+    ]
+
+
 def test_only_this_question_and_only_this_patient(question: ConsentRequest, alice: Any, helix: Any) -> None:
     consent = in_force(question)
     before = words(consent)
