@@ -1,12 +1,18 @@
 """allauth's forms, with problems named so that a person knows what to do."""
 
+from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
 
 from allauth.account import forms as allauth
+from allauth.mfa import app_settings
+from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base.forms import AuthenticateForm as MFAAuthenticateForm
 from allauth.mfa.base.forms import ReauthenticateForm as MFAReauthenticateForm
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.forms import ActivateTOTPForm as MFAActivateTOTPForm
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from gateway.accounts.addresses import confirmed_accounts
@@ -79,9 +85,35 @@ class ActivateTOTPForm(_PlainProblems, MFAActivateTOTPForm):  # type: ignore[mis
         return " ".join(wrap(self.secret, 4))
 
 
-class AuthenticateForm(_PlainProblems, MFAAuthenticateForm):  # type: ignore[misc]
+class _CodeCountsOnce:
+    """A code from an app lets in once (RFC 6238, 5.2), whichever web process is asked.
+
+    allauth keeps the codes that were used in the memory of one process. When an app was used last is in the
+    database.
+    """
+
+    authenticator: Authenticator
+
+    def clean_code(self) -> str:
+        asked_at = timezone.now()
+        code: str = super().clean_code()  # type: ignore[misc]
+        app = self.authenticator
+        if app.type == Authenticator.Type.TOTP and not _use(app, asked_at):
+            raise get_adapter().validation_error("incorrect_code")
+        return code
+
+
+def _use(app: Authenticator, at: datetime) -> bool:
+    """Whether this app's code of the time step of `at` was still unused; it is used from now on."""
+    period = app_settings.TOTP_PERIOD
+    step = datetime.fromtimestamp(at.timestamp() // period * period, UTC)
+    unused = Authenticator.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=step), pk=app.pk)
+    return bool(unused.update(last_used_at=at) == 1)
+
+
+class AuthenticateForm(_PlainProblems, _CodeCountsOnce, MFAAuthenticateForm):  # type: ignore[misc]
     labels = {"code": CODE}
 
 
-class ReauthenticateByCodeForm(_PlainProblems, MFAReauthenticateForm):  # type: ignore[misc]
+class ReauthenticateByCodeForm(_PlainProblems, _CodeCountsOnce, MFAReauthenticateForm):  # type: ignore[misc]
     labels = {"code": CODE}

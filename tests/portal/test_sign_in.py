@@ -1,13 +1,17 @@
 """Sign-up by invitation, sign-in, sign-out, and pages under a person's feet."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth
+from django.core.cache import cache
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
 
 from consent import services
 from consent.models import ConsentRequest, Patient
@@ -128,6 +132,44 @@ def test_an_app_is_set_up_and_asked_for_in_our_words(browser: Client, alice: Any
     assert "Enter the code" in client.post(there, {"code": ""}).content.decode()
     register(alice.user, Passkey())
     assert "Use a passkey" in client.get(there).content.decode()
+
+
+def test_a_code_from_an_app_lets_in_once_whichever_web_process_is_asked(alice: Any) -> None:
+    secret = auth.generate_totp_secret()
+    app = auth.TOTP.activate(alice.user, secret).instance
+
+    def sign_in() -> bool:
+        cache.clear()  # what another process of the site remembers: nothing
+        client = Client()
+        who = {"login": alice.user.email, "password": "correct horse battery"}
+        there = client.post(reverse("account_login"), who)["Location"]
+        code = auth.format_hotp_value(auth.hotp_value(secret, next(auth.yield_hotp_counters_from_time())))
+        answer = client.post(there, {"code": code})
+        if answer.status_code == 200:
+            assert "error" in answer.content.decode()
+        return "_auth_user_id" in client.session
+
+    assert sign_in()
+    app.refresh_from_db()
+    Authenticator.objects.filter(pk=app.pk).update(
+        last_used_at=timezone.now()
+    )  # within this code's 30 seconds
+    assert not sign_in()
+    Authenticator.objects.filter(pk=app.pk).update(last_used_at=timezone.now() - timedelta(seconds=31))
+    assert sign_in()
+    app.refresh_from_db()
+    assert app.last_used_at > timezone.now() - timedelta(seconds=30)
+
+
+def test_a_spare_code_is_not_bound_to_when_the_app_was_used(alice: Any) -> None:
+    app = auth.TOTP.activate(alice.user, auth.generate_totp_secret()).instance
+    spare = RecoveryCodes.activate(alice.user)
+    Authenticator.objects.filter(pk=app.pk).update(last_used_at=timezone.now())
+    client = Client()
+    who = {"login": alice.user.email, "password": "correct horse battery"}
+    there = client.post(reverse("account_login"), who)["Location"]
+    client.post(there, {"code": spare.generate_codes()[0]})
+    assert "_auth_user_id" in client.session
 
 
 def test_a_password_is_changed_in_our_words(browser: Client) -> None:
