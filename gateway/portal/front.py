@@ -1,11 +1,13 @@
 """The pages around the questions: start, home, help, the full notice, invitations."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -42,7 +44,16 @@ def notice(request: HttpRequest, digest: str) -> HttpResponse:
         heading, line, rest = block.partition("\n")
         parts.append({"heading": heading, "text": rest} if line else {"heading": "", "text": block})
     others = Notice.objects.filter(slug=found.slug).exclude(digest=digest).order_by("language", "-version")
-    return render(request, "portal/notice.html", {"notice": found, "parts": parts, "others": others[:50]})
+    told = {"notice": found, "parts": parts, "others": others[:50], "back": _came_from(request)}
+    return render(request, "portal/notice.html", told)
+
+
+def _came_from(request: HttpRequest) -> str:
+    """The page that led here, as the address says: `?question=` or `?choice=`, and its id."""
+    for page in ("question", "choice"):
+        with suppress(NoReverseMatch):
+            return reverse(page, args=[request.GET.get(page, "")])
+    return ""
 
 
 @never_cache

@@ -46,6 +46,19 @@ def test_yes(browser: Client, question: ConsentRequest) -> None:
     assert "Sharing part" in browser.get(at("done", question)).content.decode()
 
 
+def test_only_an_answer_that_stands_is_told_as_news(browser: Client, question: ConsentRequest) -> None:
+    say_yes(browser, question.id, CHOICE)
+    consent = Consent.objects.get()
+    commit(consent)
+    banner = "govuk-panel--confirmation"
+    assert banner in browser.get(at("done", question)).content.decode()
+    Consent.objects.update(expires_at=timezone.now() - timedelta(days=1))
+    page = browser.get(at("done", question)).content.decode()
+    assert banner not in page
+    assert "You said yes" in page
+    assert "Nothing is shared any more." in page
+
+
 @pytest.mark.parametrize("ticked", [[], ["PSY"]])
 def test_what_was_ticked_is_what_the_contract_permits(
     browser: Client, question: ConsentRequest, ticked: list[str]

@@ -113,6 +113,16 @@ def test_the_full_text_can_be_read_by_its_hash_by_anyone(client: Client, questio
     assert client.get(reverse("notice", args=["0" * 64])).status_code == 404
 
 
+def test_the_full_text_leads_back_to_where_it_was_opened(browser: Client, question: ConsentRequest) -> None:
+    page = browser.get(reverse("question", args=[question.id])).content.decode()
+    (link,) = re.findall(r'href="(/notices/[^"]+)"', page)
+    back = 'class="govuk-back-link"'
+    assert f'<a href="/requests/{question.id}" {back}' in browser.get(link).content.decode()
+    plain = reverse("notice", args=[question.notice.digest])
+    for came_from in ("", "?question=", "?question=//example.org", "?choice=../x", "?page=home"):
+        assert back not in browser.get(plain + came_from).content.decode()
+
+
 def test_every_state_has_words(browser: Client, alice: Any, helix: Any) -> None:
     from django.template.loader import render_to_string
 
