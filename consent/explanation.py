@@ -143,4 +143,4 @@ def longest_sentence(text: str) -> int:
 def error_sentence(*, people: int, wrong: int) -> str:
     """What a test found, out of every 100, rounded up: a patient must not read less than was measured."""
     of_100 = -(-100 * wrong // people)
-    return f"In a test by the hospital, the program was wrong for {of_100} out of every 100 people."
+    return f"In a test by the clinic, the program was wrong for {of_100} out of every 100 people."

@@ -180,7 +180,7 @@ def _cells(entry: dict[str, Any], when: str) -> list[documents.Text]:
     result = " ".join(str(each) for each in (entry["result"], entry["note"] and f"({entry['note']})") if each)
     asked = entry["question"]
     why = documents.Said(asked.what_for, asked.language) if asked else str(entry["why"])
-    return [when, entry["who"] or _("Your hospital"), who_of(entry), why, result, seal]
+    return [when, entry["who"] or _("Your clinic"), who_of(entry), why, result, seal]
 
 
 def _columns() -> list[str]:

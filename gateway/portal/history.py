@@ -16,8 +16,8 @@ Json = dict[str, Any]
 
 # Kind of row, and its code where that tells steps apart -> what the patient reads.
 WORDS: dict[tuple[str, str], Promise] = {
-    ("consent.asked", ""): _("%(who)s asked the hospital"),
-    ("request.approved", ""): _("The hospital checked the question and asked you"),
+    ("consent.asked", ""): _("%(who)s asked the clinic"),
+    ("request.approved", ""): _("The clinic checked the question and asked you"),
     ("request.withdrawn", ""): _("%(who)s took the question back"),
     ("request.expired", ""): _("The time to answer ended"),
     ("consent.granted", "asked"): _("You said yes"),

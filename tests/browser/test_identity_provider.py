@@ -76,7 +76,7 @@ def test_from_the_letter_to_signing_out(
     visit.look("provider-again")
     visit.press("Go to Riverside Hospital")
     visit.at_the_hospital("ada-at-home")
-    page.get_by_role("heading", name="Sign in with your hospital").wait_for()
+    page.get_by_role("heading", name="Sign in with your clinic").wait_for()
     visit.expect_status(409)
     visit.press("Stop signing in with Riverside Hospital")
     page.get_by_text("is your only way in").wait_for()

@@ -60,7 +60,7 @@ def test_a_choice_tells_its_whole_story(question: ConsentRequest, alice: Any) ->
     commit(newer, "ConsentReplaced")
     services.revoke(consent=newer, patient=alice, stop_now=lambda _: None)
     commit(newer, "ConsentRevoked")
-    before = ["Helix AI asked the hospital", "The hospital checked the question and asked you"]
+    before = ["Helix AI asked the clinic", "The clinic checked the question and asked you"]
     assert words(consent) == [
         *before,
         "You said yes",

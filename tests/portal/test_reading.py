@@ -48,7 +48,7 @@ def test_several_groups_keep_the_record_book_only_where_they_do(
     for page in (reverse("question", args=[question.id]), reverse("help")):
         html = browser.get(page).content.decode()
         assert ("Several groups keep it together" in html) == ledger.startswith("fabric")
-        assert ("Your hospital keeps it" in html) == ledger.startswith("embedded")
+        assert ("Your clinic keeps it" in html) == ledger.startswith("embedded")
     # The full text is for good, whatever ledger comes later.
     assert "groups" not in question.notice.text
 
