@@ -104,10 +104,10 @@ class _CodeCountsOnce:
 
 
 def _use(app: Authenticator, at: datetime) -> bool:
-    """Whether this app's code of the time step of `at` was still unused; it is used from now on."""
-    period = app_settings.TOTP_PERIOD
-    step = datetime.fromtimestamp(at.timestamp() // period * period, UTC)
-    unused = Authenticator.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=step), pk=app.pk)
+    """Whether no code was used that a code of `at` may be again; this one is used from now on."""
+    period, tolerance = app_settings.TOTP_PERIOD, app_settings.TOTP_TOLERANCE  # seconds; steps to either side
+    first = datetime.fromtimestamp((at.timestamp() // period - 2 * tolerance) * period, UTC)
+    unused = Authenticator.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=first), pk=app.pk)
     return bool(unused.update(last_used_at=at) == 1)
 
 
