@@ -125,7 +125,7 @@ def letter(rows: Sequence[News]) -> EmailMessage:
 
 # What happened, once and %(n)d times, in words that anybody may read.
 WORDS: dict[News.Kind, Any] = {
-    Kind.QUESTION: ngettext_lazy("A question waits for you.", "%(n)d questions wait for you.", "n"),
+    Kind.QUESTION: ngettext_lazy("You were asked a question.", "You were asked %(n)d questions.", "n"),
     Kind.SEALED: ngettext_lazy("Your choice is sealed.", "%(n)d of your choices are sealed.", "n"),
     Kind.NOT_SEALED: ngettext_lazy("A choice was not saved.", "%(n)d choices were not saved.", "n"),
     Kind.STOPPED: ngettext_lazy("A choice was stopped.", "%(n)d choices were stopped.", "n"),
@@ -133,7 +133,7 @@ WORDS: dict[News.Kind, Any] = {
         "Staff wrote down an answer for you.", "Staff wrote down %(n)d answers for you.", "n"
     ),
     Kind.USE: ngettext_lazy(
-        "A computer program may use your records now, as chosen.",
+        "A computer program was let in, as chosen.",
         "%(n)d times a computer program was let in, as chosen.",
         "n",
     ),

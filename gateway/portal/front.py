@@ -4,16 +4,18 @@ from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from consent import invitations
+from consent import invitations, notices
 from consent.models import Consent, ConsentRequest, Notice, Patient
 from gateway.accounts.adapter import INVITATION, LAST_VISIT
 from gateway.accounts.addresses import is_confirmed
@@ -43,8 +45,11 @@ def notice(request: HttpRequest, digest: str) -> HttpResponse:
     for block in found.text.split("\n\n"):
         heading, line, rest = block.partition("\n")
         parts.append({"heading": heading, "text": rest} if line else {"heading": "", "text": block})
+    spoken = notices.in_language(found, get_language() or settings.LANGUAGE_CODE)
     others = Notice.objects.filter(slug=found.slug).exclude(digest=digest).order_by("language", "-version")
     told = {"notice": found, "parts": parts, "others": others[:50], "back": _came_from(request)}
+    if spoken != found:
+        told["translated"] = spoken
     return render(request, "portal/notice.html", told)
 
 

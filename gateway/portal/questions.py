@@ -111,16 +111,19 @@ def question(request: HttpRequest, patient: Patient, id: str) -> HttpResponse:
     asked = find_question(patient, id)
     answer = answer_to(asked)
     no = said_no(request, asked, answer)
+    state = state_of(answer) if answer else state_of_request(asked)
+    over = not (no or state_of_request(asked) == State.WAITING)
     return question_page(
         request,
         "portal/question.html",
         asked,
         answer=answer,
-        state=state_of(answer) if answer else state_of_request(asked),
+        state=state,
         purpose=PURPOSES.get(asked.purpose, asked.purpose),
         notice=shown_notice(asked),
         said_no=no,
-        over=not (no or state_of_request(asked) == State.WAITING),
+        over=over,
+        past=over and state not in OPEN,
     )
 
 

@@ -46,6 +46,22 @@ def test_yes(browser: Client, question: ConsentRequest) -> None:
     assert "Sharing part" in browser.get(at("done", question)).content.decode()
 
 
+def test_a_question_that_nothing_came_of_is_told_as_past(browser: Client, question: ConsentRequest) -> None:
+    waits = browser.get(at("question", question)).content.decode()
+    assert "gets the result, but not your name" in waits
+    assert "What they asked for" not in waits
+    say_yes(browser, question.id, CHOICE)
+    consent = Consent.objects.get()
+    commit(consent)
+    shares = browser.get(at("question", question)).content.decode()
+    assert "What they asked for" in shares
+    assert "gets the result, but not your name" in shares
+    Consent.objects.update(expires_at=timezone.now() - timedelta(days=1))
+    over = browser.get(at("question", question)).content.decode()
+    assert "was to get the result, but not your name" in over
+    assert "Who is asking" not in over
+
+
 def test_only_an_answer_that_stands_is_told_as_news(browser: Client, question: ConsentRequest) -> None:
     say_yes(browser, question.id, CHOICE)
     consent = Consent.objects.get()

@@ -148,7 +148,7 @@ def test_the_stop_page_says_when_and_how_long_by_the_ledgers_time(
     assert browser.post(there)["Location"] == there
     text = page(browser, "stop", consent)
     assert "From then on we open nothing more" in text
-    assert "waiting to be sealed. It works all the same" in text
+    assert "still to be sealed. It works all the same" in text
     consent.refresh_from_db()
     assert consent.stopped_at is not None
     at = int(consent.stopped_at.timestamp()) + 3

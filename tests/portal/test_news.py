@@ -136,7 +136,7 @@ def test_a_letter_says_what_happened_and_nothing_else(alice: Any, question: Cons
     assert send_letters() == 1
     (sent,) = mail.outbox
     assert sent.to == ["alice@example.org"]
-    assert "A question waits for you." in sent.body
+    assert "You were asked a question." in sent.body
     assert "2 times we stopped a computer program" in sent.body
     assert "/news" in sent.body
     whole = sent.subject + sent.body

@@ -123,6 +123,20 @@ def test_the_full_text_leads_back_to_where_it_was_opened(browser: Client, questi
         assert back not in browser.get(plain + came_from).content.decode()
 
 
+def test_the_full_text_is_offered_in_the_language_of_the_page(
+    client: Client, question: ConsentRequest
+) -> None:
+    """Also to who opens its address without having seen the question."""
+    address = reverse("notice", args=[question.notice.digest])
+    assert "Read this text in English" not in client.get(address).content.decode()
+    client.cookies["django_language"] = "es"
+    page = client.get(address).content.decode()
+    (there,) = re.findall(r'href="(/notices/[^"]+)" hreflang="es">Leer este texto en español', page)
+    page = client.get(there).content.decode()
+    assert '<div lang="es" dir="auto">' in page
+    assert "Leer este texto" not in page
+
+
 def test_every_state_has_words(browser: Client, alice: Any, helix: Any) -> None:
     from django.template.loader import render_to_string
 

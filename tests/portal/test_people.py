@@ -59,7 +59,7 @@ def test_she_ends_a_power_of_attorney_and_no_parent(browser: Client, alice: Any,
     assert browser.post(reverse("end", args=[parent.pk])).status_code == 409
     of_age_in(alice, days=-400)
     attorney = represent(_again(alice), ana)
-    assert "End this for Ana" in text(browser.get(PEOPLE))
+    assert "Stop Ana" in text(browser.get(PEOPLE))
     for _ in range(2):  # the same POST twice
         assert browser.post(reverse("end", args=[attorney.pk]))["Location"] == PEOPLE
     attorney.refresh_from_db()
