@@ -136,7 +136,10 @@ def retention() -> list[str]:
         _("A sealed copy for a company for %(hours)d hours.") % {"hours": settings.EXPORT_HOURS},
         _("Choices, and the log of each use, for at least six years."),
         _("Health records as long as the law asks of a hospital."),
-        _("What is erased opens to nobody, in backups too, for its key is destroyed."),
+        _(
+            "What is erased opens to nobody: its key is destroyed. In older backups this holds once the key"
+            " of the keyholder is changed too."
+        ),
     ]
 
 

@@ -31,6 +31,8 @@ NAMES: dict[str, Promise] = {
 }
 # Members whose text is of the page: the kinds of record by their names.
 OURS = {"reads"}
+# On which side of its number an alert is raised, in the language of a card.
+SIDES = {"at_or_above": "at %s or above", "below": "below %s"}
 
 
 def rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -64,10 +66,19 @@ def _item(name: str, value: Any) -> str:
         case "inputs", {"what": str(what)}:
             return _whole(what, value, {"what"})
         case "alerts", {"says": str(says), "source": str(source)}:
-            return _whole(f"{says} {source}", value, {"says", "source"})
+            return _alert(f"{says} {source}", value)
         case "reads", str(kind):
             return str(name_of(kind))
     return ", ".join(_plain(value))
+
+
+def _alert(told: str, value: Mapping[str, Any]) -> str:
+    worded = {"says", "source"}
+    match value:
+        case {"at": at, "side": "at_or_above" | "below" as side, "severity": severity}:
+            told += f" ({SIDES[side] % at}; severity: {severity})"
+            worded |= {"at", "side", "severity"}
+    return _whole(told, value, worded)
 
 
 def _whole(told: str, value: Mapping[str, Any], worded: set[str]) -> str:

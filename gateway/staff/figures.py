@@ -276,7 +276,7 @@ def reviews() -> Figure:
             _("From an emergency to its review"),
             _(
                 "For each month, within how many hours a second person reviewed an emergency: half of them,"
-                " and 95 of a hundred. A review is due after 72 hours."
+                " and 95 of a hundred. A review is due within 72 hours."
             ),
             _month_names(months),
             _by_percentile([groups[month] for month in months], of=(50, 95)),

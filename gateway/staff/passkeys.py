@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from gateway.accounts import passkeys
+from gateway.keyholder.client import Signers
 from gateway.staff.patients import METHODS, SECTION, find_patient
 from gateway.staff.visitor import for_staff, me, page
 from gateway.wording import sentence
@@ -44,7 +45,15 @@ class ResetForm(forms.Form):
 @for_staff("reset_passkeys")
 def reset(request: HttpRequest, id: str) -> HttpResponse:
     found = find_patient(id)
+    try:
+        signers: Signers | None = passkeys.signers_of(found)
+    except GatewayError:
+        signers = None
+    # As the keyholder does it: a day of quiet follows where a passkey may have signed.
+    quiet = signers is None or bool(signers["known"] or signers["quiet_until"])
     form, status = ResetForm(request.POST if request.method == "POST" else None), 200
+    if not quiet:
+        del form.fields["told"]
     if form.is_valid():
         method, app_too = form.cleaned_data["method"], form.cleaned_data["app_too"]
         try:
@@ -55,10 +64,6 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
         else:
             messages.success(request, _said(until))
             return redirect("staff_patient", id=found.pk)
-    try:
-        known: int | None = len(passkeys.signers_of(found)["known"])
-    except GatewayError:
-        known = None
     return page(
         request,
         "staff/passkeys.html",
@@ -66,7 +71,8 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
         status=status,
         patient=found,
         form=form,
-        known=known,
+        known=None if signers is None else len(signers["known"]),
+        quiet=quiet,
         back=reverse("staff_patient", args=[found.pk]),
     )
 

@@ -139,6 +139,7 @@ def _page(request: HttpRequest, kind: str, id: str, uses_of: Begin) -> HttpRespo
         title=TITLES[kind],
         beginning=kind,
         id=id,
+        about=_named(kind, id),
         rows=_rows(uses[:MOST]),
         told=totals.as_json(),
         more=len(uses) > MOST,
@@ -146,6 +147,15 @@ def _page(request: HttpRequest, kind: str, id: str, uses_of: Begin) -> HttpRespo
         lists_packets=kind != "packet" and len(uses) <= FEW,
         as_filed=kind in tracing.AS_FILED,
     )
+
+
+def _named(kind: str, id: str) -> str:
+    """What people call it from which the trace began, where it has a name of its own."""
+    if kind == "patient" and (patient := Patient.objects.filter(pk=id).first()):
+        return f"{patient.name}, {patient.record_id}" if patient.record_id else patient.name
+    if kind == "model" and (model := AIModel.objects.filter(digest=id).first()):
+        return f"{model.name} {model.version}"
+    return ""
 
 
 @require_safe

@@ -354,7 +354,7 @@ def test_the_officer_s_pages(play: Play, job: Job, member: Callable[..., Client]
     answer = officer.post("/staff/trace", typed)
     assert answer["Location"] == f"/staff/trace/patient/{subject.patient.pk}"
     page = officer.get(answer["Location"]).content.decode()
-    assert subject.patient.name in page
+    assert f"<bdi>{subject.patient.name}, {subject.patient.record_id}</bdi>" in page
     assert "None was released" not in page
     for kind, id in (
         ("job", job.pk),

@@ -215,6 +215,22 @@ def test_the_clinic_drops_them_all_and_she_is_told(
     assert browser.get("/home")["Location"].startswith(reverse("account_login"))
 
 
+def test_where_no_passkey_signs_staff_are_not_asked_to_tell_of_a_day_of_quiet(
+    member: Any, alice: Any, phone: Passkey, keyholder: Keyholder
+) -> None:
+    keyholder.enrol(patient=alice.pk)
+    staff, there = member("clinician"), reverse("staff_passkeys", args=[alice.pk])
+    page = staff.get(there).content.decode()
+    assert "they can say yes at once" in page
+    assert "24 hours" not in page
+    assert 'name="told"' not in page
+    assert staff.post(there, {"method": "in_person"})["Location"] == reverse("staff_patient", args=[alice.pk])
+    assert keyholder.signers(patient=alice.pk)["quiet_until"] == 0
+    know(keyholder, alice, phone)
+    keyholder.drop_passkeys(patient=alice.pk)  # the day of quiet runs
+    assert "For 24 hours" in staff.get(there).content.decode()
+
+
 def test_the_app_stays_unless_it_is_lost_too(
     member: Any,
     alice: Any,

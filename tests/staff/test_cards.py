@@ -33,7 +33,7 @@ def test_an_input_is_what_it_is_and_its_range():
     assert told["Unit"] == "points"
     assert "Test results" in told["Reads"].splitlines()
     (alert,) = [one for one in told["When it alerts"].splitlines() if "urgent" in one]
-    assert alert.startswith("5 points or more: urgent assessment. RCP 2017, NEWS2 (at: 5, ")
+    assert alert.startswith("5 points or more: urgent assessment. RCP 2017, NEWS2 (at 5 or above; severity: ")
 
 
 def test_a_member_without_words_is_not_left_out() -> None:

@@ -190,6 +190,7 @@ def test_taking_and_handing_over(member: Member, unread: ConsentRequest, user: A
     me = rita.get(reverse("staff_queue")).wsgi_request.user.pk
     rita.post(at("staff_own", unread), {"to": me})
     assert "reviewer@example.org" in rita.get(reverse("staff_queue") + "?show=mine").content.decode()
+    assert "show=mine" not in member("auditor").get(reverse("staff_queue")).content.decode()
     rita.post(at("staff_own", unread), {"to": other.pk})
     unread.refresh_from_db()
     assert unread.owner == other
