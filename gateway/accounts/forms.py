@@ -103,12 +103,15 @@ class _CodeCountsOnce:
         return code
 
 
-def _use(app: Authenticator, at: datetime) -> bool:
-    """Whether no code was used that a code of `at` may be again; this one is used from now on."""
+def _use(app: Authenticator, asked_at: datetime) -> bool:
+    """Mark the app as used. False where it was used so lately that it may have been with this code.
+
+    `asked_at` is from before the code was checked; what is marked, from after: no step lies between unseen.
+    """
     period, tolerance = app_settings.TOTP_PERIOD, app_settings.TOTP_TOLERANCE  # seconds; steps to either side
-    first = datetime.fromtimestamp((at.timestamp() // period - 2 * tolerance) * period, UTC)
+    first = datetime.fromtimestamp((asked_at.timestamp() // period - 2 * tolerance) * period, UTC)
     unused = Authenticator.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=first), pk=app.pk)
-    return bool(unused.update(last_used_at=at) == 1)
+    return bool(unused.update(last_used_at=timezone.now()) == 1)
 
 
 class AuthenticateForm(_PlainProblems, _CodeCountsOnce, MFAAuthenticateForm):  # type: ignore[misc]

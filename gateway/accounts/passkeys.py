@@ -127,7 +127,7 @@ def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool)
     `app_too` also her app and her spare codes. She is told, and is signed out everywhere. A member of staff
     keeps what they sign in with.
 
-    From when she can say yes again; None: at once, as none of her passkeys had signed. Nobody does this for
+    From when she can say yes again; None: at once, as no quiet follows. Nobody does this for
     themselves. Raises InvalidInput, RefusedTransition (`own_proof`), KeyholderUnavailable: then nothing is
     changed here.
     """
@@ -153,7 +153,7 @@ def reset(*, patient: Patient, by: AbstractBaseUser, method: str, app_too: bool)
         until = Keyholder(settings.KEYHOLDER_SOCKET).drop_passkeys(patient=patient.pk)
     if patient.user is not None:
         sign_out_everywhere(patient.user)
-    return datetime.fromtimestamp(until, UTC) if until else None
+    return datetime.fromtimestamp(until, UTC) if until > timezone.now().timestamp() else None
 
 
 def _record(kind: str, patient: Patient, code: str) -> None:

@@ -137,8 +137,8 @@ def retention() -> list[str]:
         _("Choices, and the log of each use, for at least six years."),
         _("Health records as long as the law asks of a hospital."),
         _(
-            "What is erased opens to nobody: its key is destroyed. In older backups this holds once the key"
-            " of the keyholder is changed too."
+            "What is erased opens to nobody: its key is destroyed. In an older backup it can be opened until"
+            " the keyholder's key of that time is destroyed too."
         ),
     ]
 

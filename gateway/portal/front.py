@@ -37,7 +37,10 @@ def help_page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def notice(request: HttpRequest, digest: str) -> HttpResponse:
-    """Any version of any notice that was ever shown, by its hash. Public: it says nothing of anyone."""
+    """Any version of any notice that was ever shown, by its hash. Public: it says nothing of anyone.
+
+    Where a translation ships with the product and was not published yet, it is now.
+    """
     found = Notice.objects.filter(digest=digest).order_by("pk").first()
     if found is None:
         raise Http404
@@ -47,18 +50,28 @@ def notice(request: HttpRequest, digest: str) -> HttpResponse:
         parts.append({"heading": heading, "text": rest} if line else {"heading": "", "text": block})
     spoken = notices.in_language(found, get_language() or settings.LANGUAGE_CODE)
     others = Notice.objects.filter(slug=found.slug).exclude(digest=digest).order_by("language", "-version")
-    told = {"notice": found, "parts": parts, "others": others[:50], "back": _came_from(request)}
-    if spoken != found:
-        told["translated"] = spoken
-    return render(request, "portal/notice.html", told)
+    back, query = _came_from(request)
+    return render(
+        request,
+        "portal/notice.html",
+        {
+            "notice": found,
+            "parts": parts,
+            "translated": spoken if spoken != found else None,
+            "others": others[:50],
+            "back": back,
+            "query": query,
+        },
+    )
 
 
-def _came_from(request: HttpRequest) -> str:
-    """The page that led here, as the address says: `?question=` or `?choice=`, and its id."""
+def _came_from(request: HttpRequest) -> tuple[str, str]:
+    """The page that led here, and what says so in the address: `?question=` or `?choice=`, and its id."""
     for page in ("question", "choice"):
+        id = request.GET.get(page, "")
         with suppress(NoReverseMatch):
-            return reverse(page, args=[request.GET.get(page, "")])
-    return ""
+            return reverse(page, args=[id]), f"?{page}={id}"
+    return "", ""
 
 
 @never_cache

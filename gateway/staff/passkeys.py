@@ -1,5 +1,7 @@
 """`/staff/patients/<id>/passkeys`: a patient who lost her passkeys is identified again, and they all go."""
 
+from datetime import UTC, datetime
+
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -49,7 +51,7 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
         signers: Signers | None = passkeys.signers_of(found)
     except GatewayError:
         signers = None
-    # As the keyholder does it: a day of quiet follows where a passkey may have signed.
+    # As the keyholder does it: a day of quiet follows where one is known, and one that runs goes on.
     quiet = signers is None or bool(signers["known"] or signers["quiet_until"])
     form, status = ResetForm(request.POST if request.method == "POST" else None), 200
     if not quiet:
@@ -73,13 +75,18 @@ def reset(request: HttpRequest, id: str) -> HttpResponse:
         form=form,
         known=None if signers is None else len(signers["known"]),
         quiet=quiet,
+        until=_time(signers["quiet_until"]) if signers and not signers["known"] else None,
         back=reverse("staff_patient", args=[found.pk]),
     )
 
 
+def _time(at: int) -> datetime | None:
+    return datetime.fromtimestamp(at, UTC) if at else None
+
+
 def _said(until: object) -> str:
     if until is None:
-        return _("The passkeys are removed. None of them had signed a choice.")
+        return _("The passkeys are removed. The patient can say yes at once.")
     return _("The passkeys are removed. From %(when)s on the patient can say yes again.") % {
         "when": date_format(localtime(until), "DATETIME_FORMAT")  # type: ignore[arg-type]
     }

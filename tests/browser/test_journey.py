@@ -80,7 +80,10 @@ def test_a_day_of_ones_own(visit: Visit, alice: Any, helix: Any) -> None:
     page = visit.page
     visit.open(reverse("choose", args=[question.id]))
     page.get_by_label("Test results").check()
+    box = page.get_by_label("Day", exact=True)
+    assert box.is_hidden()
     page.get_by_label("Until a day that you choose").check()
+    box.wait_for()
     page.get_by_label("Day", exact=True).fill("31")
     page.get_by_label("Month").fill("2")
     page.get_by_label("Year").fill("2027")

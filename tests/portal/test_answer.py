@@ -46,7 +46,9 @@ def test_yes(browser: Client, question: ConsentRequest) -> None:
     assert "Sharing part" in browser.get(at("done", question)).content.decode()
 
 
-def test_a_question_that_nothing_came_of_is_told_as_past(browser: Client, question: ConsentRequest) -> None:
+def test_a_question_of_which_nothing_more_comes_is_told_as_past(
+    browser: Client, question: ConsentRequest
+) -> None:
     waits = browser.get(at("question", question)).content.decode()
     assert "gets the result, but not your name" in waits
     assert "What they asked for" not in waits
@@ -58,7 +60,7 @@ def test_a_question_that_nothing_came_of_is_told_as_past(browser: Client, questi
     assert "gets the result, but not your name" in shares
     Consent.objects.update(expires_at=timezone.now() - timedelta(days=1))
     over = browser.get(at("question", question)).content.decode()
-    assert "was to get the result, but not your name" in over
+    assert "could get the result, but not your name" in over
     assert "Who is asking" not in over
 
 

@@ -114,13 +114,18 @@ def test_the_full_text_can_be_read_by_its_hash_by_anyone(client: Client, questio
 
 
 def test_the_full_text_leads_back_to_where_it_was_opened(browser: Client, question: ConsentRequest) -> None:
-    page = browser.get(reverse("question", args=[question.id])).content.decode()
-    (link,) = re.findall(r'href="(/notices/[^"]+)"', page)
-    back = 'class="govuk-back-link"'
-    assert f'<a href="/requests/{question.id}" {back}' in browser.get(link).content.decode()
+    choice = in_force(question)
+    for page in (f"/requests/{question.id}", f"/choices/{choice.id}"):
+        (link,) = re.findall(r'href="(/notices/[^"]+)"', browser.get(page).content.decode())
+        browser.cookies["django_language"] = "es"
+        text = browser.get(link).content.decode()
+        assert f'<a href="{page}" class="govuk-back-link"' in text
+        (spanish,) = re.findall(r'href="(/notices/[^"]+)" hreflang="es">Leer', text)
+        assert f'<a href="{page}" class="govuk-back-link"' in browser.get(spanish).content.decode()
+        del browser.cookies["django_language"]
     plain = reverse("notice", args=[question.notice.digest])
     for came_from in ("", "?question=", "?question=//example.org", "?choice=../x", "?page=home"):
-        assert back not in browser.get(plain + came_from).content.decode()
+        assert "govuk-back-link" not in browser.get(plain + came_from).content.decode()
 
 
 def test_the_full_text_is_offered_in_the_language_of_the_page(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.test import Client
 from django.urls import reverse
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 
 from consent.models import News, Patient
 from gateway.accounts import passkeys
@@ -227,8 +230,19 @@ def test_where_no_passkey_signs_staff_are_not_asked_to_tell_of_a_day_of_quiet(
     assert staff.post(there, {"method": "in_person"})["Location"] == reverse("staff_patient", args=[alice.pk])
     assert keyholder.signers(patient=alice.pk)["quiet_until"] == 0
     know(keyholder, alice, phone)
-    keyholder.drop_passkeys(patient=alice.pk)  # the day of quiet runs
-    assert "For 24 hours" in staff.get(there).content.decode()
+    until = datetime.fromtimestamp(keyholder.drop_passkeys(patient=alice.pk), UTC)
+    page = staff.get(there).content.decode()
+    assert f"Until {date_format(localtime(until), 'DATETIME_FORMAT')} nobody can say yes" in page
+    assert 'name="told"' in page
+
+
+def test_a_day_of_quiet_that_is_over_is_not_told_of(
+    member: Any, alice: Any, phone: Passkey, keyholder: Keyholder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(keyholder, alice, phone)
+    last_year = keyholder.drop_passkeys(patient=alice.pk) - 365 * 86_400
+    monkeypatch.setattr(Keyholder, "drop_passkeys", lambda self, *, patient: last_year)
+    assert passkeys.reset(patient=alice, by=User(pk=0), method="in_person", app_too=False) is None
 
 
 def test_the_app_stays_unless_it_is_lost_too(
