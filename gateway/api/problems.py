@@ -15,7 +15,7 @@ from rest_framework.views import set_rollback
 
 from gateway.api.codes import CODES
 from gateway.api.fhir.access import FHIRView
-from ledger.errors import AccessDenied, GatewayError
+from ledger.errors import AccessDenied, GatewayError, KeyholderUnavailable, LedgerError
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
         return _of_framework(error, answer)
     if isinstance(error, GatewayError):
         headers = {"Retry-After": "10"} if error.status in (429, 503) else None
-        return answer(code=error.code, status=error.status, detail=error.message, headers=headers)
+        # How our own processes are reached is nobody's business out there.
+        away = isinstance(error, LedgerError | KeyholderUnavailable) and error.code in CODES
+        detail = f"{CODES[error.code].title}." if away else error.message
+        return answer(code=error.code, status=error.status, detail=detail, headers=headers)
     log.error("unhandled %s", type(error).__name__)
     if isinstance(error, OperationalError | InterfaceError):
         return answer(

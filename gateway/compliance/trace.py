@@ -7,7 +7,7 @@ releases, deliveries and the audit log; which packets held a record is in record
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,11 +15,12 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+import orjson
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from consent.models import Patient
-from gateway.analysis.models import Job, JobSubject, Output, ResultReview
+from consent.models import Patient, Requester
+from gateway.analysis.models import AIModel, Job, JobSubject, Output, ResultReview
 from gateway.emergency.models import Emergency
 from gateway.keyholder.client import Keyholder
 from gateway.records.models import Moved, OwnCopy
@@ -158,6 +159,17 @@ def subjects_of_output(digest: str) -> list[str]:
     return sorted({*kept, *judged, *summed.values_list("pk", flat=True)})
 
 
+# From what a trace may begin, but for a record: whether there is such a one, or was, by its id.
+KNOWN: Mapping[str, Callable[[str], bool]] = {
+    "patient": lambda id: Patient.objects.filter(pk=id).exists(),
+    "job": lambda id: Job.objects.filter(pk=id).exists(),
+    "model": lambda id: AIModel.objects.filter(pk=id).exists(),
+    "output": lambda id: bool(subjects_of_output(id)),
+    "packet": lambda id: patient_of_packet(id) is not None,
+    "client": lambda id: Requester.objects.filter(pk=id).exists(),
+}
+
+
 # What it meets
 
 _COLUMNS = (
@@ -188,9 +200,10 @@ def _by_jobs(subjects: QuerySet[JobSubject], opened: Opened) -> Iterator[Traced]
 
 
 def _readings(subjects: QuerySet[Any, Any]) -> dict[str, int]:
-    """How often each subject's result was read, where it was."""
-    rows = AuditRow.objects.filter(kind="result.read", step_of__in=subjects).order_by().values("step_of")
-    return dict(rows.annotate(times=Count("pk")).values_list("step_of", "times"))
+    """How often each subject's result was read by whom it was sent to, where it was: staff read it too."""
+    rows = AuditRow.objects.filter(kind="result.read", step_of__in=subjects).values_list("step_of", "line")
+    lines = rows.order_by().iterator(chunk_size=2000)
+    return Counter(of for of, line in lines if orjson.loads(bytes(line))["actor"]["kind"] == "client")
 
 
 def _by_people(patient: Patient, opened: Opened) -> Iterator[Traced]:

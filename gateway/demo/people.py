@@ -19,6 +19,7 @@ from django.core.management.base import CommandError
 from joserfc.jwk import ECKey
 from tqdm import tqdm
 
+from consent import requesters
 from consent import services as consents
 from consent.models import Patient, Requester
 from gateway.accounts import clients
@@ -159,7 +160,9 @@ def network(home: Path, kind: str, say: Callable[[str], None]) -> Iterator[None]
 
 
 def _helix() -> tuple[Requester, str, dict[str, Any]]:
-    helix = Requester.objects.create(name="Helix AI", contact="research@helix.example")
+    helix = requesters.register(
+        name="Helix AI", contact="research@helix.example", purposes=["HRESCH"], by=SETUP
+    )
     key = ECKey.generate_key("P-384", {"kid": "demo"})
     public = {"keys": [dict(key.as_dict(private=False))]}
     client = clients.register(requester=helix, by=SETUP, jwks=public)

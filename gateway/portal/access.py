@@ -171,6 +171,8 @@ def who_of(entry: dict[str, Any]) -> str:
         return _("You")
     if entry["emergency"]:
         return _("Emergency")
+    if entry["copy"]:
+        return _("A copy of records")
     return _("Computer program") if entry["program"] else _("Person")
 
 
@@ -200,12 +202,20 @@ def _csv(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
     )
 
 
+def _kind_of(entry: dict[str, Any]) -> str:
+    if entry["you"]:
+        return "own_copy"
+    if entry["emergency"]:
+        return "emergency"
+    return "copy" if entry["copy"] else "program"
+
+
 def _json(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
     listed = [
         {
             "id": entry["key"],
             "who": entry["who"],
-            "kind": "own_copy" if entry["you"] else "emergency" if entry["emergency"] else "program",
+            "kind": _kind_of(entry),
             "why": str(entry["why"]),
             "steps": [
                 {"what": step["kind"], "when": step["when"].isoformat(), "sealed": step["sealed"]}

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Count, Max, Q
+from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -18,7 +19,7 @@ from consent.deletion import ask_deletion
 from consent.explanation import KINDS, PURPOSES, SENSITIVE
 from consent.models import Consent, Patient
 from consent.state import OPEN, State, state_of
-from gateway.analysis.models import JobSubject
+from gateway.analysis.models import Job, JobSubject
 from gateway.portal.history import history_of
 from gateway.portal.paging import page_of
 from gateway.portal.people import disagreement
@@ -107,9 +108,12 @@ def what_remains(consent: Consent, state: State, visit: Visit) -> dict[str, Any]
     """For a choice that is over: when it stopped, how long until that was sealed, what may still exist."""
     if state in OPEN or (consent.granted_at is None and consent.stopped_at is None):
         return {"over": False}
+    left = Q(state=JobSubject.State.DELIVERED)
     used = JobSubject.objects.filter(patient=consent.patient_id, consent=consent.pk).aggregate(
-        sent=Count("pk", filter=Q(state=JobSubject.State.DELIVERED)),
-        last_sent=Max("output__delivered_at"),
+        sent=Count("pk", filter=left & ~Q(job__kind=Job.Kind.EXPORT)),
+        copies=Count("pk", filter=left & Q(job__kind=Job.Kind.EXPORT)),
+        # A sealed result is kept for a time; its job stays.
+        last_sent=Max(Coalesce("output__delivered_at", "job__settled_at"), filter=left),
         cut_off=Count("pk", filter=Q(state=JobSubject.State.NOT_AVAILABLE)),
     )
     took = None

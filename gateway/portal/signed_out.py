@@ -1,4 +1,5 @@
-"""A form that is sent after the session ended: it waits through the sign-in, to be filled in again.
+"""What is sent after the session ended: its sender is told that it was not done, and a form waits through the
+sign-in, to be filled in again.
 
 Nothing is done with it but that: whoever signs in has to send it themselves, on a page that is theirs.
 """
@@ -6,13 +7,42 @@ Nothing is done with it but that: whoever signs in has to send it themselves, on
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
 View = Callable[..., HttpResponse]
 
 WAITING = "form that waits"  # session: the page and what was filled in
 MOST = 4_000  # characters
+
+
+def needs_sign_in(view: View) -> View:
+    """Who is not signed in goes to the sign-in, and from there back: of a POST to its page."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        if request.method != "POST":
+            return redirect_to_login(request.get_full_path())
+        messages.warning(request, _("You were signed out before this was done. Sign in, and press it again."))
+        return redirect_to_login(_sent_from(request))
+
+    return inner
+
+
+def _sent_from(request: HttpRequest) -> str:
+    """The page of ours with the form; where the browser does not say, the form's own address."""
+    page = request.headers.get("Referer", "")
+    if not url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure()):
+        return request.path
+    told = urlsplit(page)
+    return f"{told.path}?{told.query}" if told.query else told.path
 
 
 def waits(view: View) -> View:

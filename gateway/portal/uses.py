@@ -40,6 +40,14 @@ RESULTS: dict[str, tuple[Promise, str]] = {
     "emergency.reviewed": (_("Emergency: checked"), "grey"),
     OWN_COPY: (_("Your own copy"), "grey"),
 }
+# What is said instead where staff did it, and of a copy, which no model reads.
+BY_STAFF: dict[str, tuple[Promise, str]] = {
+    "result.read": (_("Result sent. Your clinic read it"), "green"),
+}
+OF_A_COPY: dict[str, tuple[Promise, str]] = {
+    "job.delivered": (_("Copy sent"), "green"),
+    "result.read": (_("Copy sent and read"), "green"),
+}
 # What there is to say besides.
 NOTES: dict[str, Promise] = {"job.stopped": _("Its result was not released")}
 EMERGENCY_STEPS = (EMERGENCY, "emergency.read", "emergency.ended", "emergency.reviewed")
@@ -185,8 +193,8 @@ def _explained(
         **_step(last),
         "key": last.step_of or str(last.pk),
         "who": names.get(told.get("requester", ""), ""),
-        "program": line["actor"]["kind"] in ("client", "system")
-        and last.kind.startswith(("job.", "result.")),
+        "program": _of_a_job(last) and not _is_copy(last, told),
+        "copy": _is_copy(last, told),
         "emergency": last.kind in EMERGENCY_STEPS,
         "you": last.kind == OWN_COPY,
         "question": question,  # whose words `why` is, if it is somebody's
@@ -199,8 +207,21 @@ def _explained(
     }
 
 
+def _of_a_job(row: AuditRow) -> bool:
+    return row.kind.startswith(("job.", "result."))
+
+
+def _is_copy(row: AuditRow, told: Mapping[str, Any]) -> bool:
+    """A copy of records left, or was to: such a job has no model."""
+    return _of_a_job(row) and "job" in told and "model" not in told
+
+
 def _step(row: AuditRow) -> dict[str, Any]:
-    result, colour = RESULTS[row.kind]
+    line = json.loads(bytes(row.line))
+    instead = OF_A_COPY if _is_copy(row, line["details"]) else {}
+    if line["actor"]["kind"] == "staff":
+        instead = BY_STAFF
+    result, colour = instead.get(row.kind) or RESULTS[row.kind]
     return {
         "kind": row.kind,
         "when": row.recorded_at,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, cast, overload
 
-from django.contrib.auth.decorators import login_required
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -18,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from consent.answers import How
 from consent.models import ConsentRequest, Patient, Representative
+from gateway.portal.signed_out import needs_sign_in
 
 View = Callable[..., HttpResponse]
 Scope = Representative.Scope
@@ -129,7 +129,7 @@ def _guarded(view: View, may: str) -> View:
         )
 
     inner.may = may  # type: ignore[attr-defined]  # tests/portal/test_acting.py reads it
-    return login_required(inner)
+    return needs_sign_in(inner)
 
 
 def _no_to(request: HttpRequest, visit: Visit, may: str) -> HttpResponse | None:

@@ -52,15 +52,12 @@ COLUMNS = (
     "read", "review", "held", "records",
 )  # fmt: skip
 Begin = Callable[[str, Keyholder], Iterator[Traced]]
-BEGINNINGS: Mapping[str, tuple[Callable[[str], bool], Begin]] = {
-    "patient": (
-        lambda id: Patient.objects.filter(pk=id).exists(),
-        lambda id, keyholder: tracing.of_patient(Patient.objects.get(pk=id), keyholder),
-    ),
-    "job": (lambda id: Job.objects.filter(pk=id).exists(), tracing.of_job),
-    "model": (lambda id: AIModel.objects.filter(pk=id).exists(), tracing.of_model),
-    "output": (lambda id: bool(tracing.subjects_of_output(id)), tracing.of_output),
-    "packet": (lambda id: tracing.patient_of_packet(id) is not None, tracing.of_packet),
+BEGINNINGS: Mapping[str, Begin] = {
+    "patient": lambda id, keyholder: tracing.of_patient(Patient.objects.get(pk=id), keyholder),
+    "job": tracing.of_job,
+    "model": tracing.of_model,
+    "output": tracing.of_output,
+    "packet": tracing.of_packet,
 }
 
 
@@ -90,7 +87,7 @@ def _known(kind: str, what: str) -> str:
         return what
     if kind == "patient":
         return str(Patient.objects.filter(record_id=what).values_list("pk", flat=True).first() or "")
-    return what if BEGINNINGS[kind][0](what) else ""
+    return what if tracing.KNOWN[kind](what) else ""
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -187,9 +184,9 @@ def _table(kind: str, id: str, uses_of: Begin) -> HttpResponse:
 
 def _beginning(kind: str, id: str) -> Begin:
     """Another kind, and what is not there: 404."""
-    if kind not in BEGINNINGS or not BEGINNINGS[kind][0](id):
+    if kind not in BEGINNINGS or not tracing.KNOWN[kind](id):
         raise Http404
-    return BEGINNINGS[kind][1]
+    return BEGINNINGS[kind]
 
 
 def _rows(uses: list[Traced]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from django.views.decorators.cache import never_cache
 from gateway.accounts.models import User
 from gateway.accounts.roles import ACTS, STAFF_ROLES
 from gateway.accounts.step_up import second_factor_shown
+from gateway.portal.signed_out import needs_sign_in
 from ledger.audit.log import Actor
 from ledger.errors import GatewayError
 
@@ -87,7 +88,7 @@ def for_staff(act: str) -> Callable[[View], View]:
             return view(request, *args, **kwargs)
 
         inner.act = act  # type: ignore[attr-defined]  # tests/staff/test_roles.py reads it
-        return never_cache(login_required(inner))
+        return never_cache(needs_sign_in(inner))
 
     return decorate
 

@@ -14,7 +14,7 @@ from gateway.analysis import exports
 from gateway.analysis.models import Job
 from gateway.api.codes import CODES
 from gateway.api.problems import exception_handler
-from ledger.errors import GatewayError, NotCommitted, ProofError
+from ledger.errors import GatewayError, KeyholderUnavailable, LedgerError, NotCommitted, ProofError
 from tests.questions import ask_unread
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +57,14 @@ def test_what_the_ledger_and_the_framework_say(error: Exception, status: int, co
     assert answer is not None
     assert (answer.status_code, answer.data["code"]) == (status, code)
     assert ("Retry-After" in answer) == isinstance(error, GatewayError)
+
+
+@pytest.mark.parametrize("error", [LedgerError, KeyholderUnavailable])
+def test_how_our_processes_are_reached_is_not_told(error: type[GatewayError]) -> None:
+    answer = exception_handler(error("No process listens on x.sock: No such file. Start it first."), {})
+    assert answer is not None
+    assert answer.status_code == 503
+    assert answer.data["detail"] == f"{CODES[answer.data['code']].title}."
 
 
 def test_a_patient_whose_record_is_not_linked_is_not_asked(

@@ -286,7 +286,7 @@ def test_the_command(play: Play, job: Job, capsys: pytest.CaptureFixture[str], s
     assert summary["summary"]["records"] == len(use["records"]) == 3
     call_command("trace", "packet", use["records"][0].partition("/")[0])
     assert "1 uses of 3 sealed packets of 1 patients, in 1 jobs: 1 results" in capsys.readouterr().out
-    for beginning in ("record", "packet", "patient", "client"):
+    for beginning in trace.KNOWN.keys() | {"record"}:
         with pytest.raises(CommandError):
             call_command("trace", beginning, "00" * 32)
     settings.KEYHOLDER_SOCKET = "/nowhere"

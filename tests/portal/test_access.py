@@ -67,6 +67,36 @@ def test_every_kind_of_use_has_words(browser: Client, alice: Any, kind: str) -> 
     assert str(RESULTS[kind][0]) in body(browser)
 
 
+def test_a_result_that_the_clinic_read_is_not_told_as_read_by_who_got_it(
+    browser: Client, alice: Any, question: ConsentRequest
+) -> None:
+    told = {"requester": str(question.requester_id), "subject_id": "aa" * 32}
+    for kind, actor in (("job.delivered", Actor.system("worker")), ("result.read", Actor.staff(1))):
+        with transaction.atomic():
+            record(kind=kind, actor=actor, subject=alice.pseudonym, **told)
+    page = body(browser)
+    assert "Result sent. Your clinic read it" in page
+    assert "Result sent and read" not in page
+    assert "Computer program" in page
+    assert "Person" not in page
+
+
+def test_a_copy_that_was_sent_is_told_as_a_copy(
+    browser: Client, alice: Any, question: ConsentRequest
+) -> None:
+    for kind in ("job.released", "job.delivered"):
+        row = log(kind, alice, question, subject_id="aa" * 32, job="bb" * 32)
+    page = body(browser)
+    assert "Copy sent" in page
+    assert "A copy of records" in page
+    assert "Result sent" not in page
+    page = browser.get(f"/access/{row.step_of}").content.decode()
+    assert "A copy of your records was sent. It cannot be called back." in page
+    assert "its result was sent" not in page
+    (listed,) = json.loads(browser.get("/access/list.json").content)["uses"]
+    assert listed["kind"] == "copy"
+
+
 def test_the_steps_of_one_use_are_one_row_with_its_latest_result(
     browser: Client, alice: Any, question: ConsentRequest
 ) -> None:

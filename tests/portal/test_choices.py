@@ -11,6 +11,7 @@ from django.utils.formats import date_format
 
 from consent import services
 from consent.models import Consent, ConsentRequest
+from gateway.analysis.models import Job, JobSubject, Leg
 from gateway.demo.pages import agree
 from gateway.keyholder.client import Keyholder
 from ledger.errors import KeyholderUnavailable
@@ -43,6 +44,27 @@ def test_stop_is_one_post_and_tells_the_keyholder_at_once(
     commit(consent, "ConsentRevoked")
     assert "It was sealed" in page(browser, consent)
     assert "Stop sharing" not in browser.get("/choices").content.decode()
+
+
+def test_a_copy_that_left_is_not_told_as_a_result(
+    browser: Client, alice: Any, question: ConsentRequest
+) -> None:
+    consent = in_force(question)
+    for kind in (Job.Kind.EXPORT, Job.Kind.EXPORT, Job.Kind.ANALYSE):
+        job = Job.objects.create(
+            requester=question.requester, kind=kind, purpose="HRESCH", index_date="2026-01-01",
+            settled_at=timezone.now(),
+        )  # fmt: skip
+        JobSubject.objects.create(
+            job=job, leg=Leg.objects.create(job=job), number=0, asked="x", patient=alice, state="delivered",
+            consent=consent.id,
+        )  # fmt: skip
+    Consent.objects.update(expires_at=timezone.now() - timedelta(days=1))
+    text = page(browser, consent)
+    assert "got 2 copies of the records. We cannot call them back." in text
+    day = date_format(timezone.localdate(), "DATE_FORMAT")
+    assert f"got 1 result, on {day}. We cannot call it back." in text
+    assert "Ask them to delete what they got" in text
 
 
 def test_what_waits_to_be_sealed_is_taken_back_and_not_stopped(

@@ -45,6 +45,28 @@ def test_who_leaves_it_is_signed_out_and_who_uses_it_is_not(client: Client, alic
     assert not client.session.get("_auth_user_id")
 
 
+def test_what_was_pressed_after_the_session_ended_is_told_as_not_done(
+    client: Client, alice: Any, question: Any, member: Any
+) -> None:
+    page = reverse("question", args=[question.id])
+    answer = client.post(
+        reverse("refuse", args=[question.id]), headers={"referer": f"http://testserver{page}?a=b"}
+    )
+    assert answer["Location"] == f"{reverse('account_login')}?next={page}%3Fa%3Db"
+    assert "You were signed out before this was done" in client.get(answer["Location"]).content.decode()
+    assert not question.consents.exists()
+    for elsewhere in ("http://example.org/x", "javascript:1", ""):
+        answer = Client().post(reverse("refuse", args=[question.id]), headers={"referer": elsewhere})
+        assert answer["Location"].endswith(f"?next={reverse('refuse', args=[question.id])}")
+    sign_in(client, alice.user)
+    assert "You were signed out" not in client.get(page).content.decode()
+    staff = Client().post("/staff/requests/x/approve", headers={"referer": "http://testserver/staff/queue"})
+    assert staff.status_code == 404
+    ours = reverse("staff_approve", args=[question.id])
+    staff = Client().post(ours, headers={"referer": "http://testserver/staff/queue"})
+    assert staff["Location"].endswith("?next=/staff/queue")
+
+
 def test_no_session_lives_longer_than_its_day(client: Client, alice: Any, clock: Any) -> None:
     sign_in(client, alice.user)
     end = clock[0] + settings.SESSION_LONGEST_SECONDS

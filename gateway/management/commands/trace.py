@@ -94,6 +94,9 @@ class Command(BaseCommand):
             totals.add(use)
             self.stdout.write(_line(use) if options["json"] else _row(use))
         told = totals.as_json()
+        named_otherwise = options["beginning"] in ("record", "patient")  # whose names were read above
+        if not (told["uses"] or named_otherwise or trace.KNOWN[options["beginning"]](id)):
+            raise InvalidInput("Nothing here has this id.", code="trace_unknown")
         if options["json"]:
             self.stdout.write(json.dumps({"summary": told}, sort_keys=True))
             return
