@@ -22,6 +22,10 @@ def make(home: Path) -> None:
         (home / folder).mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     _write_once(home / "secret_key", secrets.token_urlsafe(48))
+    if home == settings.HOME and not settings.SECRET_KEY_IS_GIVEN:
+        # The settings of this process were read before there was one; what it names by it has to be what the
+        # processes of the installation name so.
+        settings.SECRET_KEY = (home / "secret_key").read_text().strip()
     for ledger in _embedded().values():
         from ledger.embedded.folder import make_ledger
 

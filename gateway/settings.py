@@ -72,6 +72,7 @@ def installation_secret_key() -> str:
         return os.urandom(32).hex()
 
 
+SECRET_KEY_IS_GIVEN = bool(secret("GATEWAY_SECRET_KEY"))
 SECRET_KEY = secret("GATEWAY_SECRET_KEY") or installation_secret_key()
 ALLOWED_HOSTS = os.environ.get("GATEWAY_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 PUBLIC_URL = os.environ.get("GATEWAY_URL", "http://localhost:8000")

@@ -27,6 +27,35 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
+MAKES = """
+import django
+django.setup()
+from django.conf import settings
+from gateway import installation
+before = settings.SECRET_KEY
+installation.make(settings.HOME)
+print(before, settings.SECRET_KEY)
+"""
+
+
+def test_who_makes_an_installation_goes_by_its_secret(environment: dict[str, str], tmp_path: Path) -> None:
+    """The demonstration names its staff in the audit log as the site names them afterwards."""
+    home = tmp_path / "home"
+    there = {**environment, "GATEWAY_HOME": str(home), "DJANGO_SETTINGS_MODULE": "gateway.settings"}
+
+    def make(**more: str) -> list[str]:
+        ran = subprocess.run(
+            [sys.executable, "-c", MAKES], cwd=REPOSITORY, env={**there, **more}, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return ran.stdout.split()
+
+    before, after = make()
+    assert after == (home / "secret_key").read_text() != before
+    assert make() == [after, after]
+    assert make(GATEWAY_SECRET_KEY="given") == ["given", "given"]
+
+
 CHILD = """
 import pathlib, signal, sys, time
 name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
