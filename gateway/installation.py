@@ -6,6 +6,7 @@ machine; `deploy/` says how a hospital spreads the same processes over accounts 
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -134,8 +135,10 @@ def _broker() -> Spec | None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-    except FileExistsError:
-        return
+    """It is there whole or not at all, for whoever makes the same installation at this moment."""
+    begun = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    with suppress(FileExistsError):
+        os.link(begun, path)
+    begun.unlink()

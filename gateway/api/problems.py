@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -124,8 +125,11 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     if isinstance(error, GatewayError):
         headers = {"Retry-After": "10"} if error.status in (429, 503) else None
         # How our own processes are reached is nobody's business out there.
-        away = isinstance(error, LedgerError | KeyholderUnavailable) and error.code in CODES
-        detail = f"{CODES[error.code].title}." if away else error.message
+        away = isinstance(error, LedgerError | KeyholderUnavailable) or (
+            error.is_remote and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        )
+        known = CODES.get(error.code) or CODES.get(type(error).code) or CODES["error"]
+        detail = f"{known.title}." if away else error.message
         return answer(code=error.code, status=error.status, detail=detail, headers=headers)
     log.error("unhandled %s", type(error).__name__)
     if isinstance(error, OperationalError | InterfaceError):

@@ -159,7 +159,8 @@ def subjects_of_output(digest: str) -> list[str]:
     return sorted({*kept, *judged, *summed.values_list("pk", flat=True)})
 
 
-# From what a trace may begin, but for a record: whether there is such a one, or was, by its id.
+# From what a trace may begin, but for a record: whether such a one is known here by its id. Of a result that
+# was deleted before anybody judged it, the ledger alone knows.
 KNOWN: Mapping[str, Callable[[str], bool]] = {
     "patient": lambda id: Patient.objects.filter(pk=id).exists(),
     "job": lambda id: Job.objects.filter(pk=id).exists(),
@@ -186,7 +187,7 @@ def _by_jobs(subjects: QuerySet[JobSubject], opened: Opened) -> Iterator[Traced]
             one.pk: (one.kind, one.created_at, one.model, str(one.requester_id))
             for one in Job.objects.filter(pk__in={row[2] for row in page})
         }
-        reads = _readings(subjects.filter(job__in=jobs).values("pk"))
+        reads = _readings([row[0] for row in page])
         found = opened([(row[1], row[0]) for row in page])
         for row, records in zip(page, found, strict=True):
             key, leg, job, patient, state, consent, digest, delivered, judged, review, *summary = row
@@ -199,7 +200,7 @@ def _by_jobs(subjects: QuerySet[JobSubject], opened: Opened) -> Iterator[Traced]
             )  # fmt: skip
 
 
-def _readings(subjects: QuerySet[Any, Any]) -> dict[str, int]:
+def _readings(subjects: Sequence[str]) -> dict[str, int]:
     """How often each subject's result was read by whom it was sent to, where it was: staff read it too."""
     rows = AuditRow.objects.filter(kind="result.read", step_of__in=subjects).values_list("step_of", "line")
     lines = rows.order_by().iterator(chunk_size=2000)

@@ -113,8 +113,10 @@ def what_remains(consent: Consent, state: State, visit: Visit) -> dict[str, Any]
         sent=Count("pk", filter=left & ~Q(job__kind=Job.Kind.EXPORT)),
         copies=Count("pk", filter=left & Q(job__kind=Job.Kind.EXPORT)),
         # A sealed result is kept for a time; its job stays.
-        last_sent=Max(Coalesce("output__delivered_at", "job__settled_at"), filter=left),
-        cut_off=Count("pk", filter=Q(state=JobSubject.State.NOT_AVAILABLE)),
+        last_sent=Max(
+            Coalesce("output__delivered_at", "leg__summary__delivered_at", "job__settled_at"), filter=left
+        ),
+        cut_off=Count("pk", filter=Q(state=JobSubject.State.NOT_AVAILABLE) & ~Q(job__kind=Job.Kind.EXPORT)),
     )
     took = None
     if consent.stopped_at and consent.revoked_at:

@@ -5,7 +5,6 @@ from typing import cast
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -20,6 +19,7 @@ from gateway.accounts import preferences
 from gateway.accounts.addresses import is_confirmed
 from gateway.accounts.letters import say
 from gateway.accounts.models import User
+from gateway.portal.signed_out import needs_sign_in
 from gateway.portal.uses import read_place
 from gateway.portal.visitor import for_patient
 
@@ -93,7 +93,7 @@ class SettingsForm(forms.Form):
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@needs_sign_in
 def settings_page(request: HttpRequest) -> HttpResponse:
     user = cast(User, request.user)
     form = SettingsForm(request.POST or None, initial=_chosen(user))

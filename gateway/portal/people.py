@@ -6,7 +6,6 @@ from functools import wraps
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -21,6 +20,7 @@ from consent.explanation import KINDS, SENSITIVE
 from consent.kinds import name_of, name_to_a_patient
 from consent.models import Conflict, Representative
 from gateway.accounts.models import User
+from gateway.portal.signed_out import needs_sign_in
 from gateway.portal.visitor import ACTS_AS, Visit, enter, is_over, named, nobody
 from ledger.errors import RefusedTransition
 
@@ -48,7 +48,7 @@ def for_person(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]
             return nobody(request, visit)
         return view(request, visit, *args, **kwargs)
 
-    return never_cache(login_required(inner))
+    return never_cache(needs_sign_in(inner))
 
 
 @require_safe

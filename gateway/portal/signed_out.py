@@ -42,7 +42,8 @@ def _sent_from(request: HttpRequest) -> str:
     if not url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure()):
         return request.path
     told = urlsplit(page)
-    return f"{told.path}?{told.query}" if told.query else told.path
+    path = "/" + told.path.lstrip("/")
+    return f"{path}?{told.query}" if told.query else path
 
 
 def waits(view: View) -> View:

@@ -204,7 +204,21 @@ def _explained(
         "sealed": all(step.leaf is not None for step in steps),
         "steps": [_step(step) for step in steps] if len(steps) > 1 else [],
         "told": told,
+        **_read_by_both(steps),
     }
+
+
+def _read_by_both(steps: Sequence[AuditRow]) -> dict[str, Any]:
+    """What the newest step says where the clinic read a result that whoever got it had read before."""
+    read = [step for step in steps if step.kind == "result.read"]
+    if steps[-1].kind != "result.read" or not any(not _is_by_staff(step) for step in read):
+        return {}
+    instead = OF_A_COPY if _is_copy(read[-1], json.loads(bytes(read[-1].line))["details"]) else RESULTS
+    return {"result": instead["result.read"][0]}
+
+
+def _is_by_staff(row: AuditRow) -> bool:
+    return bool(json.loads(bytes(row.line))["actor"]["kind"] == "staff")
 
 
 def _of_a_job(row: AuditRow) -> bool:
@@ -218,7 +232,8 @@ def _is_copy(row: AuditRow, told: Mapping[str, Any]) -> bool:
 
 def _step(row: AuditRow) -> dict[str, Any]:
     line = json.loads(bytes(row.line))
-    instead = OF_A_COPY if _is_copy(row, line["details"]) else {}
+    copy = _is_copy(row, line["details"])
+    instead = OF_A_COPY if copy else {}
     if line["actor"]["kind"] == "staff":
         instead = BY_STAFF
     result, colour = instead.get(row.kind) or RESULTS[row.kind]
@@ -227,7 +242,7 @@ def _step(row: AuditRow) -> dict[str, Any]:
         "when": row.recorded_at,
         "result": result,
         "colour": colour,
-        "note": NOTES.get(row.kind, ""),
+        "note": "" if copy else NOTES.get(row.kind, ""),
         "sealed": row.leaf is not None,
     }
 

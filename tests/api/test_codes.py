@@ -59,12 +59,23 @@ def test_what_the_ledger_and_the_framework_say(error: Exception, status: int, co
     assert ("Retry-After" in answer) == isinstance(error, GatewayError)
 
 
-@pytest.mark.parametrize("error", [LedgerError, KeyholderUnavailable])
-def test_how_our_processes_are_reached_is_not_told(error: type[GatewayError]) -> None:
-    answer = exception_handler(error("No process listens on x.sock: No such file. Start it first."), {})
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (LedgerError, None, "ledger_unavailable"),
+        (LedgerError, "ledger_damaged", "ledger_unavailable"),
+        (KeyholderUnavailable, None, "keyholder_unavailable"),
+        (GatewayError, "internal_error", "error"),
+    ],
+)
+def test_how_our_processes_are_reached_is_not_told(
+    error: type[GatewayError], code: str | None, told: str
+) -> None:
+    said = error("No process listens on x.sock: No such file. Start it first.", code=code)
+    said.is_remote = True
+    answer = exception_handler(said, {})
     assert answer is not None
-    assert answer.status_code == 503
-    assert answer.data["detail"] == f"{CODES[answer.data['code']].title}."
+    assert answer.data["detail"] == f"{CODES[told].title}."
 
 
 def test_a_patient_whose_record_is_not_linked_is_not_asked(

@@ -79,6 +79,17 @@ def test_a_result_that_the_clinic_read_is_not_told_as_read_by_who_got_it(
     assert "Result sent and read" not in page
     assert "Computer program" in page
     assert "Person" not in page
+    with transaction.atomic():
+        record(
+            kind="result.read",
+            actor=Actor.client(question.requester_id),
+            subject=alice.pseudonym,
+            **told,
+        )
+        record(kind="result.read", actor=Actor.staff(1), subject=alice.pseudonym, **told)
+    listed = browser.get("/access/list.csv").content.decode()
+    assert "Result sent and read" in listed
+    assert "Your clinic read it" not in listed
 
 
 def test_a_copy_that_was_sent_is_told_as_a_copy(

@@ -60,6 +60,10 @@ def test_what_was_pressed_after_the_session_ended_is_told_as_not_done(
         assert answer["Location"].endswith(f"?next={reverse('refuse', args=[question.id])}")
     sign_in(client, alice.user)
     assert "You were signed out" not in client.get(page).content.decode()
+    acts = Client().post(reverse("act"), headers={"referer": "http://testserver/people"})
+    assert acts["Location"].endswith("?next=/people")
+    told = Client().post(reverse("settings"), headers={"referer": "http://testserver//example.org/x"})
+    assert told["Location"].endswith("?next=/example.org/x")
     staff = Client().post("/staff/requests/x/approve", headers={"referer": "http://testserver/staff/queue"})
     assert staff.status_code == 404
     ours = reverse("staff_approve", args=[question.id])

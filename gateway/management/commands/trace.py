@@ -1,6 +1,7 @@
 """`manage.py trace`: from a record to every job, model and result that used it, and back from each of these.
 
-Exit status: 0 traced, 1 the stores differ (`--check`), 2 the keyholder or the ledger cannot be asked.
+Exit status: 0 traced, 1 the stores differ (`--check`) or nothing here has this id, 2 the keyholder or the
+ledger cannot be asked.
 """
 
 import json
@@ -96,7 +97,10 @@ class Command(BaseCommand):
         told = totals.as_json()
         named_otherwise = options["beginning"] in ("record", "patient")  # whose names were read above
         if not (told["uses"] or named_otherwise or trace.KNOWN[options["beginning"]](id)):
-            raise InvalidInput("Nothing here has this id.", code="trace_unknown")
+            raise InvalidInput(
+                "Nothing here has this id. Of a result that was deleted unjudged the ledger alone knows.",
+                code="trace_unknown",
+            )
         if options["json"]:
             self.stdout.write(json.dumps({"summary": told}, sort_keys=True))
             return
