@@ -1,6 +1,7 @@
 """Chromium, started once, the cast of both sites, and how somebody goes through them."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection
 
 from gateway.accounts.models import User
 from gateway.accounts.roles import make_groups
@@ -30,6 +33,23 @@ def chromium() -> Iterator[Any]:
         yield browser
         browser.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_request_at_a_time() -> Iterator[None]:
+    """On SQLite the server's threads share the one connection to a database in memory: a request would see
+    another's transaction, as none does in life. On PostgreSQL each has its own.
+    """
+    lock, answer = threading.RLock(), WSGIHandler.__call__
+
+    def alone(self: WSGIHandler, environ: dict[str, Any], start_response: Any) -> Any:
+        with lock:
+            return answer(self, environ, start_response)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if connection.vendor == "sqlite":
+            patch.setattr(WSGIHandler, "__call__", alone)
+        yield
 
 
 @pytest.fixture(scope="session")
