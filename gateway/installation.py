@@ -6,13 +6,13 @@ machine; `deploy/` says how a hospital spreads the same processes over accounts 
 
 import os
 import secrets
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management import call_command
 
+from gateway.keyfiles import write_once
 from gateway.processes import ProcessError, Processes, Spec, listens_at, listens_on, python
 from ledger.channels import HOME, named
 
@@ -22,7 +22,7 @@ def make(home: Path) -> None:
     for folder in ("", "ledger", "keyholder", "broker", "broker/queue", "logs", "static"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
-    _write_once(home / "secret_key", secrets.token_urlsafe(48))
+    write_once(home / "secret_key", secrets.token_urlsafe(48))
     if home == settings.HOME and not settings.SECRET_KEY_IS_GIVEN:
         # The settings of this process were read before there was one; what it names by it has to be what the
         # processes of the installation name so.
@@ -132,13 +132,3 @@ def _broker() -> Spec | None:
         ],
         listens_at(path),
     )
-
-
-def _write_once(path: Path, text: str) -> None:
-    """It is there whole or not at all, for whoever makes the same installation at this moment."""
-    begun = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    with suppress(FileExistsError):
-        os.link(begun, path)
-    begun.unlink()

@@ -72,8 +72,9 @@ def installation_secret_key() -> str:
         return os.urandom(32).hex()
 
 
-SECRET_KEY_IS_GIVEN = bool(secret("GATEWAY_SECRET_KEY"))
-SECRET_KEY = secret("GATEWAY_SECRET_KEY") or installation_secret_key()
+_given = secret("GATEWAY_SECRET_KEY")
+SECRET_KEY_IS_GIVEN = bool(_given)
+SECRET_KEY = _given or installation_secret_key()
 ALLOWED_HOSTS = os.environ.get("GATEWAY_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 PUBLIC_URL = os.environ.get("GATEWAY_URL", "http://localhost:8000")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]

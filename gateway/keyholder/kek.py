@@ -4,13 +4,13 @@ The seam is `wrap`/`unwrap`, so that Vault Transit or an HSM can stand where the
 the key itself need not be in this process at all.
 """
 
-import contextlib
 import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import Protocol
 
+from gateway.keyfiles import write_once
 from gateway.keyholder.envelope import KEY_BYTES, new_key, seal, unseal
 from ledger.errors import EnvelopeError
 
@@ -66,18 +66,7 @@ class FileKEK:
     @classmethod
     def create(cls, path: Path) -> "FileKEK":
         """The KEK at `path`, made first where there is none. What exists is never overwritten."""
-        with contextlib.suppress(FileExistsError):
-            # Whole or not at all: a link appears only once the bytes are on the disk.
-            draft = path.with_name(f"{path.name}.{os.getpid()}.new")
-            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                with os.fdopen(file, "w") as opened:
-                    opened.write(new_key().hex() + "\n")
-                    opened.flush()
-                    os.fsync(file)
-                os.link(draft, path)
-            finally:
-                draft.unlink()
+        write_once(path, new_key().hex() + "\n")
         return cls(path)
 
     def wrap(self, key: bytes) -> bytes:

@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -30,6 +30,13 @@ from gateway.portal.visitor import enter, for_patient, named
 PAGE = 25
 AT_ONCE = 500  # uses read for a file at a time
 MOST = {"csv": 20_000, "json": 20_000, "pdf": 1_000}
+# What kind of somebody, or something, it was, in a word.
+WHO = {
+    "own_copy": gettext_lazy("You"),
+    "emergency": gettext_lazy("Emergency"),
+    "copy": gettext_lazy("A copy of records"),
+    "program": gettext_lazy("Computer program"),
+}
 TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json", "pdf": "application/pdf"}
 
 
@@ -165,15 +172,13 @@ def _entries(patient: Patient, wanted: Filter, *, most: int) -> Iterator[dict[st
         most -= limit
 
 
-def who_of(entry: dict[str, Any]) -> str:
-    """What kind of somebody it was, in a word."""
+def _kind_of(entry: dict[str, Any]) -> str:
+    """One of WHO."""
     if entry["you"]:
-        return _("You")
+        return "own_copy"
     if entry["emergency"]:
-        return _("Emergency")
-    if entry["copy"]:
-        return _("A copy of records")
-    return _("Computer program") if entry["program"] else _("Person")
+        return "emergency"
+    return "copy" if entry["copy"] else "program"
 
 
 def _cells(entry: dict[str, Any], when: str) -> list[documents.Text]:
@@ -182,7 +187,7 @@ def _cells(entry: dict[str, Any], when: str) -> list[documents.Text]:
     result = " ".join(str(each) for each in (entry["result"], entry["note"] and f"({entry['note']})") if each)
     asked = entry["question"]
     why = documents.Said(asked.what_for, asked.language) if asked else str(entry["why"])
-    return [when, entry["who"] or _("Your clinic"), who_of(entry), why, result, seal]
+    return [when, entry["who"] or _("Your clinic"), str(WHO[_kind_of(entry)]), why, result, seal]
 
 
 def _columns() -> list[str]:
@@ -200,14 +205,6 @@ def _csv(entries: list[dict[str, Any]], *, cut: bool) -> bytes:
             for entry in entries
         ],
     )
-
-
-def _kind_of(entry: dict[str, Any]) -> str:
-    if entry["you"]:
-        return "own_copy"
-    if entry["emergency"]:
-        return "emergency"
-    return "copy" if entry["copy"] else "program"
 
 
 def _json(entries: list[dict[str, Any]], *, cut: bool) -> bytes:

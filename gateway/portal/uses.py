@@ -165,8 +165,8 @@ def find_use(patient: Patient, key: str) -> list[AuditRow]:
 
 def explain(uses: Sequence[Sequence[AuditRow]]) -> list[dict[str, Any]]:
     """Uses in plain words, each by its newest step: names come from our tables, for the log holds none."""
-    lines = [json.loads(bytes(steps[-1].line)) for steps in uses]
-    details = [line["details"] for line in lines]
+    lines = [[json.loads(bytes(step.line)) for step in steps] for steps in uses]
+    details = [each[-1]["details"] for each in lines]
     names = {
         str(id): name
         for id, name in Requester.objects.filter(
@@ -178,22 +178,24 @@ def explain(uses: Sequence[Sequence[AuditRow]]) -> list[dict[str, Any]]:
         .only("what_for", "notice__language")
         .in_bulk({each["request"] for each in details if "request" in each})
     )
-    return [_explained(steps, line, names, questions) for steps, line in zip(uses, lines, strict=True)]
+    return [_explained(steps, told, names, questions) for steps, told in zip(uses, lines, strict=True)]
 
 
 def _explained(
     steps: Sequence[AuditRow],
-    line: dict[str, Any],
+    lines: Sequence[dict[str, Any]],
     names: Mapping[str, str],
     questions: Mapping[str, ConsentRequest],
 ) -> dict[str, Any]:
-    last, told = steps[-1], line["details"]
+    last, told = steps[-1], lines[-1]["details"]
     question = questions.get(told.get("request", ""))
+    # That the clinic read it does not hide that whoever got it read it too.
+    same = [line for step, line in zip(steps, lines, strict=True) if step.kind == last.kind]
+    by_staff = all(_is_by_staff(line) for line in same)
     return {
-        **_step(last),
+        **_step(last, lines[-1], by_staff=by_staff),
         "key": last.step_of or str(last.pk),
         "who": names.get(told.get("requester", ""), ""),
-        "program": _of_a_job(last) and not _is_copy(last, told),
         "copy": _is_copy(last, told),
         "emergency": last.kind in EMERGENCY_STEPS,
         "you": last.kind == OWN_COPY,
@@ -202,40 +204,27 @@ def _explained(
         or PURPOSES.get(told.get("purpose", ""))
         or REASONS.get(last.kind, ""),
         "sealed": all(step.leaf is not None for step in steps),
-        "steps": [_step(step) for step in steps] if len(steps) > 1 else [],
+        "steps": [
+            _step(step, line, by_staff=_is_by_staff(line)) for step, line in zip(steps, lines, strict=True)
+        ]
+        if len(steps) > 1
+        else [],
         "told": told,
-        **_read_by_both(steps),
     }
 
 
-def _read_by_both(steps: Sequence[AuditRow]) -> dict[str, Any]:
-    """What the newest step says where the clinic read a result that whoever got it had read before."""
-    read = [step for step in steps if step.kind == "result.read"]
-    if steps[-1].kind != "result.read" or not any(not _is_by_staff(step) for step in read):
-        return {}
-    instead = OF_A_COPY if _is_copy(read[-1], json.loads(bytes(read[-1].line))["details"]) else RESULTS
-    return {"result": instead["result.read"][0]}
-
-
-def _is_by_staff(row: AuditRow) -> bool:
-    return bool(json.loads(bytes(row.line))["actor"]["kind"] == "staff")
-
-
-def _of_a_job(row: AuditRow) -> bool:
-    return row.kind.startswith(("job.", "result."))
+def _is_by_staff(line: Mapping[str, Any]) -> bool:
+    return bool(line["actor"]["kind"] == "staff")
 
 
 def _is_copy(row: AuditRow, told: Mapping[str, Any]) -> bool:
     """A copy of records left, or was to: such a job has no model."""
-    return _of_a_job(row) and "job" in told and "model" not in told
+    return row.kind.startswith(("job.", "result.")) and "job" in told and "model" not in told
 
 
-def _step(row: AuditRow) -> dict[str, Any]:
-    line = json.loads(bytes(row.line))
+def _step(row: AuditRow, line: Mapping[str, Any], *, by_staff: bool) -> dict[str, Any]:
     copy = _is_copy(row, line["details"])
-    instead = OF_A_COPY if copy else {}
-    if line["actor"]["kind"] == "staff":
-        instead = BY_STAFF
+    instead = BY_STAFF if by_staff else OF_A_COPY if copy else {}
     result, colour = instead.get(row.kind) or RESULTS[row.kind]
     return {
         "kind": row.kind,

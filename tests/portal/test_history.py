@@ -77,18 +77,22 @@ def test_a_choice_tells_its_whole_story(question: ConsentRequest, alice: Any) ->
     ]
 
 
-def test_what_staff_and_the_system_did_is_told_apart(
-    question: ConsentRequest, alice: Any, bob: Any, helix: Any
-) -> None:
-    answer = recorded.record_answer(
+def by_phone(question: ConsentRequest, staff: Any) -> Consent:
+    return recorded.record_answer(
         request=question,
-        by=bob,
+        by=staff,
         given_by="phone",
         authority="patient",
         kinds=["Observation"],
         duration="until",
         read_back=True,
     )
+
+
+def test_what_staff_and_the_system_did_is_told_apart(
+    question: ConsentRequest, alice: Any, bob: Any, helix: Any
+) -> None:
+    answer = by_phone(question, bob)
     assert words(answer)[-1] == "Staff wrote down your yes"
     commit(answer)
     recorded.withdraw(consent=answer, by=bob, given_by="phone", stop_now=lambda _: None)
@@ -101,15 +105,7 @@ def test_what_staff_and_the_system_did_is_told_apart(
 def test_what_staff_wrote_down_by_mistake_is_not_the_patients_stop(
     question: ConsentRequest, alice: Any, bob: Any
 ) -> None:
-    answer = recorded.record_answer(
-        request=question,
-        by=bob,
-        given_by="phone",
-        authority="patient",
-        kinds=["Observation"],
-        duration="until",
-        read_back=True,
-    )
+    answer = by_phone(question, bob)
     commit(answer)
     services.stop(answer, Actor.patient(alice.pseudonym), lambda _: None)
     assert words(answer)[-1] == "You stopped sharing"

@@ -46,7 +46,7 @@ def test_who_leaves_it_is_signed_out_and_who_uses_it_is_not(client: Client, alic
 
 
 def test_what_was_pressed_after_the_session_ended_is_told_as_not_done(
-    client: Client, alice: Any, question: Any, member: Any
+    client: Client, alice: Any, question: Any
 ) -> None:
     page = reverse("question", args=[question.id])
     answer = client.post(
